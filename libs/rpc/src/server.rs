@@ -1,0 +1,157 @@
+//! The called side.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use http::{Request, Response};
+use lifecycle::Process;
+use tokio::net::TcpListener;
+use tonic::Status;
+use tonic::service::Routes;
+use tonic::transport::server::{TcpConnectInfo, TcpIncoming, TlsConnectInfo};
+use tonic::transport::{Server, ServerTlsConfig};
+use tower::{Layer, Service};
+use tracing::Instrument as _;
+
+use crate::Identity;
+use crate::callers;
+
+/// Serves `routes` as `service` on `listen` until the process stops, with `grpc.health.v1` beside them.
+///
+/// Gives the bound address, which tells the port where `listen` asked for port 0.
+///
+/// # Errors
+/// An address that cannot be bound, or certificates that cannot be used.
+pub async fn serve(
+    process: &Process,
+    service: &'static str,
+    identity: &Identity,
+    listen: SocketAddr,
+    routes: Routes,
+) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("bind the gRPC address {listen}"))?;
+    let address = listener.local_addr().context("read the gRPC address")?;
+    let (health, health_service) = tonic_health::server::health_reporter();
+    health
+        .set_service_status("", tonic_health::ServingStatus::NotServing)
+        .await;
+    let tls = ServerTlsConfig::new()
+        .identity(identity.pair.clone())
+        .client_ca_root(identity.ca.clone());
+    let server = Server::builder()
+        .tls_config(tls)
+        .context("use the service's certificate")?
+        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .layer(Admission { service })
+        .add_routes(routes)
+        .add_service(health_service);
+    let stopping = process.stopping();
+    process.spawn("grpc", async move {
+        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+        server
+            .serve_with_incoming_shutdown(incoming, stopping.cancelled_owned())
+            .await
+            .context("serve gRPC")
+    });
+    let watched = process.clone();
+    process.spawn("grpc health", async move {
+        let stopping = watched.stopping();
+        loop {
+            let status = if watched.missing().is_empty() {
+                tonic_health::ServingStatus::Serving
+            } else {
+                tonic_health::ServingStatus::NotServing
+            };
+            health.set_service_status("", status).await;
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                () = stopping.cancelled() => break,
+            }
+        }
+        health
+            .set_service_status("", tonic_health::ServingStatus::NotServing)
+            .await;
+        Ok(())
+    });
+    Ok(address)
+}
+
+/// Lets in whom the table lists, and puts each call in a span that continues the caller's trace.
+#[derive(Clone, Copy)]
+struct Admission {
+    service: &'static str,
+}
+
+impl<S> Layer<S> for Admission {
+    type Service = Admitted<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Admitted {
+            inner,
+            service: self.service,
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Admitted<S> {
+    inner: S,
+    service: &'static str,
+}
+
+impl<S, B, R> Service<Request<B>> for Admitted<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    S::Future: Send + 'static,
+    S::Error: Send + 'static,
+    R: Default + Send + 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future =
+        std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(
+        &mut self,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(context)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let caller = caller(&request);
+        let admitted = caller
+            .as_deref()
+            .is_some_and(|name| callers::may_call(self.service, name, request.uri().path()));
+        if !admitted {
+            tracing::warn!(
+                ?caller,
+                path = request.uri().path(),
+                "call refused: the caller is not on the list"
+            );
+            let refusal =
+                Status::permission_denied("this service does not take calls from your certificate");
+            return Box::pin(std::future::ready(Ok(refusal.into_http())));
+        }
+        let span = tracing::info_span!("grpc", path = request.uri().path(), caller);
+        if let Some(parent) = request
+            .headers()
+            .get(telemetry::context::HEADER)
+            .and_then(|value| value.to_str().ok())
+        {
+            telemetry::context::adopt(&span, parent);
+        }
+        Box::pin(self.inner.call(request).instrument(span))
+    }
+}
+
+fn caller<B>(request: &Request<B>) -> Option<String> {
+    let connection = request
+        .extensions()
+        .get::<TlsConnectInfo<TcpConnectInfo>>()?;
+    let certificates = connection.peer_certs()?;
+    callers::name_of(certificates.first()?)
+}

@@ -1,0 +1,65 @@
+//! What an error of Postgres means to a caller.
+
+use fault::{Fault, Kind};
+use sqlx::Error;
+use sqlx::error::ErrorKind;
+
+/// Whether Postgres is away, so that the same statement may succeed later.
+#[must_use]
+pub fn is_away(error: &Error) -> bool {
+    match error {
+        Error::Io(_)
+        | Error::Tls(_)
+        | Error::PoolTimedOut
+        | Error::PoolClosed
+        | Error::WorkerCrashed
+        | Error::Protocol(_) => true,
+        // Classes 08 (connection), 53 (resources), 57 (operator intervention), 58 (system); 40: serialization, deadlock;
+        // 25006: read-only, as after a failover (PostgreSQL, Appendix A).
+        Error::Database(database) => database.code().is_some_and(|code| {
+            ["08", "53", "57", "58", "40"]
+                .iter()
+                .any(|class| code.starts_with(class))
+                || code == "25006"
+        }),
+        _ => false,
+    }
+}
+
+/// The fault that a caller is told when no constraint of the service explains the error better.
+#[must_use]
+pub fn fault(error: Error) -> Fault {
+    if is_timeout(&error) {
+        return Fault::invalid(
+            "query_too_slow",
+            "the query took too long; narrow the time range or the filters",
+        );
+    }
+    if is_away(&error) {
+        return Fault::unavailable(
+            "database_unavailable",
+            "the database is away; try again shortly",
+            error,
+        );
+    }
+    match &error {
+        Error::Database(database) if database.kind() == ErrorKind::UniqueViolation => {
+            Fault::new(Kind::Conflict, "already_exists", "there is one already").caused_by(error)
+        }
+        _ => Fault::internal(error),
+    }
+}
+
+/// 57014: the statement timeout ended it.
+fn is_timeout(error: &Error) -> bool {
+    matches!(error, Error::Database(database) if database.code().is_some_and(|code| code == "57014"))
+}
+
+/// A short reason for `/readyz`; a URL never stands in it.
+pub(crate) fn reason(error: &Error) -> String {
+    match error {
+        Error::Io(error) => format!("Postgres cannot be reached: {error}"),
+        Error::PoolTimedOut => "no connection to Postgres became free".to_owned(),
+        error => format!("Postgres refuses: {error}"),
+    }
+}
