@@ -1,0 +1,93 @@
+//! Request bodies and parameters, read with errors that say which field is wrong.
+
+use axum::Json;
+use axum::extract::rejection::{JsonRejection, QueryRejection};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use fault::{Fault, Kind};
+use serde::de::DeserializeOwned;
+
+/// A JSON body; unknown fields are refused by the types themselves.
+pub(crate) struct Body<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Fault;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
+        match Json::<T>::from_request(request, state).await {
+            Ok(Json(value)) => Ok(Self(value)),
+            Err(JsonRejection::MissingJsonContentType(_)) => Err(Fault::invalid(
+                "content_type_missing",
+                "send the body as JSON with the header `Content-Type: application/json`",
+            )),
+            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                Err(Fault::new(
+                    Kind::TooLarge,
+                    "body_too_large",
+                    "the body is larger than 1 MiB",
+                ))
+            }
+            Err(rejection) => Err(Fault::invalid(
+                "invalid_json",
+                plain(&rejection.body_text()),
+            )),
+        }
+    }
+}
+
+/// Query parameters; unknown ones are refused by the types themselves.
+pub(crate) struct Parameters<T>(pub(crate) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fault> {
+        let rejection: QueryRejection = match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(value)) => return Ok(Self(value)),
+            Err(rejection) => rejection,
+        };
+        Err(Fault::invalid(
+            "invalid_parameter",
+            plain(&rejection.body_text()),
+        ))
+    }
+}
+
+/// axum's sentences begin with how it failed to use the text; the part after the colon says what is wrong with it.
+fn plain(text: &str) -> String {
+    text.split_once(": ")
+        .map_or(text, |(_, reason)| reason)
+        .to_owned()
+}
+
+/// A page of things.
+#[derive(serde::Serialize, utoipa::ToSchema)]
+pub(crate) struct Page<T> {
+    /// The things, in the order that the route documents.
+    pub(crate) items: Vec<T>,
+    /// Pass it as `cursor` to get the next page; null on the last one.
+    pub(crate) next: Option<String>,
+}
+
+impl<T> Page<T> {
+    pub(crate) fn new<S>(items: Vec<S>, next: String) -> Json<Self>
+    where
+        T: From<S>,
+    {
+        let items = items.into_iter().map(T::from).collect();
+        Json(Self {
+            items,
+            next: (!next.is_empty()).then_some(next),
+        })
+    }
+}
+
+/// Checks a page size: 1 to 1000.
+pub(crate) fn limit(limit: Option<u32>) -> Result<u32, Fault> {
+    match limit {
+        None => Ok(100),
+        Some(limit @ 1..=1000) => Ok(limit),
+        Some(_) => Err(Fault::field("limit", "write a number from 1 to 1000")),
+    }
+}
