@@ -1,0 +1,257 @@
+//! Creates the streams and the writers' consumers, from any service and in any order, and checks what the server made.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::{self, ErrorCode};
+use tracing::{info, warn};
+
+use crate::settings::Settings;
+use crate::stream::{Stream, Writer};
+
+/// The server's own limit for one message (`max_payload`) unless it is told otherwise.
+const MAX_MESSAGE_BYTES: i32 = 1 << 20;
+/// As long as a publisher may go on repeating one message with the same id.
+const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
+/// What is not telemetry is small; its streams need not reserve as much.
+const CONTROL_STREAM_BYTES: u64 = 256 << 20;
+/// The server's default of 1,000 stalls a writer that holds acknowledgements back until its store has answered.
+const MAX_ACK_PENDING: i64 = 20_000;
+
+/// Makes every stream and every writer's consumer as `settings` want them.
+pub(crate) async fn ensure(
+    context: &jetstream::Context,
+    settings: &Settings,
+) -> anyhow::Result<()> {
+    for stream in Stream::all(settings.shards) {
+        ensure_stream(context, settings, stream).await?;
+        if let Some(writer) = stream.writer() {
+            ensure_writer(context, settings, stream, writer).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes one stream.
+pub(crate) async fn ensure_stream(
+    context: &jetstream::Context,
+    settings: &Settings,
+    stream: Stream,
+) -> anyhow::Result<()> {
+    let wanted = config(settings, stream)?;
+    let found = match context.get_stream(&wanted.name).await {
+        Ok(found) => Some(found.cached_info().clone()),
+        Err(error) => match error.kind() {
+            GetStreamErrorKind::JetStream(api)
+                if api.error_code() == ErrorCode::STREAM_NOT_FOUND =>
+            {
+                None
+            }
+            _ => return Err(error).with_context(|| format!("look for stream {}", wanted.name)),
+        },
+    };
+    let Some(found) = found else {
+        return create(context, wanted).await;
+    };
+    let changed = reconciled(&found.config, &wanted, found.state.bytes);
+    if changed != found.config {
+        // Another service with the same settings may do this at the same moment: the update says the same.
+        match context.update_stream(&changed).await {
+            Ok(_) => info!(stream = wanted.name, "changed a stream to the settings"),
+            Err(error) => {
+                warn!(stream = wanted.name, %error, "cannot change a stream to the settings; using it as it is")
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn create(context: &jetstream::Context, wanted: Config) -> anyhow::Result<()> {
+    match context.create_stream(wanted.clone()).await {
+        Ok(created) => {
+            let ignored = ignored(&created.cached_info().config, &wanted);
+            if !ignored.is_empty() {
+                warn!(
+                    stream = wanted.name,
+                    ?ignored,
+                    "this server ignored options of a stream"
+                );
+            }
+            Ok(())
+        }
+        // Somebody else was faster, with other settings: whoever comes next reconciles them.
+        Err(error)
+            if matches!(error.kind(), CreateStreamErrorKind::JetStream(api)
+            if api.error_code() == ErrorCode::STREAM_NAME_EXIST) =>
+        {
+            Ok(())
+        }
+        Err(error) => Err(error).with_context(|| format!("create stream {}", wanted.name)),
+    }
+}
+
+fn config(settings: &Settings, stream: Stream) -> anyhow::Result<Config> {
+    let bytes = if stream.is_signal() {
+        settings.stream_max_bytes
+    } else {
+        settings.stream_max_bytes.min(CONTROL_STREAM_BYTES)
+    };
+    Ok(Config {
+        name: stream.name(&settings.namespace),
+        subjects: stream.subjects(&settings.namespace),
+        max_bytes: i64::try_from(bytes).context("read SIGHTLINE_STREAM_MAX_BYTES")?,
+        max_messages: -1,
+        max_messages_per_subject: -1,
+        max_consumers: -1,
+        // Stored envelopes stay for replay. A dead letter is the only record of what it holds: when there is no room for
+        // more, writing one fails and the original stays where it is.
+        discard: if stream == Stream::Dead {
+            DiscardPolicy::New
+        } else {
+            DiscardPolicy::Old
+        },
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        num_replicas: settings.stream_replicas,
+        max_message_size: MAX_MESSAGE_BYTES,
+        duplicate_window: DUPLICATE_WINDOW,
+        ..Config::default()
+    })
+}
+
+/// What is there with our settings in it. A stream is never shrunk below what it holds: that would evict messages.
+fn reconciled(found: &Config, wanted: &Config, bytes: u64) -> Config {
+    let holds = i64::try_from(bytes).unwrap_or(i64::MAX);
+    let max_bytes = if wanted.max_bytes < holds {
+        found.max_bytes
+    } else {
+        wanted.max_bytes
+    };
+    Config {
+        subjects: wanted.subjects.clone(),
+        max_bytes,
+        discard: wanted.discard,
+        num_replicas: wanted.num_replicas,
+        max_message_size: wanted.max_message_size,
+        duplicate_window: wanted.duplicate_window,
+        ..found.clone()
+    }
+}
+
+/// Options that the server did not take over: 2.9 says nothing about those that it does not know.
+fn ignored(made: &Config, wanted: &Config) -> Vec<&'static str> {
+    let checks = [
+        ("subjects", made.subjects == wanted.subjects),
+        ("max_bytes", made.max_bytes == wanted.max_bytes),
+        ("discard", made.discard == wanted.discard),
+        ("retention", made.retention == wanted.retention),
+        ("storage", made.storage == wanted.storage),
+        ("num_replicas", made.num_replicas == wanted.num_replicas),
+        (
+            "max_msg_size",
+            made.max_message_size == wanted.max_message_size,
+        ),
+        (
+            "duplicate_window",
+            made.duplicate_window == wanted.duplicate_window,
+        ),
+    ];
+    checks
+        .iter()
+        .filter(|(_, same)| !same)
+        .map(|(name, _)| *name)
+        .collect()
+}
+
+async fn ensure_writer(
+    context: &jetstream::Context,
+    settings: &Settings,
+    stream: Stream,
+    writer: Writer,
+) -> anyhow::Result<()> {
+    let filter = writer
+        .filter
+        .map(|subject| subject.name(&settings.namespace));
+    durable(
+        context,
+        &stream.name(&settings.namespace),
+        writer.durable,
+        filter,
+        writer.ack_wait,
+    )
+    .await?;
+    Ok(())
+}
+
+/// Finds or makes a durable consumer that begins with the oldest message.
+pub(crate) async fn durable(
+    context: &jetstream::Context,
+    stream: &str,
+    name: &str,
+    filter: Option<String>,
+    ack_wait: Duration,
+) -> anyhow::Result<jetstream::consumer::PullConsumer> {
+    let wanted = pull::Config {
+        durable_name: Some(name.to_owned()),
+        deliver_policy: DeliverPolicy::All,
+        ack_policy: AckPolicy::Explicit,
+        ack_wait,
+        // A store that is away must not use up a message's deliveries.
+        max_deliver: -1,
+        max_ack_pending: MAX_ACK_PENDING,
+        filter_subject: filter.unwrap_or_default(),
+        ..pull::Config::default()
+    };
+    let handle = context
+        .get_stream_no_info(stream)
+        .await
+        .with_context(|| format!("name stream {stream}"))?;
+    let found = handle
+        .get_or_create_consumer(name, wanted.clone())
+        .await
+        .with_context(|| format!("find consumer {name} of {stream}"))?;
+    let is = &found.cached_info().config;
+    if is.ack_wait == wanted.ack_wait && is.max_ack_pending == wanted.max_ack_pending {
+        return Ok(found);
+    }
+    // Creating a durable again with other settings is how servers before 2.10 update it.
+    match handle.create_consumer(wanted).await {
+        Ok(updated) => Ok(updated),
+        Err(error) => {
+            warn!(stream, consumer = name, %error, "cannot change a consumer to the settings; using it as it is");
+            Ok(found)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(bytes: u64) -> Settings {
+        Settings {
+            nats_url: String::new().into(),
+            namespace: "sl".to_owned(),
+            shards: 1,
+            stream_max_bytes: bytes,
+            stream_replicas: 1,
+        }
+    }
+
+    #[test]
+    fn a_stream_is_not_shrunk_below_what_it_holds() {
+        let found = config(&settings(1 << 30), Stream::Metrics(0)).unwrap();
+        let wanted = config(&settings(1 << 20), Stream::Metrics(0)).unwrap();
+        assert_eq!(reconciled(&found, &wanted, 2 << 20).max_bytes, 1 << 30);
+        assert_eq!(reconciled(&found, &wanted, 1 << 10).max_bytes, 1 << 20);
+    }
+
+    #[test]
+    fn dead_letters_are_never_evicted() {
+        let config = config(&settings(1 << 30), Stream::Dead).unwrap();
+        assert_eq!(config.discard, DiscardPolicy::New);
+    }
+}
