@@ -12,8 +12,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// A peer that vanished without a word is noticed after two unanswered pings.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
-/// The client hangs for ever above 5,000 acknowledgements that one task has not awaited; the window stays below this.
-const ACKS_IN_FLIGHT: usize = 4_096;
 
 /// A connection and its JetStream context. Clones share it.
 #[derive(Clone)]
@@ -33,8 +31,8 @@ impl Connection {
             match options(purpose, links, sender).connect(addresses(url)).await {
                 Ok(client) => {
                     links.set(purpose, None);
-                    let context = ContextBuilder::new().timeout(REQUEST_TIMEOUT).max_ack_inflight(ACKS_IN_FLIGHT);
-                    return Self { jetstream: context.build(client.clone()), client, up };
+                    let jetstream = ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
+                    return Self { client, jetstream, up };
                 }
                 Err(error) => links.set(purpose, Some(format!("cannot connect to NATS: {error}"))),
             }

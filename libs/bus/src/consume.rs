@@ -1,180 +1,144 @@
-//! Reading with acknowledgements, through a durable consumer that replicas share.
+//! Reading with acknowledgements: replicas share a durable consumer, and each message comes until somebody is done with it.
+//!
+//! Pulls ask for bytes: asking for many large messages makes the server call the client slow and cut it off. The loop
+//! survives everything that can vanish: connection, consumer, stream.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use async_nats::jetstream::consumer::{PullConsumer, pull};
-use futures::{StreamExt as _, TryStreamExt as _};
+use async_nats::jetstream::consumer::pull::{self, MessagesErrorKind};
+use futures::{FutureExt as _, StreamExt as _};
 
 use crate::delivery::Delivery;
-use crate::{Bus, Stream, topology};
+use crate::stream::Stream;
+use crate::{Bus, topology};
 
-/// How much is asked for at once.
-#[derive(Debug, Clone, Copy)]
+/// How to read.
+#[derive(Debug, Clone)]
 pub struct Options {
-    /// Messages of one pull.
-    pub messages: usize,
-    /// Bytes of one pull. Above 32 MB over one connection the server calls the client slow and cuts it off.
-    pub bytes: usize,
+    /// Bytes asked for at a time; up to one and a half times as much waits in this process.
+    pub max_bytes: usize,
+    /// Messages asked for at a time.
+    pub max_messages: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            messages: 256,
-            bytes: 4 << 20,
-        }
+        Self { max_bytes: 4 << 20, max_messages: 256 }
     }
 }
 
-/// How long the server keeps an unanswered pull.
-const PULL_EXPIRES: Duration = Duration::from_secs(5);
-const HEARTBEAT: Duration = Duration::from_secs(1);
+const EXPIRES: Duration = Duration::from_secs(30);
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// Errors in a row after which the consumer is looked up again.
+const PATIENCE: u32 = 3;
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-impl Bus {
-    /// Reads `stream` through the consumer `durable`. Never ends; heals whatever breaks, by making the consumer again
-    /// if need be. Every message must be answered, or it comes again after a minute.
-    pub fn consume(
-        &self,
-        stream: Stream,
-        durable: &'static str,
-        options: Options,
-    ) -> impl futures::Stream<Item = Delivery> + Send + 'static {
-        let bus = self.clone();
-        let name = self.layout.name(stream);
-        let filter = self
-            .layout
-            .writer(stream)
-            .filter(|(writer, _)| *writer == durable)
-            .and_then(|(_, filter)| filter);
-        let config = topology::durable(durable, filter);
-        endless(
-            bus,
-            name,
-            options,
-            Resume::new(move |_| (Some(durable), config.clone())),
-        )
-    }
-}
-
-type Describe = dyn Fn(Option<u64>) -> (Option<&'static str>, pull::Config) + Send + Sync;
-
-/// How to get a consumer again after the one before broke: its durable name, if it has one, and its configuration,
-/// given the last sequence that was read.
-pub(crate) struct Resume {
-    consumer: Box<Describe>,
-}
-
-impl Resume {
-    pub(crate) fn new(
-        consumer: impl Fn(Option<u64>) -> (Option<&'static str>, pull::Config) + Send + Sync + 'static,
-    ) -> Self {
-        Self {
-            consumer: Box::new(consumer),
-        }
-    }
-}
-
-pub(crate) fn endless(
+/// The endless sequence of a durable consumer's messages.
+pub struct Deliveries {
     bus: Bus,
-    name: String,
+    stream: Stream,
+    durable: String,
     options: Options,
-    resume: Resume,
-) -> impl futures::Stream<Item = Delivery> + Send + 'static {
-    async_stream::stream! {
-        let mut last = None;
+    pull: Option<pull::Stream>,
+    errors: u32,
+}
+
+impl Deliveries {
+    pub(crate) fn new(bus: Bus, stream: Stream, durable: &str, options: Options) -> Self {
+        Self { bus, stream, durable: durable.to_owned(), options, pull: None, errors: 0 }
+    }
+
+    /// The next message, however long it takes. May be dropped at any time without losing one.
+    pub async fn next(&mut self) -> Delivery {
         loop {
-            let consumer = match consumer(&bus, &name, &resume, last).await {
-                Ok(consumer) => consumer,
-                Err(error) => {
-                    tracing::warn!(stream = name, error = format!("{error:#}"), "cannot reach a consumer; trying again");
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                    continue;
+            match self.step().await {
+                Ok(Some(delivery)) => {
+                    self.errors = 0;
+                    return delivery;
                 }
-            };
-            let mut failures = 0;
-            while failures < 2 {
-                let pull = pull(&consumer, options).await;
-                let mut messages = match pull {
-                    Ok(messages) => std::pin::pin!(messages),
-                    Err(error) => {
-                        tracing::debug!(stream = name, error = format!("{error:#}"), "a pull failed");
-                        failures += 1;
-                        tokio::time::sleep(Duration::from_millis(100)).await;
-                        continue;
-                    }
-                };
-                loop {
-                    match messages.try_next().await {
-                        Ok(Some(message)) => {
-                            failures = 0;
-                            match Delivery::new(bus.clone(), message) {
-                                Ok(delivery) => {
-                                    last = Some(delivery.stream_sequence());
-                                    yield delivery;
-                                }
-                                Err(error) => tracing::error!(stream = name, error = format!("{error:#}"), "message without an origin"),
-                            }
-                        }
-                        Ok(None) => break,
-                        Err(error) => {
-                            tracing::debug!(stream = name, %error, "a pull broke off");
-                            failures += 1;
-                            break;
-                        }
-                    }
-                }
+                Ok(None) => {}
+                Err(error) => self.mend(&error).await,
             }
-            tracing::info!(stream = name, "looking for the consumer again");
         }
     }
-    .boxed()
-}
 
-async fn pull(
-    consumer: &PullConsumer,
-    options: Options,
-) -> anyhow::Result<
-    impl futures::Stream<Item = Result<async_nats::jetstream::Message, async_nats::Error>>
-    + Send
-    + use<>,
-> {
-    consumer
-        .batch()
-        .max_messages(options.messages)
-        .max_bytes(options.bytes)
-        .expires(PULL_EXPIRES)
-        .heartbeat(HEARTBEAT)
-        .messages()
-        .await
-        .context("ask for messages")
-}
-
-async fn consumer(
-    bus: &Bus,
-    name: &str,
-    resume: &Resume,
-    last: Option<u64>,
-) -> anyhow::Result<PullConsumer> {
-    let (durable, config) = (resume.consumer)(last);
-    let stream = match bus.consuming.get_stream(name).await {
-        Ok(stream) => stream,
-        Err(error) => {
-            // A broker that lost its disk has none of our streams.
-            topology::create(&bus.consuming, &bus.layout)
-                .await
-                .context("make the streams again")?;
-            return Err(error).context("find the stream");
-        }
-    };
-    match durable {
-        Some(durable) => stream
-            .get_or_create_consumer(durable, config)
-            .await
-            .context("find the durable consumer"),
-        None => stream
-            .create_consumer(config)
-            .await
-            .context("make a consumer"),
+    /// The same as a [`futures::Stream`]; it never ends.
+    pub fn into_stream(self) -> impl futures::Stream<Item = Delivery> + Send {
+        futures::stream::unfold(self, |mut deliveries| async move {
+            let delivery = deliveries.next().await;
+            Some((delivery, deliveries))
+        })
     }
+
+    /// Gives back what was pulled and not handed out, so that another replica gets it at once.
+    pub async fn close(mut self) {
+        let Some(mut pull) = self.pull.take() else { return };
+        while let Some(Some(Ok(message))) = pull.next().now_or_never() {
+            if let Ok(delivery) = Delivery::new(self.bus.clone(), message) {
+                delivery.nak(Duration::ZERO).await;
+            }
+        }
+    }
+
+    async fn step(&mut self) -> anyhow::Result<Option<Delivery>> {
+        let pull = match &mut self.pull {
+            Some(pull) => pull,
+            None => {
+                let opened = self.open().await?;
+                self.pull.insert(opened)
+            }
+        };
+        match pull.next().await {
+            Some(Ok(message)) => Ok(Some(Delivery::new(self.bus.clone(), message)?)),
+            Some(Err(error)) => {
+                // One missed heartbeat is a busy network; after the others this pull will never bring anything again.
+                if !matches!(error.kind(), MessagesErrorKind::MissingHeartbeat) || self.errors > 0 {
+                    self.pull = None;
+                }
+                Err(error).with_context(|| format!("pull from {}", self.stream))
+            }
+            None => {
+                self.pull = None;
+                anyhow::bail!("the pull from {} ended", self.stream)
+            }
+        }
+    }
+
+    async fn open(&self) -> anyhow::Result<pull::Stream> {
+        let connection = self.bus.consuming();
+        connection.connected().await;
+        let settings = self.bus.settings();
+        // After the broker lost its disk, or somebody cleaned up, both must be made again.
+        topology::ensure_stream(&connection.jetstream, settings, self.stream).await?;
+        let writer = self.stream.writer().filter(|writer| writer.durable == self.durable);
+        let filter = writer.and_then(|writer| writer.filter).map(|subject| subject.name(&settings.namespace));
+        let ack_wait = writer.map_or(Duration::from_secs(60), |writer| writer.ack_wait);
+        let stream = self.stream.name(&settings.namespace);
+        let consumer = topology::durable(&connection.jetstream, &stream, &self.durable, filter, ack_wait).await?;
+        consumer
+            .stream()
+            .max_bytes_per_batch(self.options.max_bytes)
+            .max_messages_per_batch(self.options.max_messages)
+            .expires(EXPIRES)
+            .heartbeat(HEARTBEAT)
+            .messages()
+            .await
+            .with_context(|| format!("begin to pull from {stream}"))
+    }
+
+    async fn mend(&mut self, error: &anyhow::Error) {
+        self.errors = self.errors.saturating_add(1);
+        if self.errors == PATIENCE {
+            tracing::warn!(stream = %self.stream, durable = self.durable, error = format!("{error:#}"), "cannot read; trying on");
+        } else {
+            tracing::debug!(stream = %self.stream, durable = self.durable, error = format!("{error:#}"), "reading again");
+        }
+        tokio::time::sleep(pause(self.errors)).await;
+    }
+}
+
+/// Short at first, because most trouble is a restart.
+pub(crate) fn pause(errors: u32) -> Duration {
+    (Duration::from_millis(50) * 2_u32.saturating_pow(errors.min(8))).min(LONGEST_PAUSE)
 }

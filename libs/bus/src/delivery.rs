@@ -1,43 +1,54 @@
-//! A message that was read, and what its reader says of it.
+//! One message as a reader gets it, and what can become of it.
 
-use anyhow::{Context as _, anyhow};
-use async_nats::jetstream::{self, AckKind};
-use bytes::Bytes;
 use std::time::Duration;
 
-use crate::{Bus, Envelope, EnvelopeError, Outgoing, PublishError, Subject};
+use anyhow::Context as _;
+use async_nats::HeaderMap;
+use async_nats::jetstream::AckKind;
+use bytes::Bytes;
+use time::OffsetDateTime;
 
-/// A message from a stream.
-#[derive(Clone)]
+use crate::Bus;
+use crate::publish::{Outgoing, PublishError};
+use crate::stream::Subject;
+
+/// How long writing a dead letter may take before the original is given back instead.
+const DEAD_WITHIN: Duration = Duration::from_secs(20);
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// A message out of a stream.
 pub struct Delivery {
     bus: Bus,
-    message: std::sync::Arc<jetstream::Message>,
+    message: async_nats::jetstream::Message,
     stream: String,
-    sequence: u64,
-    delivered: i64,
-    published_unix_nano: i128,
+    stream_sequence: u64,
+    published: u64,
+    consumer_sequence: u64,
+    deliveries: u64,
+    missed: u64,
 }
 
 impl Delivery {
-    pub(crate) fn new(bus: Bus, message: jetstream::Message) -> anyhow::Result<Self> {
-        let info = message
-            .info()
-            .map_err(|error| anyhow!("{error}"))
-            .context("read where a message comes from")?;
-        let (stream, sequence, delivered) =
-            (info.stream.to_owned(), info.stream_sequence, info.delivered);
-        let published_unix_nano = info.published.unix_timestamp_nanos();
+    pub(crate) fn new(bus: Bus, message: async_nats::jetstream::Message) -> anyhow::Result<Self> {
+        let info = message.info().map_err(anyhow::Error::from_boxed).context("read where a message comes from")?;
         Ok(Self {
+            stream: info.stream.to_owned(),
+            stream_sequence: info.stream_sequence,
+            consumer_sequence: info.consumer_sequence,
+            published: unix_nanos(info.published),
+            deliveries: u64::try_from(info.delivered).unwrap_or(1),
+            missed: 0,
             bus,
-            message: std::sync::Arc::new(message),
-            stream,
-            sequence,
-            delivered,
-            published_unix_nano,
+            message,
         })
     }
 
-    /// The body.
+    pub(crate) fn with_missed(mut self, missed: u64) -> Self {
+        self.missed = missed;
+        self
+    }
+
+    /// The body as published.
     #[must_use]
     pub fn payload(&self) -> &Bytes {
         &self.message.payload
@@ -46,103 +57,130 @@ impl Delivery {
     /// A header's value.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.message
-            .headers
-            .as_ref()?
-            .get(name)
-            .map(async_nats::HeaderValue::as_str)
+        self.message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
+    }
+
+    /// `Nats-Msg-Id`, the id that its publisher gave it.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        self.header("Nats-Msg-Id").unwrap_or_default()
+    }
+
+    /// The trace that it belongs to, for `telemetry::context::adopt`.
+    #[must_use]
+    pub fn traceparent(&self) -> Option<&str> {
+        self.header(telemetry::context::HEADER)
     }
 
     /// The subject that it was published on.
     #[must_use]
     pub fn subject(&self) -> &str {
-        self.message.subject.as_str()
+        &self.message.subject
     }
 
-    /// Its place in the stream. No identity: a stream that lost its tail uses places again.
+    /// The name of its stream on the server.
+    #[must_use]
+    pub fn stream(&self) -> &str {
+        &self.stream
+    }
+
+    /// Its place in the stream. Not an identity: a stream that lost its tail uses numbers again.
     #[must_use]
     pub fn stream_sequence(&self) -> u64 {
-        self.sequence
+        self.stream_sequence
     }
 
-    /// When the broker took it.
+    pub(crate) fn consumer_sequence(&self) -> u64 {
+        self.consumer_sequence
+    }
+
+    /// When the broker took it, Unix nanoseconds.
     #[must_use]
-    pub fn published_unix_nano(&self) -> u64 {
-        u64::try_from(self.published_unix_nano).unwrap_or_default()
+    pub fn published(&self) -> u64 {
+        self.published
+    }
+
+    /// How often it has been delivered, this time included.
+    #[must_use]
+    pub fn deliveries(&self) -> u64 {
+        self.deliveries
     }
 
     /// Whether it was delivered before.
     #[must_use]
     pub fn redelivered(&self) -> bool {
-        self.delivered > 1
+        self.deliveries > 1
     }
 
-    /// The envelope in it.
-    ///
-    /// # Errors
-    /// What makes it unreadable, for ever.
-    pub fn envelope(&self) -> Result<Envelope, EnvelopeError> {
-        Envelope::decode(|name| self.header(name), self.payload())
+    /// Only when following: messages between the one before and this one that the stream evicted before they were read.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.missed
     }
 
-    /// It is handled. Lost acknowledgements lead to another delivery, which whoever handles it must bear.
+    /// Done with it. Sent without waiting: an acknowledgement that gets lost makes the message come again.
     pub async fn ack(&self) {
-        self.say(AckKind::Ack).await;
+        self.answer(AckKind::Ack).await;
     }
 
-    /// It could not be handled now; deliver it again after `delay`.
+    /// Give it to somebody again, after `delay`.
     pub async fn nak(&self, delay: Duration) {
-        self.say(AckKind::Nak(Some(delay))).await;
+        self.answer(AckKind::Nak(Some(delay))).await;
     }
 
-    /// It is still being handled; do not deliver it to another yet.
+    /// Still working on it: the time to acknowledge begins anew.
     pub async fn progress(&self) {
-        self.say(AckKind::Progress).await;
+        self.answer(AckKind::Progress).await;
     }
 
-    /// It can never be handled: keeps it as a dead letter of `service` with the reason, then ends its delivery.
+    /// Nobody will ever be able to use it: keeps it in DEAD with the reason, then takes it out of the consumer. If it
+    /// cannot be kept, it is given back to the consumer instead, and the error says why.
     ///
     /// # Errors
-    /// The dead letter was not taken; the message will be delivered again.
+    /// The dead letter could not be written; the message comes again.
     pub async fn dead(&self, service: &'static str, reason: &str) -> Result<(), PublishError> {
-        let mut letter = Outgoing::new(
-            format!("dead-{}-{}", self.stream, self.sequence),
-            self.payload().clone(),
-        );
-        letter.headers = vec![
-            ("Sl-Dead-Reason", single_line(reason)),
-            ("Sl-Dead-Stream", self.stream.clone()),
-            ("Sl-Dead-Sequence", self.sequence.to_string()),
-        ];
-        for name in crate::envelope::HEADERS {
-            if let Some(value) = self.header(name) {
-                letter.headers.push((name, value.to_owned()));
+        let id = format!("dead-{service}-{}-{}-{}", self.stream, self.stream_sequence, self.published);
+        let mut letter = Outgoing::new(id, self.message.payload.clone()).within(DEAD_WITHIN);
+        letter.headers = self.message.headers.clone().unwrap_or_else(HeaderMap::new);
+        let sequence = self.stream_sequence.to_string();
+        let letter = letter
+            .header("Sl-Dead-Reason", reason)
+            .header("Sl-Dead-Stream", &self.stream)
+            .header("Sl-Dead-Sequence", sequence)
+            .header("Sl-Dead-Id", self.id());
+        match self.bus.publish(Subject::Dead(service), letter).await {
+            Ok(()) => {
+                tracing::error!(
+                    stream = self.stream,
+                    sequence = self.stream_sequence,
+                    reason,
+                    "message is a dead letter now"
+                );
+                self.answer(AckKind::Term).await;
+                Ok(())
+            }
+            Err(error) => {
+                self.nak(RETRY_AFTER).await;
+                Err(error)
             }
         }
-        self.bus.publish(Subject::Dead(service), letter).await?;
-        self.say(AckKind::Term).await;
-        tracing::error!(
-            service,
-            reason,
-            stream = self.stream,
-            sequence = self.sequence,
-            "message dead-lettered"
-        );
-        Ok(())
     }
 
-    async fn say(&self, kind: AckKind) {
-        // Unsaid, the message is delivered again after the wait: safe, and worth a line only while debugging.
+    async fn answer(&self, kind: AckKind) {
+        // Only a closed client refuses, and then the message comes again by itself.
         if let Err(error) = self.message.ack_with(kind).await {
-            tracing::debug!(%error, "cannot answer the broker about a message");
+            tracing::debug!(%error, stream = self.stream, "cannot answer for a message");
         }
     }
 }
 
-/// Header values are one line.
-fn single_line(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(500)
-        .collect()
+/// Acknowledges many.
+pub async fn ack_all<'a>(deliveries: impl IntoIterator<Item = &'a Delivery>) {
+    for delivery in deliveries {
+        delivery.ack().await;
+    }
+}
+
+pub(crate) fn unix_nanos(time: OffsetDateTime) -> u64 {
+    u64::try_from(time.unix_timestamp_nanos()).unwrap_or_default()
 }

@@ -1,8 +1,18 @@
-//! Telemetry on its way through the broker: bytes of one tenant and one shard, and headers that say what they are.
+//! What travels in a signal stream: many items of one tenant and one shard in one message, compressed.
+//!
+//! The bytes of the body are a schema's; this file knows headers and compression only.
+
+use std::fmt;
+use std::io::Read as _;
+use std::str::FromStr;
 
 use bytes::Bytes;
 
-use crate::Outgoing;
+use crate::delivery::Delivery;
+use crate::publish::Outgoing;
+
+/// A body may not grow beyond this when it is unpacked.
+pub const MAX_BODY_BYTES: usize = 64 << 20;
 
 const SCHEMA: &str = "Sl-Schema";
 const TENANT: &str = "Sl-Tenant";
@@ -10,25 +20,152 @@ const ITEMS: &str = "Sl-Items";
 const RECEIVED: &str = "Sl-Received";
 const ENCODING: &str = "Sl-Encoding";
 
-/// Headers that a dead letter keeps.
-pub(crate) const HEADERS: [&str; 5] = [SCHEMA, TENANT, ITEMS, RECEIVED, ENCODING];
+/// What the body is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Schema {
+    /// `ExportMetricsServiceRequest`
+    OtlpMetrics,
+    /// `ExportLogsServiceRequest`
+    OtlpLogs,
+    /// `sightline.telemetry.v1.ProcessSnapshots`
+    Processes,
+}
 
-/// No envelope of ours is larger; a forged length is refused before anything is allocated.
-const LARGEST_BODY: usize = 64 << 20;
-
-/// How a body is compressed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How the body is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Encoding {
-    /// Not at all.
     Identity,
-    /// LZ4 block with the body's length before it, as four little-endian bytes.
+    /// LZ4 block after its unpacked length, four bytes, little endian.
     Lz4,
-    /// A Zstandard frame.
     Zstd,
 }
 
+/// One message of a signal stream, unpacked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    pub schema: Schema,
+    pub tenant: String,
+    /// Points, lines or snapshots inside.
+    pub items: u64,
+    /// When the oldest item came in, Unix nanoseconds.
+    pub received_unix_nano: u64,
+    /// How it travels.
+    pub encoding: Encoding,
+    /// Never packed here.
+    pub body: Bytes,
+}
+
+/// Why a message is not an envelope that this version can read. It never will be: such a message is a dead letter.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum InvalidEnvelope {
+    #[error("header {0} is missing")]
+    Missing(&'static str),
+    #[error("header {name} is not understood: `{value}`")]
+    Header { name: &'static str, value: String },
+    #[error("the body unpacks to more than {MAX_BODY_BYTES} bytes")]
+    TooLarge,
+    #[error("the body cannot be unpacked: {0}")]
+    Corrupt(String),
+}
+
+impl Envelope {
+    /// Packs it for publishing under `id`.
+    ///
+    /// # Errors
+    /// Compression failed, which only lack of memory explains.
+    pub fn encode(&self, id: impl Into<String>) -> std::io::Result<Outgoing> {
+        let payload = match self.encoding {
+            Encoding::Identity => self.body.clone(),
+            Encoding::Lz4 => lz4_flex::block::compress_prepend_size(&self.body).into(),
+            Encoding::Zstd => zstd::bulk::compress(&self.body, 1)?.into(),
+        };
+        Ok(Outgoing::new(id, payload)
+            .header(SCHEMA, self.schema.as_str())
+            .header(TENANT, &self.tenant)
+            .header(ITEMS, self.items.to_string())
+            .header(RECEIVED, self.received_unix_nano.to_string())
+            .header(ENCODING, self.encoding.as_str()))
+    }
+
+    /// Reads headers and unpacks the body.
+    ///
+    /// # Errors
+    /// A reason to make it a dead letter.
+    pub fn decode(delivery: &Delivery) -> Result<Self, InvalidEnvelope> {
+        Self::read(|name| delivery.header(name), delivery.payload())
+    }
+
+    fn read<'a>(header: impl Fn(&str) -> Option<&'a str>, payload: &Bytes) -> Result<Self, InvalidEnvelope> {
+        let text = |name: &'static str| header(name).ok_or(InvalidEnvelope::Missing(name));
+        let encoding: Encoding = parse(ENCODING, text(ENCODING)?)?;
+        let tenant = text(TENANT)?;
+        if tenant.is_empty() {
+            return Err(InvalidEnvelope::Missing(TENANT));
+        }
+        Ok(Self {
+            schema: parse(SCHEMA, text(SCHEMA)?)?,
+            tenant: tenant.to_owned(),
+            items: parse(ITEMS, text(ITEMS)?)?,
+            received_unix_nano: parse(RECEIVED, text(RECEIVED)?)?,
+            encoding,
+            body: unpack(encoding, payload)?,
+        })
+    }
+}
+
+fn parse<T: FromStr>(name: &'static str, value: &str) -> Result<T, InvalidEnvelope> {
+    value.parse().map_err(|_| InvalidEnvelope::Header { name, value: value.chars().take(64).collect() })
+}
+
+fn unpack(encoding: Encoding, payload: &Bytes) -> Result<Bytes, InvalidEnvelope> {
+    let body = match encoding {
+        Encoding::Identity => payload.clone(),
+        Encoding::Lz4 => {
+            let (size, block) = lz4_flex::block::uncompressed_size(payload).map_err(corrupt)?;
+            // The length is the sender's word: it is checked before anything is allocated for it.
+            if size > MAX_BODY_BYTES {
+                return Err(InvalidEnvelope::TooLarge);
+            }
+            lz4_flex::block::decompress(block, size).map_err(corrupt)?.into()
+        }
+        Encoding::Zstd => {
+            let limit = u64::try_from(MAX_BODY_BYTES).unwrap_or(u64::MAX) + 1;
+            let mut body = Vec::new();
+            let decoder = zstd::stream::Decoder::with_buffer(payload.as_ref()).map_err(corrupt)?;
+            decoder.take(limit).read_to_end(&mut body).map_err(corrupt)?;
+            body.into()
+        }
+    };
+    if body.len() > MAX_BODY_BYTES { Err(InvalidEnvelope::TooLarge) } else { Ok(body) }
+}
+
+fn corrupt(error: impl fmt::Display) -> InvalidEnvelope {
+    InvalidEnvelope::Corrupt(error.to_string())
+}
+
+impl Schema {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OtlpMetrics => "otlp.metrics.v1",
+            Self::OtlpLogs => "otlp.logs.v1",
+            Self::Processes => "sightline.processes.v1",
+        }
+    }
+}
+
+impl FromStr for Schema {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let known = [Self::OtlpMetrics, Self::OtlpLogs, Self::Processes];
+        known.into_iter().find(|schema| schema.as_str() == text).ok_or(())
+    }
+}
+
 impl Encoding {
-    fn as_str(self) -> &'static str {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Identity => "identity",
             Self::Lz4 => "lz4",
@@ -37,151 +174,65 @@ impl Encoding {
     }
 }
 
-/// What a telemetry message carries.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Envelope {
-    /// `otlp.metrics.v1`, `otlp.logs.v1` or `sightline.processes.v1`; a reader sets aside what it does not know.
-    pub schema: String,
-    /// Whose it is.
-    pub tenant: String,
-    /// Points, records or snapshots in it.
-    pub items: u64,
-    /// When the gateway took in the oldest item.
-    pub received_unix_nano: u64,
-    /// Serialized, not compressed.
-    pub body: Bytes,
-}
+impl FromStr for Encoding {
+    type Err = ();
 
-/// Why an envelope cannot be read. It never will be.
-#[derive(Debug, thiserror::Error)]
-pub enum EnvelopeError {
-    /// A header is missing or unreadable.
-    #[error("the header {0} is missing or unreadable")]
-    Header(&'static str),
-    /// The encoding is not one of ours.
-    #[error("the encoding `{0}` is not known")]
-    Encoding(String),
-    /// The body does not decompress.
-    #[error("the body does not decompress: {0}")]
-    Body(String),
-}
-
-impl Envelope {
-    /// As a message under `id`.
-    ///
-    /// # Errors
-    /// Only Zstandard can fail, and only for lack of memory.
-    pub fn encode(
-        &self,
-        id: impl Into<String>,
-        encoding: Encoding,
-    ) -> Result<Outgoing, std::io::Error> {
-        let payload = match encoding {
-            Encoding::Identity => self.body.clone(),
-            Encoding::Lz4 => lz4_flex::compress_prepend_size(&self.body).into(),
-            Encoding::Zstd => zstd::bulk::compress(&self.body, 1)?.into(),
-        };
-        let mut message = Outgoing::new(id, payload);
-        message.headers = vec![
-            (SCHEMA, self.schema.clone()),
-            (TENANT, self.tenant.clone()),
-            (ITEMS, self.items.to_string()),
-            (RECEIVED, self.received_unix_nano.to_string()),
-            (ENCODING, encoding.as_str().to_owned()),
-        ];
-        Ok(message)
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let known = [Self::Identity, Self::Lz4, Self::Zstd];
+        known.into_iter().find(|encoding| encoding.as_str() == text).ok_or(())
     }
-
-    /// Reads a message's headers and body.
-    pub(crate) fn decode<'a>(
-        header: impl Fn(&str) -> Option<&'a str>,
-        payload: &Bytes,
-    ) -> Result<Self, EnvelopeError> {
-        let text = |name| {
-            header(name)
-                .map(str::to_owned)
-                .ok_or(EnvelopeError::Header(name))
-        };
-        let number = |name| {
-            header(name)
-                .and_then(|text| text.parse().ok())
-                .ok_or(EnvelopeError::Header(name))
-        };
-        let body = match header(ENCODING).unwrap_or("identity") {
-            "identity" => payload.clone(),
-            "lz4" => decompress_lz4(payload)?,
-            "zstd" => zstd::bulk::decompress(payload, LARGEST_BODY)
-                .map_err(|error| EnvelopeError::Body(error.to_string()))?
-                .into(),
-            other => return Err(EnvelopeError::Encoding(other.to_owned())),
-        };
-        Ok(Self {
-            schema: text(SCHEMA)?,
-            tenant: text(TENANT)?,
-            items: number(ITEMS)?,
-            received_unix_nano: number(RECEIVED)?,
-            body,
-        })
-    }
-}
-
-fn decompress_lz4(payload: &[u8]) -> Result<Bytes, EnvelopeError> {
-    let wrong = |error: lz4_flex::block::DecompressError| EnvelopeError::Body(error.to_string());
-    let (size, block) = lz4_flex::block::uncompressed_size(payload).map_err(wrong)?;
-    if size > LARGEST_BODY {
-        return Err(EnvelopeError::Body(format!("it claims {size} bytes")));
-    }
-    lz4_flex::block::decompress(block, size)
-        .map(Bytes::from)
-        .map_err(wrong)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn envelope() -> Envelope {
+    fn envelope(encoding: Encoding) -> Envelope {
         Envelope {
-            schema: "otlp.logs.v1".to_owned(),
+            schema: Schema::OtlpLogs,
             tenant: "default".to_owned(),
             items: 3,
-            received_unix_nano: 17,
-            body: Bytes::from(vec![7; 5_000]),
+            received_unix_nano: 1_790_230_470_084_404_000,
+            encoding,
+            body: Bytes::from("hello hello hello hello".repeat(50)),
         }
     }
 
-    fn read(message: &Outgoing) -> Result<Envelope, EnvelopeError> {
-        let header = |wanted: &str| {
-            message
-                .headers
-                .iter()
-                .find(|(name, _)| *name == wanted)
-                .map(|(_, value)| value.as_str())
-        };
-        Envelope::decode(header, &message.payload)
+    fn read(message: &Outgoing) -> Result<Envelope, InvalidEnvelope> {
+        Envelope::read(|name| message.headers.get(name).map(async_nats::HeaderValue::as_str), &message.payload)
     }
 
     #[test]
-    fn every_encoding_reads_back() {
+    fn every_encoding_gives_back_what_was_put_in() {
         for encoding in [Encoding::Identity, Encoding::Lz4, Encoding::Zstd] {
-            assert_eq!(
-                read(&envelope().encode("a", encoding).unwrap()).unwrap(),
-                envelope()
-            );
+            let before = envelope(encoding);
+            assert_eq!(read(&before.encode("x").unwrap()).unwrap(), before);
         }
     }
 
     #[test]
-    fn a_forged_length_allocates_nothing() {
-        let mut message = envelope().encode("a", Encoding::Lz4).unwrap();
-        message.payload = Bytes::from_static(&[0xff, 0xff, 0xff, 0xff, 0]);
-        assert!(matches!(read(&message), Err(EnvelopeError::Body(_))));
+    fn an_unknown_schema_is_not_guessed() {
+        let message = envelope(Encoding::Lz4).encode("x").unwrap().header(SCHEMA, "otlp.metrics.v2");
+        assert!(matches!(read(&message), Err(InvalidEnvelope::Header { name: SCHEMA, .. })));
     }
 
     #[test]
-    fn what_is_not_known_is_named() {
-        let mut message = envelope().encode("a", Encoding::Identity).unwrap();
-        message.headers.retain(|(name, _)| *name != TENANT);
-        assert!(matches!(read(&message), Err(EnvelopeError::Header(TENANT))));
+    fn a_bomb_is_refused_before_memory_is_taken() {
+        let mut message = envelope(Encoding::Lz4).encode("x").unwrap();
+        let mut lie = message.payload.to_vec();
+        lie[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+        message.payload = lie.into();
+        assert_eq!(read(&message), Err(InvalidEnvelope::TooLarge));
+
+        let mut message = envelope(Encoding::Zstd).encode("x").unwrap();
+        message.payload = zstd::bulk::compress(&vec![0; MAX_BODY_BYTES + 1], 1).unwrap().into();
+        assert_eq!(read(&message), Err(InvalidEnvelope::TooLarge));
+    }
+
+    #[test]
+    fn a_broken_body_says_so() {
+        let mut message = envelope(Encoding::Lz4).encode("x").unwrap();
+        message.payload = message.payload.slice(..message.payload.len() - 2);
+        assert!(matches!(read(&message), Err(InvalidEnvelope::Corrupt(_))));
     }
 }

@@ -1,192 +1,165 @@
-//! JetStream as Sightline uses it: streams, publishing, consuming, dead letters.
+//! JetStream as Sightline uses it: the streams there are, publishing that is acknowledged, reading that survives.
 //!
-//! A publish has happened when the broker has acknowledged it, and is repeated under the same id until then. A message
-//! is acknowledged by whoever has stored what it says. Nothing travels over core NATS, which may drop.
+//! - [`Bus::publish`] returns when the broker has the message, or says what is known about it instead.
+//! - [`Bus::consume`] is for those who must handle every message: a durable consumer, shared by replicas, explicit
+//!   acknowledgements, dead letters for what can never be handled.
+//! - [`Bus::follow`] is for those who read along: in order, without acknowledgements, keeping their own place.
+//! - [`Bus::account`] says what became of everything that was taken in.
 //!
-//! Streams keep by limits, not as work queues: what a store lost can be read again ([`Bus::follow`]).
+//! Publishing and reading use connections of their own: a flood of deliveries must not delay acknowledgements.
+//! `docs/contracts/nats.md` lists streams, subjects and headers.
 
 mod account;
+mod connection;
 mod consume;
 mod delivery;
+mod durability;
 mod envelope;
 mod follow;
 mod publish;
+mod settings;
+mod stream;
 mod topology;
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use async_nats::jetstream;
-use async_nats::{ConnectOptions, Event};
 use lifecycle::Ready;
 
 pub use account::{Account, Backlog};
-pub use consume::Options;
-pub use delivery::Delivery;
-pub use envelope::{Encoding, Envelope, EnvelopeError};
-pub use follow::From;
+pub use async_nats::HeaderMap;
+pub use consume::{Deliveries, Options};
+pub use delivery::{Delivery, ack_all};
+pub use envelope::{Encoding, Envelope, InvalidEnvelope, MAX_BODY_BYTES, Schema};
+pub use follow::{Follow, From};
 pub use publish::{Outgoing, PublishError};
-pub use topology::{Stream, Subject};
+pub use settings::Settings;
+pub use stream::{Stream, Subject};
 
-/// Where the broker is, and how its streams are laid out.
-#[derive(clap::Args, Debug, Clone)]
-pub struct Settings {
-    /// Address of the broker: nats://host:port, several separated by commas
-    #[arg(
-        long,
-        env = "SIGHTLINE_NATS_URL",
-        default_value = "nats://127.0.0.1:4222"
-    )]
-    pub nats_url: String,
-    /// Prefix of streams, subjects, consumers and Redis keys, so that installations can share servers
-    #[arg(long, env = "SIGHTLINE_NAMESPACE", default_value = "sl")]
-    pub namespace: String,
-    /// Shards of metrics, logs and processes; fixed when the installation is made (laptop 2, small 4, large 16)
-    #[arg(long, env = "SIGHTLINE_SHARDS", default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=64))]
-    pub shards: u16,
-    /// Size that each stream keeps of what it received
-    #[arg(long, env = "SIGHTLINE_STREAM_MAX_BYTES", default_value = "1GiB", value_parser = settings::bytes)]
-    pub stream_max_bytes: u64,
-    /// Copies of each stream; 3 in production
-    #[arg(long, env = "SIGHTLINE_STREAM_REPLICAS", default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=5))]
-    pub stream_replicas: u8,
-}
+use connection::{Connection, Links};
 
-/// The broker. Clones share its two connections: one to publish, one to consume, so that a large pull never delays an
-/// acknowledgement.
+/// The connection of a process to the broker. Clones share it.
 #[derive(Clone)]
 pub struct Bus {
-    publishing: jetstream::Context,
-    consuming: jetstream::Context,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    publishing: Connection,
+    consuming: Connection,
     window: publish::Window,
-    layout: topology::Layout,
+    graveyard: tokio::sync::Mutex<account::Graveyard>,
 }
 
 impl Bus {
-    /// Waits for the broker, brings its streams and writers' consumers into being, and keeps `ready` true to the
-    /// connection from then on.
+    /// Connects, and makes the streams and the writers' consumers. Waits for the broker as long as it takes, and says in
+    /// `ready` what is missing; from then on `ready` follows the state of the connections.
     ///
     /// # Errors
-    /// An address that cannot be read; never that the broker is away.
+    /// None today: whatever is wrong with the broker may be right a moment later.
     pub async fn connect(settings: &Settings, ready: Ready) -> anyhow::Result<Self> {
-        let bus = Self {
-            publishing: connection(settings, None).await?,
-            consuming: connection(settings, Some(ready.clone())).await?,
-            window: publish::Window::default(),
-            layout: topology::Layout::new(settings),
-        };
-        while let Err(error) = topology::create(&bus.consuming, &bus.layout).await {
-            ready.down(format!("the broker's streams cannot be made: {error:#}"));
-            tokio::time::sleep(Duration::from_millis(500)).await;
+        let links = Links::new(ready);
+        let url = settings.nats_url.reveal();
+        let publishing = Connection::open(url, "publishing", &links).await;
+        let consuming = Connection::open(url, "consuming", &links).await;
+        let mut delay = Duration::from_millis(100);
+        while let Err(error) = topology::ensure(&publishing.jetstream, settings).await {
+            links.set("streams", Some(format!("cannot prepare the streams: {error:#}")));
+            tokio::time::sleep(delay).await;
+            delay = (delay * 2).min(Duration::from_secs(2));
         }
-        ready.up();
+        let inner = Inner {
+            settings: settings.clone(),
+            publishing,
+            consuming,
+            window: publish::Window::new(),
+            graveyard: tokio::sync::Mutex::default(),
+        };
+        let bus = Self { inner: Arc::new(inner) };
         tracing::info!(durability = bus.durability(), "connected to the broker");
+        links.prepared();
         Ok(bus)
     }
 
-    /// How many shards there are.
-    #[must_use]
-    pub fn shards(&self) -> u16 {
-        self.layout.shards
-    }
-
-    /// The namespace, which also prefixes Redis keys.
-    #[must_use]
-    pub fn namespace(&self) -> &str {
-        &self.layout.namespace
-    }
-
-    /// What a power cut can cost with the connected server, in a sentence for people.
-    #[must_use]
-    pub fn durability(&self) -> String {
-        let server = self.publishing.client().server_info();
-        let replicas = self.layout.replicas;
-        let version = &server.version;
-        if replicas >= 3 {
-            return format!(
-                "nats-server {version}, {replicas} copies of each stream: one server may lose power without loss"
-            );
-        }
-        if !self.publishing.client().is_server_compatible(2, 10, 0) {
-            return format!(
-                "nats-server {version}, one copy: a crash of the server loses nothing, a power cut can lose up to two minutes \
-                 (this version has no sync_interval; use 2.12 or later)"
-            );
-        }
-        format!(
-            "nats-server {version}, one copy: a crash of the server loses nothing, a power cut loses what its sync_interval \
-             had not flushed (two minutes by default, nothing with `always`)"
-        )
-    }
-
-    /// Removes everything in this namespace from the broker. For tests.
+    /// Publishes and waits for the broker's acknowledgement, repeating with the same id until `message.within` is over.
+    /// When this future is dropped, the state of the message is unknown.
     ///
     /// # Errors
-    /// The broker.
-    pub async fn purge(&self) -> anyhow::Result<()> {
-        for stream in self.layout.streams() {
-            self.consuming
-                .delete_stream(self.layout.name(stream))
-                .await
-                .context("delete a stream")?;
+    /// What is known about the message instead.
+    pub async fn publish(&self, subject: Subject, message: Outgoing) -> Result<(), PublishError> {
+        let subject = subject.name(&self.inner.settings.namespace);
+        publish::publish(&self.inner.publishing, &self.inner.window, subject, message).await
+    }
+
+    /// Reads `stream` through the durable consumer `durable`, made if it is not there. Never fails: it waits.
+    #[must_use]
+    pub fn consume(&self, stream: Stream, durable: &str, options: Options) -> Deliveries {
+        Deliveries::new(self.clone(), stream, durable, options)
+    }
+
+    /// Reads along `stream`. Returns when the place to begin is known, so that whatever is published after that is read.
+    pub async fn follow(&self, stream: Stream, from: From) -> Follow {
+        Follow::begin(self.clone(), stream, from).await
+    }
+
+    /// What became of the messages of every stream.
+    ///
+    /// # Errors
+    /// The broker is away.
+    pub async fn account(&self) -> anyhow::Result<Vec<Account>> {
+        account::account(self).await
+    }
+
+    /// How much of `stream` its writer has not handled; all of it when there is no writer's consumer.
+    ///
+    /// # Errors
+    /// The broker is away.
+    pub async fn backlog(&self, stream: Stream) -> anyhow::Result<Backlog> {
+        account::backlog(self, stream).await
+    }
+
+    /// What a power cut can cost with the server that we are connected to, in one sentence.
+    #[must_use]
+    pub fn durability(&self) -> String {
+        durability::describe(&self.server_version(), self.inner.settings.stream_replicas)
+    }
+
+    /// The connected server's version.
+    #[must_use]
+    pub fn server_version(&self) -> String {
+        self.inner.publishing.client.server_info().version
+    }
+
+    /// What the bus was told.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.inner.settings
+    }
+
+    /// Deletes every stream of the namespace with all that is in it: the end of a test.
+    ///
+    /// # Errors
+    /// The broker is away.
+    pub async fn delete_all_streams(&self) -> anyhow::Result<()> {
+        use anyhow::Context as _;
+        for stream in Stream::all(self.inner.settings.shards) {
+            let name = stream.name(&self.inner.settings.namespace);
+            let deleted = self.inner.publishing.jetstream.delete_stream(&name).await;
+            deleted.with_context(|| format!("delete stream {name}"))?;
         }
         Ok(())
     }
-}
 
-async fn connection(
-    settings: &Settings,
-    ready: Option<Ready>,
-) -> anyhow::Result<jetstream::Context> {
-    let servers: Vec<async_nats::ServerAddr> = settings
-        .nats_url
-        .split(',')
-        .map(|url| {
-            url.trim()
-                .parse()
-                .with_context(|| "read SIGHTLINE_NATS_URL; write nats://host:port")
-        })
-        .collect::<Result<_, _>>()?;
-    loop {
-        let watched = ready.clone();
-        let options = ConnectOptions::new()
-            .name("sightline")
-            .max_reconnects(None)
-            .connection_timeout(Duration::from_secs(2))
-            .ping_interval(Duration::from_secs(5))
-            .reconnect_delay_callback(|attempt| Duration::from_millis(50 << attempt.min(5)))
-            .subscription_capacity(16 << 10)
-            .event_callback(move |event| {
-                let ready = watched.clone();
-                async move { follow_connection(ready.as_ref(), &event) }
-            });
-        match options.connect(servers.as_slice()).await {
-            Ok(client) => {
-                let context = jetstream::ContextBuilder::new()
-                    .timeout(Duration::from_secs(5))
-                    .ack_timeout(Duration::from_secs(3))
-                    .max_ack_inflight(publish::MOST_IN_FLIGHT)
-                    .build(client);
-                return Ok(context);
-            }
-            Err(error) => {
-                if let Some(ready) = &ready {
-                    ready.down(format!("the broker cannot be reached: {error}"));
-                }
-                tokio::time::sleep(Duration::from_millis(250)).await;
-            }
-        }
+    pub(crate) fn publishing(&self) -> &Connection {
+        &self.inner.publishing
     }
-}
 
-fn follow_connection(ready: Option<&Ready>, event: &Event) {
-    let Some(ready) = ready else { return };
-    match event {
-        Event::Connected => ready.up(),
-        Event::Disconnected | Event::Closed => ready.down("the connection to the broker is lost"),
-        Event::SlowConsumer(id) => {
-            tracing::error!(id, "the broker's messages arrive faster than they are read")
-        }
-        other => tracing::debug!(event = %other, "broker event"),
+    pub(crate) fn consuming(&self) -> &Connection {
+        &self.inner.consuming
+    }
+
+    pub(crate) fn graveyard(&self) -> &tokio::sync::Mutex<account::Graveyard> {
+        &self.inner.graveyard
     }
 }

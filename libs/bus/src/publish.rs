@@ -1,130 +1,204 @@
-//! Publishing: it has happened when the broker said so.
+//! Publishing: success means that the broker has acknowledged the message, and a retry is the same message.
+//!
+//! What is not acknowledged in time is in one of two states, and callers must be able to tell them apart: it was never
+//! sent ([`PublishError::Unavailable`]), or nobody knows ([`PublishError::Unknown`]).
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use async_nats::jetstream::context::PublishErrorKind;
-use async_nats::{HeaderMap, header};
+use async_nats::jetstream::ErrorCode;
+use async_nats::{HeaderMap, Request, RequestError, RequestErrorKind};
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
-use crate::{Bus, Subject};
+use crate::connection::Connection;
 
-/// async-nats hangs for ever above 5,000 acknowledgements that nobody awaited.
-pub(crate) const MOST_IN_FLIGHT: usize = 1_024;
-const MOST_BYTES_IN_FLIGHT: usize = 64 << 20;
-const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(5);
+/// How long one acknowledgement is waited for before the same message is sent again.
+const ATTEMPT: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(50);
+const WINDOW_MESSAGES: usize = 2_048;
+const WINDOW_KIB: u32 = 64 << 10;
 
 /// A message on its way out.
 #[derive(Debug, Clone)]
 pub struct Outgoing {
-    /// The body.
-    pub payload: Bytes,
-    /// The same message has the same id for ever: the broker drops what it took within two minutes before.
+    /// `Nats-Msg-Id`: within two minutes the broker takes one message with it.
     pub id: String,
-    /// Further headers.
-    pub headers: Vec<(&'static str, String)>,
-    /// When to give up.
-    pub deadline: Duration,
+    pub payload: Bytes,
+    pub headers: HeaderMap,
+    /// How long publishing may take, waiting for room and repeating included.
+    pub within: Duration,
 }
 
 impl Outgoing {
-    /// A message without further headers that is given ten seconds.
+    /// A message that is given up after five seconds.
     pub fn new(id: impl Into<String>, payload: impl Into<Bytes>) -> Self {
-        Self {
-            payload: payload.into(),
-            id: id.into(),
-            headers: Vec::new(),
-            deadline: DEFAULT_DEADLINE,
-        }
+        Self { id: id.into(), payload: payload.into(), headers: HeaderMap::new(), within: DEADLINE }
+    }
+
+    /// Sets a header. Characters that NATS does not allow in one become spaces.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl AsRef<str>) -> Self {
+        self.headers.insert(name, value.as_ref().replace(['\r', '\n'], " "));
+        self
+    }
+
+    /// Sets how long publishing may take.
+    #[must_use]
+    pub fn within(mut self, time: Duration) -> Self {
+        self.within = time;
+        self
     }
 }
 
-/// The message was not acknowledged in time. Whether the broker has it is unknown; the same id may be published again.
+/// Why a message is not known to be in its stream.
 #[derive(Debug, thiserror::Error)]
 pub enum PublishError {
-    /// The broker did not answer.
-    #[error("the broker did not acknowledge the message in time")]
+    /// It was not sent, or the broker said that it did not take it. Sending it again later is safe.
+    #[error("the broker cannot take messages: {0}")]
+    Unavailable(String),
+    /// It was sent, but no answer came. It may be in the stream; sending it again with the same id within two minutes
+    /// is safe.
+    #[error("the broker did not answer in time")]
     Unknown,
-    /// The broker said no, and will again.
+    /// The broker will never take it as it is.
     #[error("the broker refused the message: {0}")]
     Refused(String),
 }
 
-/// Bounds what is published but not yet acknowledged.
-#[derive(Clone)]
+impl PublishError {
+    /// Whether the same message may pass later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        !matches!(self, Self::Refused(_))
+    }
+}
+
+/// What may be on its way at once, in messages and in bytes.
 pub(crate) struct Window {
     messages: Arc<Semaphore>,
-    bytes: Arc<Semaphore>,
+    kib: Arc<Semaphore>,
 }
 
-impl Default for Window {
-    fn default() -> Self {
-        Self {
-            messages: Arc::new(Semaphore::new(MOST_IN_FLIGHT / 2)),
-            bytes: Arc::new(Semaphore::new(MOST_BYTES_IN_FLIGHT)),
-        }
+impl Window {
+    pub(crate) fn new() -> Self {
+        let kib = usize::try_from(WINDOW_KIB).unwrap_or(usize::MAX);
+        Self { messages: Arc::new(Semaphore::new(WINDOW_MESSAGES)), kib: Arc::new(Semaphore::new(kib)) }
+    }
+
+    async fn room(&self, bytes: usize) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(WINDOW_KIB).min(WINDOW_KIB);
+        let message = Arc::clone(&self.messages).acquire_owned().await.ok()?;
+        let bytes = Arc::clone(&self.kib).acquire_many_owned(kib).await.ok()?;
+        Some((message, bytes))
     }
 }
 
-impl Bus {
-    /// Publishes, and returns when the broker has acknowledged. Retries under the same id until the deadline.
-    ///
-    /// Cancelling leaves it unknown whether the message was taken.
-    ///
-    /// # Errors
-    /// See [`PublishError`].
-    pub async fn publish(&self, subject: Subject, message: Outgoing) -> Result<(), PublishError> {
-        let give_up = Instant::now() + message.deadline;
-        let size =
-            u32::try_from(message.payload.len().min(MOST_BYTES_IN_FLIGHT)).unwrap_or(u32::MAX);
-        // The semaphores are never closed, so neither fails.
-        let _messages = self.window.messages.acquire().await;
-        let _bytes = self.window.bytes.acquire_many(size).await;
-        let headers = headers(&message);
-        let subject = self.layout.subject(subject);
-        let mut pause = Duration::from_millis(20);
-        loop {
-            let attempt = async {
-                let ack = self
-                    .publishing
-                    .publish_with_headers(subject.clone(), headers.clone(), message.payload.clone())
-                    .await?;
-                ack.await
-            };
-            let left = give_up.saturating_duration_since(Instant::now());
-            match tokio::time::timeout(left, attempt).await {
-                Ok(Ok(_)) => return Ok(()),
-                Err(_) => return Err(PublishError::Unknown),
-                Ok(Err(error)) if is_final(error.kind()) => {
-                    return Err(PublishError::Refused(error.to_string()));
-                }
-                Ok(Err(error)) => {
-                    tracing::debug!(%error, subject, "publishing again");
-                    tokio::time::sleep(pause.min(left)).await;
-                    pause = (pause * 2).min(Duration::from_millis(500));
-                }
-            }
-        }
-    }
+/// What one attempt brought.
+enum Attempt {
+    Acknowledged,
+    /// Not in the stream, as far as this attempt can say.
+    Declined(String),
+    NoAnswer,
+    Refused(String),
 }
 
-/// Everything else may pass: a leader is being elected, the connection is coming back, the answer was lost.
-fn is_final(kind: PublishErrorKind) -> bool {
-    matches!(
-        kind,
-        PublishErrorKind::WrongLastMessageId | PublishErrorKind::WrongLastSequence
-    )
-}
-
-fn headers(message: &Outgoing) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    headers.insert(header::NATS_MESSAGE_ID, message.id.as_str());
-    for (name, value) in &message.headers {
-        headers.insert(*name, value.as_str());
-    }
+/// Publishes and waits for the acknowledgement; repeats with the same id until the message's time is over.
+pub(crate) async fn publish(
+    connection: &Connection,
+    window: &Window,
+    subject: String,
+    message: Outgoing,
+) -> Result<(), PublishError> {
+    let deadline = Instant::now() + message.within;
+    let room = tokio::time::timeout_at(deadline, window.room(message.payload.len())).await;
+    let Ok(Some(_room)) = room else {
+        return Err(PublishError::Unavailable("too many messages wait for the broker".to_owned()));
+    };
+    let mut headers = message.headers;
+    headers.insert("Nats-Msg-Id", message.id);
     if let Some(traceparent) = telemetry::context::current() {
         headers.insert(telemetry::context::HEADER, traceparent);
     }
-    headers
+    let mut unknown = false;
+    loop {
+        let attempt = attempt(connection, &subject, &headers, &message.payload, deadline).await;
+        let reason = match attempt {
+            Attempt::Acknowledged => return Ok(()),
+            Attempt::Refused(reason) if !unknown => return Err(PublishError::Refused(reason)),
+            Attempt::Declined(reason) | Attempt::Refused(reason) => reason,
+            Attempt::NoAnswer => {
+                unknown = true;
+                String::new()
+            }
+        };
+        if Instant::now() + PAUSE >= deadline {
+            return Err(if unknown { PublishError::Unknown } else { PublishError::Unavailable(reason) });
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+async fn attempt(
+    connection: &Connection,
+    subject: &str,
+    headers: &HeaderMap,
+    payload: &Bytes,
+    deadline: Instant,
+) -> Attempt {
+    // What is handed to a client without a connection is kept and sent later, perhaps after we said that it was not.
+    if tokio::time::timeout_at(deadline, connection.connected()).await.is_err() {
+        return Attempt::Declined("there is no connection".to_owned());
+    }
+    let request = Request::new().payload(payload.clone()).headers(headers.clone()).timeout(Some(ATTEMPT));
+    tokio::select! {
+        answer = tokio::time::timeout_at(deadline, connection.client.send_request(subject.to_owned(), request)) => {
+            match answer {
+                Ok(Ok(answer)) => read(&answer.payload),
+                Ok(Err(error)) => classify(&error),
+                Err(_) => Attempt::NoAnswer,
+            }
+        }
+        // The answer died with the connection: ask again as soon as there is another.
+        () = connection.lost() => Attempt::NoAnswer,
+    }
+}
+
+fn classify(error: &RequestError) -> Attempt {
+    match error.kind() {
+        // Nobody listens on the subject: JetStream or the stream is not up (yet).
+        RequestErrorKind::NoResponders => Attempt::Declined("there is no stream for the subject".to_owned()),
+        RequestErrorKind::MaxPayloadExceeded | RequestErrorKind::InvalidSubject => Attempt::Refused(error.to_string()),
+        RequestErrorKind::TimedOut | RequestErrorKind::Other => Attempt::NoAnswer,
+    }
+}
+
+/// JetStream's answer to a publish: an error, or the place in the stream (which may be the place it had before).
+#[derive(Deserialize)]
+struct Answer {
+    error: Option<ApiError>,
+    seq: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct ApiError {
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+fn read(answer: &[u8]) -> Attempt {
+    match serde_json::from_slice(answer) {
+        Ok(Answer { error: None, seq: Some(_) }) => Attempt::Acknowledged,
+        // The one answer that no waiting changes; a full stream or a missing leader passes.
+        Ok(Answer { error: Some(error), .. }) if error.err_code == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM.0 => {
+            Attempt::Refused(error.description)
+        }
+        Ok(Answer { error: Some(error), .. }) => Attempt::Declined(error.description),
+        Ok(Answer { error: None, seq: None }) | Err(_) => Attempt::NoAnswer,
+    }
 }

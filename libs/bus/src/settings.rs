@@ -4,6 +4,7 @@ use settings::Secret;
 
 /// The broker and the streams; every service of one installation must be told the same.
 #[derive(clap::Args, Debug, Clone)]
+#[group(skip)]
 pub struct Settings {
     /// NATS servers, comma separated, for example `nats://user:password@10.0.0.1:4222,nats://10.0.0.2:4222`
     #[arg(long, env = "SIGHTLINE_NATS_URL", default_value = "nats://127.0.0.1:4222")]

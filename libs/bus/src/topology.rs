@@ -22,10 +22,7 @@ const CONTROL_STREAM_BYTES: u64 = 256 << 20;
 const MAX_ACK_PENDING: i64 = 20_000;
 
 /// Makes every stream and every writer's consumer as `settings` want them.
-pub(crate) async fn ensure(
-    context: &jetstream::Context,
-    settings: &Settings,
-) -> anyhow::Result<()> {
+pub(crate) async fn ensure(context: &jetstream::Context, settings: &Settings) -> anyhow::Result<()> {
     for stream in Stream::all(settings.shards) {
         ensure_stream(context, settings, stream).await?;
         if let Some(writer) = stream.writer() {
@@ -45,11 +42,7 @@ pub(crate) async fn ensure_stream(
     let found = match context.get_stream(&wanted.name).await {
         Ok(found) => Some(found.cached_info().clone()),
         Err(error) => match error.kind() {
-            GetStreamErrorKind::JetStream(api)
-                if api.error_code() == ErrorCode::STREAM_NOT_FOUND =>
-            {
-                None
-            }
+            GetStreamErrorKind::JetStream(api) if api.error_code() == ErrorCode::STREAM_NOT_FOUND => None,
             _ => return Err(error).with_context(|| format!("look for stream {}", wanted.name)),
         },
     };
@@ -74,11 +67,7 @@ async fn create(context: &jetstream::Context, wanted: Config) -> anyhow::Result<
         Ok(created) => {
             let ignored = ignored(&created.cached_info().config, &wanted);
             if !ignored.is_empty() {
-                warn!(
-                    stream = wanted.name,
-                    ?ignored,
-                    "this server ignored options of a stream"
-                );
+                warn!(stream = wanted.name, ?ignored, "this server ignored options of a stream");
             }
             Ok(())
         }
@@ -108,11 +97,7 @@ fn config(settings: &Settings, stream: Stream) -> anyhow::Result<Config> {
         max_consumers: -1,
         // Stored envelopes stay for replay. A dead letter is the only record of what it holds: when there is no room for
         // more, writing one fails and the original stays where it is.
-        discard: if stream == Stream::Dead {
-            DiscardPolicy::New
-        } else {
-            DiscardPolicy::Old
-        },
+        discard: if stream == Stream::Dead { DiscardPolicy::New } else { DiscardPolicy::Old },
         retention: RetentionPolicy::Limits,
         storage: StorageType::File,
         num_replicas: settings.stream_replicas,
@@ -125,11 +110,7 @@ fn config(settings: &Settings, stream: Stream) -> anyhow::Result<Config> {
 /// What is there with our settings in it. A stream is never shrunk below what it holds: that would evict messages.
 fn reconciled(found: &Config, wanted: &Config, bytes: u64) -> Config {
     let holds = i64::try_from(bytes).unwrap_or(i64::MAX);
-    let max_bytes = if wanted.max_bytes < holds {
-        found.max_bytes
-    } else {
-        wanted.max_bytes
-    };
+    let max_bytes = if wanted.max_bytes < holds { found.max_bytes } else { wanted.max_bytes };
     Config {
         subjects: wanted.subjects.clone(),
         max_bytes,
@@ -150,20 +131,10 @@ fn ignored(made: &Config, wanted: &Config) -> Vec<&'static str> {
         ("retention", made.retention == wanted.retention),
         ("storage", made.storage == wanted.storage),
         ("num_replicas", made.num_replicas == wanted.num_replicas),
-        (
-            "max_msg_size",
-            made.max_message_size == wanted.max_message_size,
-        ),
-        (
-            "duplicate_window",
-            made.duplicate_window == wanted.duplicate_window,
-        ),
+        ("max_msg_size", made.max_message_size == wanted.max_message_size),
+        ("duplicate_window", made.duplicate_window == wanted.duplicate_window),
     ];
-    checks
-        .iter()
-        .filter(|(_, same)| !same)
-        .map(|(name, _)| *name)
-        .collect()
+    checks.iter().filter(|(_, same)| !same).map(|(name, _)| *name).collect()
 }
 
 async fn ensure_writer(
@@ -172,17 +143,8 @@ async fn ensure_writer(
     stream: Stream,
     writer: Writer,
 ) -> anyhow::Result<()> {
-    let filter = writer
-        .filter
-        .map(|subject| subject.name(&settings.namespace));
-    durable(
-        context,
-        &stream.name(&settings.namespace),
-        writer.durable,
-        filter,
-        writer.ack_wait,
-    )
-    .await?;
+    let filter = writer.filter.map(|subject| subject.name(&settings.namespace));
+    durable(context, &stream.name(&settings.namespace), writer.durable, filter, writer.ack_wait).await?;
     Ok(())
 }
 
@@ -205,10 +167,7 @@ pub(crate) async fn durable(
         filter_subject: filter.unwrap_or_default(),
         ..pull::Config::default()
     };
-    let handle = context
-        .get_stream_no_info(stream)
-        .await
-        .with_context(|| format!("name stream {stream}"))?;
+    let handle = context.get_stream_no_info(stream).await.with_context(|| format!("name stream {stream}"))?;
     let found = handle
         .get_or_create_consumer(name, wanted.clone())
         .await

@@ -40,12 +40,7 @@ pub async fn serve(config: Config, process: Process) -> anyhow::Result<SocketAdd
     let clients = Clients::new(&config, &identity)?;
     let bus = Bus::connect(&config.bus, process.ready("nats")).await?;
     let status = Status::new(bus);
-    process.spawn(
-        "status",
-        status
-            .clone()
-            .watch(config.status_targets, process.stopping()),
-    );
+    process.spawn("status", status.clone().watch(config.status_targets, process.stopping()));
     let shared = Arc::new(Shared {
         verifier: Verifier::new(rpc::channel(&identity, &config.auth_url)?, &process),
         clients,
@@ -54,8 +49,7 @@ pub async fn serve(config: Config, process: Process) -> anyhow::Result<SocketAdd
         status,
     });
     let metrics = process.register(Metrics::new);
-    let router = routes::router(Arc::clone(&shared), metrics)
-        .into_make_service_with_connect_info::<SocketAddr>();
+    let router = routes::router(Arc::clone(&shared), metrics).into_make_service_with_connect_info::<SocketAddr>();
     let stopping = process.stopping();
     process.spawn("api", async move {
         axum::serve(listener, router)

@@ -22,16 +22,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
                 "send the body as JSON with the header `Content-Type: application/json`",
             )),
             Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(Fault::new(
-                    Kind::TooLarge,
-                    "body_too_large",
-                    "the body is larger than 1 MiB",
-                ))
+                Err(Fault::new(Kind::TooLarge, "body_too_large", "the body is larger than 1 MiB"))
             }
-            Err(rejection) => Err(Fault::invalid(
-                "invalid_json",
-                plain(&rejection.body_text()),
-            )),
+            Err(rejection) => Err(Fault::invalid("invalid_json", plain(&rejection.body_text()))),
         }
     }
 }
@@ -47,18 +40,13 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
             Ok(Query(value)) => return Ok(Self(value)),
             Err(rejection) => rejection,
         };
-        Err(Fault::invalid(
-            "invalid_parameter",
-            plain(&rejection.body_text()),
-        ))
+        Err(Fault::invalid("invalid_parameter", plain(&rejection.body_text())))
     }
 }
 
 /// axum's sentences begin with how it failed to use the text; the part after the colon says what is wrong with it.
 fn plain(text: &str) -> String {
-    text.split_once(": ")
-        .map_or(text, |(_, reason)| reason)
-        .to_owned()
+    text.split_once(": ").map_or(text, |(_, reason)| reason).to_owned()
 }
 
 /// A page of things.
@@ -76,10 +64,7 @@ impl<T> Page<T> {
         T: From<S>,
     {
         let items = items.into_iter().map(T::from).collect();
-        Json(Self {
-            items,
-            next: (!next.is_empty()).then_some(next),
-        })
+        Json(Self { items, next: (!next.is_empty()).then_some(next) })
     }
 }
 

@@ -28,16 +28,11 @@ impl Clients {
         let channel = |url| rpc::channel(identity, url);
         Ok(Self {
             auth: AuthClient::new(channel(&config.auth_url)?),
-            registry: RegistryClient::new(channel(&config.registry_url)?)
-                .max_decoding_message_size(LARGEST_ANSWER),
-            logs: LogSearchClient::new(channel(&config.log_writer_url)?)
-                .max_decoding_message_size(LARGEST_ANSWER),
-            rules: RulesClient::new(channel(&config.rule_engine_url)?)
-                .max_decoding_message_size(LARGEST_ANSWER),
-            alerts: AlertsClient::new(channel(&config.alert_service_url)?)
-                .max_decoding_message_size(LARGEST_ANSWER),
-            dispatch: DispatchClient::new(channel(&config.dispatcher_url)?)
-                .max_decoding_message_size(LARGEST_ANSWER),
+            registry: RegistryClient::new(channel(&config.registry_url)?).max_decoding_message_size(LARGEST_ANSWER),
+            logs: LogSearchClient::new(channel(&config.log_writer_url)?).max_decoding_message_size(LARGEST_ANSWER),
+            rules: RulesClient::new(channel(&config.rule_engine_url)?).max_decoding_message_size(LARGEST_ANSWER),
+            alerts: AlertsClient::new(channel(&config.alert_service_url)?).max_decoding_message_size(LARGEST_ANSWER),
+            dispatch: DispatchClient::new(channel(&config.dispatcher_url)?).max_decoding_message_size(LARGEST_ANSWER),
         })
     }
 }

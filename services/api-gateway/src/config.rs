@@ -8,11 +8,7 @@ use url::Url;
 
 /// The whole configuration.
 #[derive(clap::Parser, Debug)]
-#[command(
-    name = "api-gateway",
-    version,
-    about = "Serves Sightline's API to browsers and API clients"
-)]
+#[command(name = "api-gateway", version, about = "Serves Sightline's API to browsers and API clients")]
 pub struct Config {
     #[command(flatten)]
     pub process: lifecycle::Settings,
@@ -67,13 +63,8 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let (name, url) = text.split_once('=').ok_or("write name=http://host:port")?;
-        let url = url
-            .parse()
-            .map_err(|error| format!("`{url}` is no URL: {error}"))?;
-        Ok(Self {
-            name: name.to_owned(),
-            url,
-        })
+        let url = url.parse().map_err(|error| format!("`{url}` is no URL: {error}"))?;
+        Ok(Self { name: name.to_owned(), url })
     }
 }
 
@@ -82,7 +73,10 @@ impl settings::Settings for Config {
         if self.ws_fanout_url.scheme() == "http" {
             return Vec::new();
         }
-        vec!["SIGHTLINE_WS_FANOUT_URL must be an http:// address: live streams are passed through inside the cluster".into()]
+        vec![
+            "SIGHTLINE_WS_FANOUT_URL must be an http:// address: live streams are passed through inside the cluster"
+                .into(),
+        ]
     }
 }
 

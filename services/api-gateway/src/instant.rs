@@ -27,12 +27,7 @@ pub(crate) fn now() -> u64 {
 /// Reads the parameter `name`: RFC 3339, Unix seconds, `now`, or relative to `now` such as `-15m`.
 pub(crate) fn parse(name: &str, text: &str, now: u64) -> Result<u64, Fault> {
     let wrong = || {
-        Fault::field(
-            name,
-            format!(
-                "`{text}` is not a time; write RFC 3339, Unix seconds, or relative such as -15m"
-            ),
-        )
+        Fault::field(name, format!("`{text}` is not a time; write RFC 3339, Unix seconds, or relative such as -15m"))
     };
     if text == "now" {
         return Ok(now);
@@ -53,9 +48,7 @@ pub(crate) fn parse(name: &str, text: &str, now: u64) -> Result<u64, Fault> {
 pub(crate) fn range(from: Option<&str>, to: Option<&str>) -> Result<(u64, u64), Fault> {
     let now = now();
     let to = to.map_or(Ok(now), |text| parse("to", text, now))?;
-    let from = from.map_or(Ok(to.saturating_sub(3_600_000_000_000)), |text| {
-        parse("from", text, now)
-    })?;
+    let from = from.map_or(Ok(to.saturating_sub(3_600_000_000_000)), |text| parse("from", text, now))?;
     if from >= to {
         return Err(Fault::field("from", "`from` must be earlier than `to`"));
     }
@@ -67,19 +60,12 @@ pub(crate) fn millis(name: &str, text: &str) -> Result<u64, Fault> {
     humantime::parse_duration(text)
         .ok()
         .and_then(|duration| u64::try_from(duration.as_millis()).ok())
-        .ok_or_else(|| {
-            Fault::field(
-                name,
-                format!("`{text}` is not a duration; write 30s, 5m or 1h"),
-            )
-        })
+        .ok_or_else(|| Fault::field(name, format!("`{text}` is not a duration; write 30s, 5m or 1h")))
 }
 
 /// Milliseconds as the API writes durations.
 pub(crate) fn duration(millis: u64) -> String {
-    humantime::format_duration(Duration::from_millis(millis))
-        .to_string()
-        .replace(' ', "")
+    humantime::format_duration(Duration::from_millis(millis)).to_string().replace(' ', "")
 }
 
 #[cfg(test)]
@@ -91,18 +77,9 @@ mod tests {
     #[test]
     fn times_read_in_every_documented_form() {
         assert_eq!(parse("from", "-15m", NOW).unwrap(), NOW - 900_000_000_000);
-        assert_eq!(
-            parse("from", "1700000000", NOW).unwrap(),
-            1_700_000_000_000_000_000
-        );
-        assert_eq!(
-            parse("from", "1700000000.5", NOW).unwrap(),
-            1_700_000_000_500_000_000
-        );
-        assert_eq!(
-            parse("from", "2023-11-14T22:13:20Z", NOW).unwrap(),
-            1_700_000_000_000_000_000
-        );
+        assert_eq!(parse("from", "1700000000", NOW).unwrap(), 1_700_000_000_000_000_000);
+        assert_eq!(parse("from", "1700000000.5", NOW).unwrap(), 1_700_000_000_500_000_000);
+        assert_eq!(parse("from", "2023-11-14T22:13:20Z", NOW).unwrap(), 1_700_000_000_000_000_000);
         assert_eq!(parse("to", "now", NOW).unwrap(), NOW);
     }
 

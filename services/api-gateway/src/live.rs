@@ -23,11 +23,7 @@ pub(crate) struct Live {
 
 impl Live {
     pub(crate) fn new(fanout: Url, stopping: CancellationToken) -> Self {
-        Self {
-            fanout,
-            streams: TaskTracker::new(),
-            stopping,
-        }
+        Self { fanout, streams: TaskTracker::new(), stopping }
     }
 
     /// Waits until every stream that was passed through has ended.
@@ -38,23 +34,13 @@ impl Live {
 
     /// Passes `request` on; a refusal of ws-fanout comes back as it is.
     async fn pass(&self, mut request: Request) -> anyhow::Result<Response> {
-        let host = self
-            .fanout
-            .host_str()
-            .context("read the host of ws-fanout")?
-            .to_owned();
-        let port = self
-            .fanout
-            .port_or_known_default()
-            .context("read the port of ws-fanout")?;
-        let stream = TcpStream::connect((host.as_str(), port))
-            .await
-            .context("connect to ws-fanout")?;
+        let host = self.fanout.host_str().context("read the host of ws-fanout")?.to_owned();
+        let port = self.fanout.port_or_known_default().context("read the port of ws-fanout")?;
+        let stream = TcpStream::connect((host.as_str(), port)).await.context("connect to ws-fanout")?;
         stream.set_nodelay(true).context("set TCP_NODELAY")?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake::<_, Body>(TokioIo::new(stream))
-                .await
-                .context("speak HTTP with ws-fanout")?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake::<_, Body>(TokioIo::new(stream))
+            .await
+            .context("speak HTTP with ws-fanout")?;
         let stopping = self.stopping.clone();
         self.streams.spawn(async move {
             tokio::select! {
@@ -67,20 +53,10 @@ impl Live {
             }
         });
         let browser = hyper::upgrade::on(&mut request);
-        let path = request
-            .uri()
-            .path_and_query()
-            .map_or("/", |path| path.as_str())
-            .parse()
-            .context("keep the path")?;
+        let path = request.uri().path_and_query().map_or("/", |path| path.as_str()).parse().context("keep the path")?;
         *request.uri_mut() = path;
-        request
-            .headers_mut()
-            .insert(header::HOST, host.parse().context("name the host")?);
-        let mut response = sender
-            .send_request(request)
-            .await
-            .context("ask ws-fanout")?;
+        request.headers_mut().insert(header::HOST, host.parse().context("name the host")?);
+        let mut response = sender.send_request(request).await.context("ask ws-fanout")?;
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let fanout = hyper::upgrade::on(&mut response);
             let stopping = self.stopping.clone();
@@ -100,34 +76,23 @@ impl Live {
     }
 }
 
-async fn copy(
-    browser: hyper::upgrade::OnUpgrade,
-    fanout: hyper::upgrade::OnUpgrade,
-) -> anyhow::Result<()> {
+async fn copy(browser: hyper::upgrade::OnUpgrade, fanout: hyper::upgrade::OnUpgrade) -> anyhow::Result<()> {
     let (browser, fanout) = tokio::try_join!(browser, fanout).context("upgrade both sides")?;
-    tokio::io::copy_bidirectional(&mut TokioIo::new(browser), &mut TokioIo::new(fanout))
-        .await
-        .context("pass bytes")?;
+    tokio::io::copy_bidirectional(&mut TokioIo::new(browser), &mut TokioIo::new(fanout)).await.context("pass bytes")?;
     Ok(())
 }
 
 /// `GET /api/v1/ws/*`. ws-fanout verifies the token itself.
 pub(crate) async fn websocket(State(state): State<AppState>, request: Request) -> Response {
-    let is_upgrade = request
-        .headers()
-        .get(header::UPGRADE)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let is_upgrade =
+        request.headers().get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
     if !is_upgrade {
-        return Fault::invalid("websocket_expected", "open this address as a WebSocket")
-            .into_response();
+        return Fault::invalid("websocket_expected", "open this address as a WebSocket").into_response();
     }
     match state.live.pass(request).await {
         Ok(response) => response,
-        Err(error) => Fault::unavailable(
-            "live_unavailable",
-            "live streams are away; try again shortly",
-            error,
-        )
-        .into_response(),
+        Err(error) => {
+            Fault::unavailable("live_unavailable", "live streams are away; try again shortly", error).into_response()
+        }
     }
 }

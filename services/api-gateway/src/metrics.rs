@@ -42,25 +42,11 @@ impl Metrics {
     }
 }
 
-pub(crate) async fn observe(
-    State(metrics): State<Metrics>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map_or("none", |path| path.as_str())
-        .to_owned();
+pub(crate) async fn observe(State(metrics): State<Metrics>, request: Request, next: Next) -> Response {
+    let route = request.extensions().get::<MatchedPath>().map_or("none", |path| path.as_str()).to_owned();
     let begun = std::time::Instant::now();
     let response = next.run(request).await;
     metrics.seconds.observe(begun.elapsed().as_secs_f64());
-    metrics
-        .requests
-        .get_or_create(&Labels {
-            route,
-            status: response.status().as_u16(),
-        })
-        .inc();
+    metrics.requests.get_or_create(&Labels { route, status: response.status().as_u16() }).inc();
     response
 }

@@ -29,10 +29,7 @@ pub(crate) struct Answer {
 impl Answer {
     /// An error in Prometheus's shape (Prometheus HTTP API, "Format overview").
     pub(crate) fn error(status: StatusCode, kind: &str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            body: json!({ "status": "error", "errorType": kind, "error": message.into() }),
-        }
+        Self { status, body: json!({ "status": "error", "errorType": kind, "error": message.into() }) }
     }
 }
 
@@ -49,45 +46,26 @@ impl MetricsStore {
             .no_proxy()
             .build()
             .context("build the metrics store client")?;
-        Ok(Self {
-            http,
-            base,
-            timeout,
-        })
+        Ok(Self { http, base, timeout })
     }
 
     /// Asks `path` (below `/api/v1/`) on behalf of `tenant`.
     ///
     /// What the client said under `extra_*` is dropped: repeated filters are OR-ed by the store and would open other
     /// tenants' data.
-    pub(crate) async fn ask(
-        &self,
-        tenant: &str,
-        path: &str,
-        parameters: Vec<(String, String)>,
-    ) -> Answer {
+    pub(crate) async fn ask(&self, tenant: &str, path: &str, parameters: Vec<(String, String)>) -> Answer {
         let mut form: Vec<(String, String)> = parameters
             .into_iter()
             .filter(|(name, _)| !name.starts_with("extra_"))
             .map(|(name, value)| {
-                let value = if name == "query" || name == "match[]" {
-                    promql::undot(&value)
-                } else {
-                    value
-                };
+                let value = if name == "query" || name == "match[]" { promql::undot(&value) } else { value };
                 (name, value)
             })
             .collect();
-        form.push((
-            "extra_filters[]".to_owned(),
-            format!("{{tenant={}}}", Value::from(tenant)),
-        ));
+        form.push(("extra_filters[]".to_owned(), format!("{{tenant={}}}", Value::from(tenant))));
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
-            segments
-                .pop_if_empty()
-                .extend(["api", "v1"])
-                .extend(path.split('/'));
+            segments.pop_if_empty().extend(["api", "v1"]).extend(path.split('/'));
         }
         match self.http.post(url).form(&form).send().await {
             Ok(response) => self.read(response).await,
@@ -101,11 +79,10 @@ impl MetricsStore {
         let mut body = Vec::new();
         loop {
             match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() <= LARGEST_ANSWER => {
-                    body.extend_from_slice(&chunk)
-                }
+                Ok(Some(chunk)) if body.len() + chunk.len() <= LARGEST_ANSWER => body.extend_from_slice(&chunk),
                 Ok(Some(_)) => {
-                    let advice = "the answer is larger than 64 MiB; choose fewer series, a shorter range or a larger step";
+                    let advice =
+                        "the answer is larger than 64 MiB; choose fewer series, a shorter range or a larger step";
                     return Answer::error(StatusCode::UNPROCESSABLE_ENTITY, "execution", advice);
                 }
                 Ok(None) => break,
@@ -115,10 +92,7 @@ impl MetricsStore {
         }
         if status.is_success() {
             return match serde_json::from_slice(&body) {
-                Ok(body) => Answer {
-                    status: StatusCode::OK,
-                    body,
-                },
+                Ok(body) => Answer { status: StatusCode::OK, body },
                 Err(error) => {
                     tracing::error!(%error, "the metrics store's answer cannot be read");
                     Answer::error(
@@ -133,10 +107,8 @@ impl MetricsStore {
             tracing::warn!(status = status.as_u16(), "the metrics store failed");
             return unavailable();
         }
-        let message = serde_json::from_slice::<StoreError>(&body).map_or_else(
-            |_| String::from_utf8_lossy(&body).into_owned(),
-            |store| store.error,
-        );
+        let message = serde_json::from_slice::<StoreError>(&body)
+            .map_or_else(|_| String::from_utf8_lossy(&body).into_owned(), |store| store.error);
         Answer::error(StatusCode::BAD_REQUEST, "bad_data", explain(&message))
     }
 
@@ -152,11 +124,7 @@ fn away(error: &reqwest::Error) -> Answer {
 }
 
 fn unavailable() -> Answer {
-    Answer::error(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "unavailable",
-        "the metrics store is away; try again shortly",
-    )
+    Answer::error(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the metrics store is away; try again shortly")
 }
 
 /// The store wraps its reason in where it happened, which names our filters; the reason is the last part.

@@ -12,9 +12,7 @@ pub(crate) fn undot(query: &str) -> String {
             '"' | '\'' | '`' => quoted(rest, first),
             '0'..='9' => prefix(rest, |c| c.is_ascii_alphanumeric() || c == '.'),
             'a'..='z' | 'A'..='Z' | '_' | ':' => {
-                let length = prefix(rest, |c| {
-                    c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '.')
-                });
+                let length = prefix(rest, |c| c.is_ascii_alphanumeric() || matches!(c, '_' | ':' | '.'));
                 push_name(&mut out, &rest[..length]);
                 rest = &rest[length..];
                 continue;
@@ -62,10 +60,7 @@ mod tests {
     #[test]
     fn dotted_names_become_stored_names() {
         assert_eq!(undot("system.memory.total"), "system_memory_total");
-        assert_eq!(
-            undot("rate(System.Network.bytes_sent[5m])"),
-            "rate(system_network_bytes_sent[5m])"
-        );
+        assert_eq!(undot("rate(System.Network.bytes_sent[5m])"), "rate(system_network_bytes_sent[5m])");
         assert_eq!(undot("a.b{x=\"c.d\"} > 0.5"), "a_b{x=\"c.d\"} > 0.5");
     }
 

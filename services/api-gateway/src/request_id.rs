@@ -18,31 +18,16 @@ pub(crate) async fn attach(request: Request, next: Next) -> Response {
         .get(&HEADER)
         .and_then(|value| value.to_str().ok())
         .filter(|id| {
-            !id.is_empty()
-                && id.len() <= 64
-                && id
-                    .bytes()
-                    .all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+            !id.is_empty() && id.len() <= 64 && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
         })
         .map_or_else(|| uuid::Uuid::new_v4().simple().to_string(), str::to_owned);
-    let route = request
-        .extensions()
-        .get::<MatchedPath>()
-        .map(|path| path.as_str().to_owned());
+    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let span = tracing::info_span!("http", request_id = id, method = %request.method(), route);
-    if let Some(parent) = request
-        .headers()
-        .get(telemetry::context::HEADER)
-        .and_then(|value| value.to_str().ok())
-    {
+    if let Some(parent) = request.headers().get(telemetry::context::HEADER).and_then(|value| value.to_str().ok()) {
         telemetry::context::adopt(&span, parent);
     }
     let response = next.run(request).instrument(span).await;
-    let mut response = if is_problem(&response) {
-        with_id(response, &id).await
-    } else {
-        response
-    };
+    let mut response = if is_problem(&response) { with_id(response, &id).await } else { response };
     if let Ok(value) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(HEADER.clone(), value);
     }
@@ -50,10 +35,7 @@ pub(crate) async fn attach(request: Request, next: Next) -> Response {
 }
 
 fn is_problem(response: &Response) -> bool {
-    response
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .is_some_and(|kind| kind == "application/problem+json")
+    response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/problem+json")
 }
 
 async fn with_id(response: Response, id: &str) -> Response {
@@ -66,8 +48,5 @@ async fn with_id(response: Response, id: &str) -> Response {
     };
     problem.insert("request_id".to_owned(), id.into());
     parts.headers.remove(header::CONTENT_LENGTH);
-    Response::from_parts(
-        parts,
-        Body::from(serde_json::Value::Object(problem).to_string()),
-    )
+    Response::from_parts(parts, Body::from(serde_json::Value::Object(problem).to_string()))
 }

@@ -44,14 +44,8 @@ struct Bearer;
 
 impl utoipa::Modify for Bearer {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        let scheme = HttpBuilder::new()
-            .scheme(HttpAuthScheme::Bearer)
-            .bearer_format("JWT")
-            .build();
-        document
-            .components
-            .get_or_insert_default()
-            .add_security_scheme("bearer", SecurityScheme::Http(scheme));
+        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+        document.components.get_or_insert_default().add_security_scheme("bearer", SecurityScheme::Http(scheme));
     }
 }
 
@@ -82,13 +76,7 @@ pub(crate) fn router(state: AppState, metrics: service_metrics::Metrics) -> Rout
         .route("/api/v1/ws/{*stream}", any(live::websocket))
         .with_state(state)
         .merge(SwaggerUi::new("/docs").url("/openapi.json", document))
-        .fallback(async || {
-            Fault::new(
-                Kind::NotFound,
-                "route_not_found",
-                "there is no such route; /docs lists them",
-            )
-        })
+        .fallback(async || Fault::new(Kind::NotFound, "route_not_found", "there is no such route; /docs lists them"))
         .method_not_allowed_fallback(async || {
             let detail = "this route does not take this method; /docs lists what it takes";
             (
@@ -98,13 +86,8 @@ pub(crate) fn router(state: AppState, metrics: service_metrics::Metrics) -> Rout
         })
         .layer(DefaultBodyLimit::max(1 << 20))
         .layer(CatchPanicLayer::custom(|_panic| {
-            axum::response::IntoResponse::into_response(Fault::internal(std::io::Error::other(
-                "a route panicked",
-            )))
+            axum::response::IntoResponse::into_response(Fault::internal(std::io::Error::other("a route panicked")))
         }))
-        .layer(middleware::from_fn_with_state(
-            metrics,
-            service_metrics::observe,
-        ))
+        .layer(middleware::from_fn_with_state(metrics, service_metrics::observe))
         .layer(middleware::from_fn(request_id::attach))
 }

@@ -37,17 +37,11 @@ pub(crate) struct Status {
 
 impl Status {
     pub(crate) fn new(bus: Bus) -> Self {
-        Self {
-            services: Arc::default(),
-            bus,
-        }
+        Self { services: Arc::default(), bus }
     }
 
     pub(crate) fn services(&self) -> Vec<Service> {
-        self.services
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.services.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn bus(&self) -> &Bus {
@@ -55,16 +49,8 @@ impl Status {
     }
 
     /// Asks every target again and again until the process stops.
-    pub(crate) async fn watch(
-        self,
-        targets: Vec<Target>,
-        stopping: CancellationToken,
-    ) -> anyhow::Result<()> {
-        let http = reqwest::Client::builder()
-            .timeout(EVERY)
-            .no_proxy()
-            .build()
-            .context("build the status client")?;
+    pub(crate) async fn watch(self, targets: Vec<Target>, stopping: CancellationToken) -> anyhow::Result<()> {
+        let http = reqwest::Client::builder().timeout(EVERY).no_proxy().build().context("build the status client")?;
         loop {
             let mut services = Vec::with_capacity(targets.len());
             for target in &targets {
@@ -82,31 +68,14 @@ impl Status {
 async fn ask(http: &reqwest::Client, target: &Target) -> Service {
     let answer = async {
         let url = target.url.join("/readyz").context("build the address")?;
-        http.get(url)
-            .send()
-            .await
-            .context("reach it")?
-            .json::<Readiness>()
-            .await
-            .context("read its answer")
+        http.get(url).send().await.context("reach it")?.json::<Readiness>().await.context("read its answer")
     };
     let (ready, missing) = match answer.await {
         Ok(readiness) => (readiness.ready, readiness.missing),
         Err(error) => {
-            tracing::debug!(
-                service = target.name,
-                error = format!("{error:#}"),
-                "cannot ask for readiness"
-            );
-            (
-                false,
-                [("process".to_owned(), "does not answer".to_owned())].into(),
-            )
+            tracing::debug!(service = target.name, error = format!("{error:#}"), "cannot ask for readiness");
+            (false, [("process".to_owned(), "does not answer".to_owned())].into())
         }
     };
-    Service {
-        name: target.name.clone(),
-        ready,
-        missing,
-    }
+    Service { name: target.name.clone(), ready, missing }
 }

@@ -27,15 +27,6 @@ pub(crate) async fn issue_token(
     Path(agent_id): Path<String>,
 ) -> Result<Json<AgentToken>, Fault> {
     let request = caller.request(IssueAgentTokenRequest { agent_id });
-    let answer = state
-        .clients
-        .auth
-        .clone()
-        .issue_agent_token(request)
-        .await?
-        .into_inner();
-    Ok(Json(AgentToken {
-        token: answer.token,
-        expires_at: instant::rfc3339(answer.expires_unix_nano),
-    }))
+    let answer = state.clients.auth.clone().issue_agent_token(request).await?.into_inner();
+    Ok(Json(AgentToken { token: answer.token, expires_at: instant::rfc3339(answer.expires_unix_nano) }))
 }

@@ -84,13 +84,7 @@ pub(crate) async fn login(
         password: credentials.password,
         remote_address: remote.ip().to_string(),
     };
-    let tokens = state
-        .clients
-        .auth
-        .clone()
-        .login(request)
-        .await?
-        .into_inner();
+    let tokens = state.clients.auth.clone().login(request).await?.into_inner();
     Ok(Json(tokens.into()))
 }
 
@@ -101,16 +95,8 @@ pub(crate) async fn refresh(
     State(state): State<AppState>,
     Body(token): Body<RefreshToken>,
 ) -> Result<Json<Tokens>, Fault> {
-    let request = RefreshRequest {
-        refresh_token: token.refresh_token,
-    };
-    let tokens = state
-        .clients
-        .auth
-        .clone()
-        .refresh(request)
-        .await?
-        .into_inner();
+    let request = RefreshRequest { refresh_token: token.refresh_token };
+    let tokens = state.clients.auth.clone().refresh(request).await?.into_inner();
     Ok(Json(tokens.into()))
 }
 
@@ -121,9 +107,7 @@ pub(crate) async fn logout(
     State(state): State<AppState>,
     Body(token): Body<RefreshToken>,
 ) -> Result<StatusCode, Fault> {
-    let request = LogoutRequest {
-        refresh_token: token.refresh_token,
-    };
+    let request = LogoutRequest { refresh_token: token.refresh_token };
     state.clients.auth.clone().logout(request).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -131,8 +115,5 @@ pub(crate) async fn logout(
 /// The public keys that verify Sightline's tokens (RFC 7517).
 #[utoipa::path(get, path = "/.well-known/jwks.json", tag = "auth", security(()), responses((status = 200)))]
 pub(crate) async fn keys(State(state): State<AppState>) -> Result<impl IntoResponse, Fault> {
-    Ok((
-        [(header::CONTENT_TYPE, "application/jwk-set+json")],
-        state.verifier.jwks()?,
-    ))
+    Ok(([(header::CONTENT_TYPE, "application/jwk-set+json")], state.verifier.jwks()?))
 }

@@ -99,12 +99,6 @@ pub(crate) async fn list(
         limit: limit(parameters.limit)?,
         cursor: parameters.cursor.unwrap_or_default(),
     };
-    let answer = state
-        .clients
-        .dispatch
-        .clone()
-        .list_deliveries(caller.request(request))
-        .await?
-        .into_inner();
+    let answer = state.clients.dispatch.clone().list_deliveries(caller.request(request)).await?.into_inner();
     Ok(Page::new(answer.items, answer.next))
 }

@@ -111,12 +111,6 @@ pub(crate) async fn search(
         limit: limit(parameters.limit)?,
         cursor: parameters.cursor.unwrap_or_default(),
     };
-    let answer = state
-        .clients
-        .logs
-        .clone()
-        .search_logs(caller.request(request))
-        .await?
-        .into_inner();
+    let answer = state.clients.logs.clone().search_logs(caller.request(request)).await?.into_inner();
     Ok(Page::new(answer.items, answer.next))
 }

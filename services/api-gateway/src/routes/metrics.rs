@@ -72,14 +72,8 @@ pub(crate) async fn query(
 ) -> Result<Json<QueryResult>, Fault> {
     caller.require(Permission::MetricsRead)?;
     let now = instant::now();
-    let time = parameters
-        .time
-        .as_deref()
-        .map_or(Ok(now), |text| instant::parse("time", text, now))?;
-    let form = vec![
-        ("query".to_owned(), parameters.query),
-        ("time".to_owned(), seconds(time)),
-    ];
+    let time = parameters.time.as_deref().map_or(Ok(now), |text| instant::parse("time", text, now))?;
+    let form = vec![("query".to_owned(), parameters.query), ("time".to_owned(), seconds(time))];
     series(state.metrics_store.ask(&caller.tenant, "query", form).await)
 }
 
@@ -99,10 +93,7 @@ pub(crate) async fn query_range(
         None => (span / 250).max(1_000),
     };
     if step == 0 || span / step > MOST_POINTS {
-        return Err(Fault::field(
-            "step",
-            format!("choose a step that gives at most {MOST_POINTS} points"),
-        ));
+        return Err(Fault::field("step", format!("choose a step that gives at most {MOST_POINTS} points")));
     }
     let form = vec![
         ("query".to_owned(), parameters.query),
@@ -110,36 +101,20 @@ pub(crate) async fn query_range(
         ("end".to_owned(), seconds(to)),
         ("step".to_owned(), format!("{step}ms")),
     ];
-    series(
-        state
-            .metrics_store
-            .ask(&caller.tenant, "query_range", form)
-            .await,
-    )
+    series(state.metrics_store.ask(&caller.tenant, "query_range", form).await)
 }
 
 /// Unix seconds with milliseconds, as the store takes them.
 fn seconds(unix_nano: u64) -> String {
-    format!(
-        "{}.{:03}",
-        unix_nano / 1_000_000_000,
-        unix_nano / 1_000_000 % 1_000
-    )
+    format!("{}.{:03}", unix_nano / 1_000_000_000, unix_nano / 1_000_000 % 1_000)
 }
 
 fn series(answer: Answer) -> Result<Json<QueryResult>, Fault> {
     if answer.status != StatusCode::OK {
-        let detail = answer.body["error"]
-            .as_str()
-            .unwrap_or("the query failed")
-            .to_owned();
+        let detail = answer.body["error"].as_str().unwrap_or("the query failed").to_owned();
         return Err(match answer.status {
-            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => {
-                Fault::invalid("invalid_query", detail)
-            }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                Fault::new(Kind::Unavailable, "metrics_unavailable", detail)
-            }
+            StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY => Fault::invalid("invalid_query", detail),
+            StatusCode::SERVICE_UNAVAILABLE => Fault::new(Kind::Unavailable, "metrics_unavailable", detail),
             _ => Fault::new(Kind::Internal, "internal", detail),
         });
     }
@@ -147,10 +122,9 @@ fn series(answer: Answer) -> Result<Json<QueryResult>, Fault> {
     let items = match (data["resultType"].as_str(), data["result"].as_array()) {
         (Some("vector" | "matrix"), Some(result)) => result.iter().map(one_series).collect(),
         // A scalar or a string is one point without labels.
-        (Some(_), Some(_)) => vec![Series {
-            labels: BTreeMap::new(),
-            points: point(&data["result"]).into_iter().collect(),
-        }],
+        (Some(_), Some(_)) => {
+            vec![Series { labels: BTreeMap::new(), points: point(&data["result"]).into_iter().collect() }]
+        }
         _ => Vec::new(),
     };
     Ok(Json(QueryResult { items }))
@@ -158,9 +132,7 @@ fn series(answer: Answer) -> Result<Json<QueryResult>, Fault> {
 
 fn one_series(result: &Value) -> Series {
     let labels = result["metric"].as_object().into_iter().flatten();
-    let labels = labels
-        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
-        .collect();
+    let labels = labels.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect();
     let points = match result["values"].as_array() {
         Some(values) => values.iter().filter_map(point).collect(),
         None => point(&result["value"]).into_iter().collect(),
@@ -173,10 +145,7 @@ fn point(pair: &Value) -> Option<Point> {
     let time = std::time::Duration::try_from_secs_f64(pair.get(0)?.as_f64()?).ok()?;
     let value: f64 = pair.get(1)?.as_str()?.parse().ok()?;
     let time = instant::rfc3339(u64::try_from(time.as_millis()).ok()? * 1_000_000);
-    Some(Point {
-        time,
-        value: value.is_finite().then_some(value),
-    })
+    Some(Point { time, value: value.is_finite().then_some(value) })
 }
 
 #[cfg(test)]
@@ -189,11 +158,7 @@ mod tests {
         let body = json!({"status": "success", "data": {"resultType": "vector", "result": [
             {"metric": {"__name__": "up", "host_name": "a"}, "value": [1_700_000_000, "1"]},
             {"metric": {"host_name": "b"}, "value": [1_700_000_000, "NaN"]}]}});
-        let Json(result) = series(Answer {
-            status: StatusCode::OK,
-            body,
-        })
-        .unwrap();
+        let Json(result) = series(Answer { status: StatusCode::OK, body }).unwrap();
         assert_eq!(result.items[0].labels["host_name"], "a");
         assert_eq!(result.items[0].points[0].time, "2023-11-14T22:13:20Z");
         assert_eq!(result.items[0].points[0].value, Some(1.0));

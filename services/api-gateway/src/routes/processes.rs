@@ -57,16 +57,7 @@ pub(crate) async fn list(
     Path(id): Path<String>,
 ) -> Result<Json<Snapshot>, Fault> {
     let request = caller.request(GetProcessesRequest { resource_id: id });
-    let answer = state
-        .clients
-        .logs
-        .clone()
-        .get_processes(request)
-        .await?
-        .into_inner();
+    let answer = state.clients.logs.clone().get_processes(request).await?.into_inner();
     let items = answer.items.into_iter().map(Process::from).collect();
-    Ok(Json(Snapshot {
-        time: instant::rfc3339(answer.time_unix_nano),
-        items,
-    }))
+    Ok(Json(Snapshot { time: instant::rfc3339(answer.time_unix_nano), items }))
 }

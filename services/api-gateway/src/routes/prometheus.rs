@@ -19,9 +19,8 @@ const LARGEST_FORM: usize = 1 << 20;
 
 pub(crate) fn router() -> Router<AppState> {
     let ask = |path: &'static str| -> MethodRouter<AppState> {
-        let handler = move |State(state): State<AppState>, request: Request| async move {
-            ask(&state, path, request).await
-        };
+        let handler =
+            move |State(state): State<AppState>, request: Request| async move { ask(&state, path, request).await };
         get(handler).post(handler)
     };
     Router::new()
@@ -34,21 +33,10 @@ pub(crate) fn router() -> Router<AppState> {
         .route("/prometheus/api/v1/status/buildinfo", get(build_info))
 }
 
-async fn label_values(
-    State(state): State<AppState>,
-    Path(name): Path<String>,
-    request: Request,
-) -> Response {
-    let valid = !name.is_empty()
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':');
+async fn label_values(State(state): State<AppState>, Path(name): Path<String>, request: Request) -> Response {
+    let valid = !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':');
     if !valid {
-        let error = Answer::error(
-            StatusCode::BAD_REQUEST,
-            "bad_data",
-            format!("`{name}` is not a label name"),
-        );
+        let error = Answer::error(StatusCode::BAD_REQUEST, "bad_data", format!("`{name}` is not a label name"));
         return respond(error);
     }
     ask(&state, &format!("label/{name}/values"), request).await
@@ -67,43 +55,21 @@ async fn ask(state: &AppState, path: &str, request: Request) -> Response {
 
 async fn asked(state: &AppState, path: &str, request: Request) -> Result<Answer, Answer> {
     let (mut parts, body) = request.into_parts();
-    let Caller(caller) = Caller::from_request_parts(&mut parts, state)
-        .await
-        .map_err(|fault| refusal(&fault))?;
-    caller
-        .require(Permission::MetricsRead)
-        .map_err(|fault| refusal(&fault))?;
-    let mut parameters: Vec<(String, String)> =
-        pairs(parts.uri.query().unwrap_or_default().as_bytes());
+    let Caller(caller) = Caller::from_request_parts(&mut parts, state).await.map_err(|fault| refusal(&fault))?;
+    caller.require(Permission::MetricsRead).map_err(|fault| refusal(&fault))?;
+    let mut parameters: Vec<(String, String)> = pairs(parts.uri.query().unwrap_or_default().as_bytes());
     if parts.method == Method::POST {
-        let form = parts
-            .headers
-            .get(header::CONTENT_TYPE)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
+        let form = parts.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
         if !form.is_empty() && !form.starts_with("application/x-www-form-urlencoded") {
             let advice = "send parameters as application/x-www-form-urlencoded";
-            return Err(Answer::error(
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                "bad_data",
-                advice,
-            ));
+            return Err(Answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_data", advice));
         }
         let bytes: Bytes = axum::body::to_bytes(body, LARGEST_FORM)
             .await
-            .map_err(|_| {
-                Answer::error(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "bad_data",
-                    "the form is larger than 1 MiB",
-                )
-            })?;
+            .map_err(|_| Answer::error(StatusCode::PAYLOAD_TOO_LARGE, "bad_data", "the form is larger than 1 MiB"))?;
         parameters.extend(pairs(&bytes));
     }
-    Ok(state
-        .metrics_store
-        .ask(&caller.tenant, path, parameters)
-        .await)
+    Ok(state.metrics_store.ask(&caller.tenant, path, parameters).await)
 }
 
 fn pairs(encoded: &[u8]) -> Vec<(String, String)> {

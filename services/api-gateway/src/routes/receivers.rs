@@ -45,10 +45,7 @@ impl From<proto::dispatch::Receiver> for Receiver {
         Self {
             id: receiver.id,
             name: receiver.name,
-            webhook: Webhook {
-                url: webhook.url,
-                secret: (!webhook.secret.is_empty()).then_some(webhook.secret),
-            },
+            webhook: Webhook { url: webhook.url, secret: (!webhook.secret.is_empty()).then_some(webhook.secret) },
             created_at: instant::rfc3339(receiver.created_unix_nano),
         }
     }
@@ -71,17 +68,9 @@ pub(crate) async fn list(
     caller: Caller,
     Parameters(parameters): Parameters<ListParameters>,
 ) -> Result<Json<Page<Receiver>>, Fault> {
-    let request = ListReceiversRequest {
-        limit: limit(parameters.limit)?,
-        cursor: parameters.cursor.unwrap_or_default(),
-    };
-    let answer = state
-        .clients
-        .dispatch
-        .clone()
-        .list_receivers(caller.request(request))
-        .await?
-        .into_inner();
+    let request =
+        ListReceiversRequest { limit: limit(parameters.limit)?, cursor: parameters.cursor.unwrap_or_default() };
+    let answer = state.clients.dispatch.clone().list_receivers(caller.request(request)).await?.into_inner();
     Ok(Page::new(answer.items, answer.next))
 }
 
@@ -95,22 +84,10 @@ pub(crate) async fn create(
     headers: HeaderMap,
     Body(receiver): Body<NewReceiver>,
 ) -> Result<(StatusCode, Json<Receiver>), Fault> {
-    let webhook = proto::dispatch::Webhook {
-        url: receiver.webhook.url,
-        secret: receiver.webhook.secret.unwrap_or_default(),
-    };
+    let webhook =
+        proto::dispatch::Webhook { url: receiver.webhook.url, secret: receiver.webhook.secret.unwrap_or_default() };
     let idempotency_key = idempotency_key(&headers)?;
-    let request = CreateReceiverRequest {
-        name: receiver.name,
-        webhook: Some(webhook),
-        idempotency_key,
-    };
-    let receiver = state
-        .clients
-        .dispatch
-        .clone()
-        .create_receiver(caller.request(request))
-        .await?
-        .into_inner();
+    let request = CreateReceiverRequest { name: receiver.name, webhook: Some(webhook), idempotency_key };
+    let receiver = state.clients.dispatch.clone().create_receiver(caller.request(request)).await?.into_inner();
     Ok((StatusCode::CREATED, Json(receiver.into())))
 }

@@ -74,13 +74,7 @@ pub(crate) async fn list(
         limit: limit(parameters.limit)?,
         cursor: parameters.cursor.unwrap_or_default(),
     };
-    let answer = state
-        .clients
-        .registry
-        .clone()
-        .list_resources(caller.request(request))
-        .await?
-        .into_inner();
+    let answer = state.clients.registry.clone().list_resources(caller.request(request)).await?.into_inner();
     Ok(Page::new(answer.items, answer.next))
 }
 
@@ -92,11 +86,6 @@ pub(crate) async fn get(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Resource>, Fault> {
-    let answer = state
-        .clients
-        .registry
-        .clone()
-        .get_resource(caller.request(GetResourceRequest { id }))
-        .await?;
+    let answer = state.clients.registry.clone().get_resource(caller.request(GetResourceRequest { id })).await?;
     Ok(Json(answer.into_inner().into()))
 }

@@ -9,8 +9,7 @@ use axum::response::{IntoResponse, Response};
 use fault::Fault;
 use proto::rules::rule_document::Subject;
 use proto::rules::{
-    CreateRuleRequest, DeleteRuleRequest, GetRuleRequest, ListRulesRequest, RuleDocument,
-    UpdateRuleRequest,
+    CreateRuleRequest, DeleteRuleRequest, GetRuleRequest, ListRulesRequest, RuleDocument, UpdateRuleRequest,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -78,18 +77,12 @@ impl Document {
     fn into_message(self) -> Result<RuleDocument, Fault> {
         let subject = match (self.metric, self.log) {
             (Some(metric), None) => Subject::Metric(metric),
-            (None, Some(log)) => Subject::Log(proto::rules::LogCondition {
-                contains: log.contains,
-            }),
+            (None, Some(log)) => Subject::Log(proto::rules::LogCondition { contains: log.contains }),
             _ => {
-                return Err(Fault::field(
-                    "metric",
-                    "a rule watches either `metric` or `log`; give exactly one",
-                ));
+                return Err(Fault::field("metric", "a rule watches either `metric` or `log`; give exactly one"));
             }
         };
-        let millis =
-            |name, text: Option<String>| text.map_or(Ok(0), |text| instant::millis(name, &text));
+        let millis = |name, text: Option<String>| text.map_or(Ok(0), |text| instant::millis(name, &text));
         Ok(RuleDocument {
             name: self.name,
             level: self.level,
@@ -110,12 +103,7 @@ impl From<RuleDocument> for Document {
     fn from(message: RuleDocument) -> Self {
         let (metric, log) = match message.subject {
             Some(Subject::Metric(metric)) => (Some(metric), None),
-            Some(Subject::Log(log)) => (
-                None,
-                Some(LogCondition {
-                    contains: log.contains,
-                }),
-            ),
+            Some(Subject::Log(log)) => (None, Some(LogCondition { contains: log.contains })),
             None => (None, None),
         };
         let duration = |millis: u64| (millis != 0).then(|| instant::duration(millis));
@@ -150,41 +138,25 @@ impl From<proto::rules::Rule> for Rule {
 
 fn answer(status: StatusCode, rule: proto::rules::Rule) -> Response {
     let rule = Rule::from(rule);
-    (
-        status,
-        [(header::ETAG, format!("\"{}\"", rule.version))],
-        Json(rule),
-    )
-        .into_response()
+    (status, [(header::ETAG, format!("\"{}\"", rule.version))], Json(rule)).into_response()
 }
 
 /// The version in `If-Match`; 0 when the caller takes any.
 fn expected_version(headers: &HeaderMap) -> Result<u64, Fault> {
-    match headers
-        .get(header::IF_MATCH)
-        .map(|value| value.to_str().unwrap_or_default())
-    {
+    match headers.get(header::IF_MATCH).map(|value| value.to_str().unwrap_or_default()) {
         None | Some("*") => Ok(0),
-        Some(tag) => tag.trim_matches('"').parse().map_err(|_| {
-            Fault::invalid(
-                "invalid_if_match",
-                "If-Match takes the ETag that the rule was read with",
-            )
-        }),
+        Some(tag) => tag
+            .trim_matches('"')
+            .parse()
+            .map_err(|_| Fault::invalid("invalid_if_match", "If-Match takes the ETag that the rule was read with")),
     }
 }
 
 pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<String, Fault> {
-    match headers
-        .get("idempotency-key")
-        .map(|value| value.to_str().unwrap_or_default())
-    {
+    match headers.get("idempotency-key").map(|value| value.to_str().unwrap_or_default()) {
         None => Ok(String::new()),
         Some(key) if !key.is_empty() && key.len() <= 128 => Ok(key.to_owned()),
-        Some(_) => Err(Fault::invalid(
-            "invalid_idempotency_key",
-            "Idempotency-Key takes 1 to 128 ASCII characters",
-        )),
+        Some(_) => Err(Fault::invalid("invalid_idempotency_key", "Idempotency-Key takes 1 to 128 ASCII characters")),
     }
 }
 
@@ -205,17 +177,8 @@ pub(crate) async fn list(
     caller: Caller,
     Parameters(parameters): Parameters<ListParameters>,
 ) -> Result<Json<Page<Rule>>, Fault> {
-    let request = ListRulesRequest {
-        limit: limit(parameters.limit)?,
-        cursor: parameters.cursor.unwrap_or_default(),
-    };
-    let answer = state
-        .clients
-        .rules
-        .clone()
-        .list_rules(caller.request(request))
-        .await?
-        .into_inner();
+    let request = ListRulesRequest { limit: limit(parameters.limit)?, cursor: parameters.cursor.unwrap_or_default() };
+    let answer = state.clients.rules.clone().list_rules(caller.request(request)).await?.into_inner();
     Ok(Page::new(answer.items, answer.next))
 }
 
@@ -230,17 +193,8 @@ pub(crate) async fn create(
     Body(document): Body<Document>,
 ) -> Result<Response, Fault> {
     let idempotency_key = idempotency_key(&headers)?;
-    let request = CreateRuleRequest {
-        document: Some(document.into_message()?),
-        idempotency_key,
-    };
-    let rule = state
-        .clients
-        .rules
-        .clone()
-        .create_rule(caller.request(request))
-        .await?
-        .into_inner();
+    let request = CreateRuleRequest { document: Some(document.into_message()?), idempotency_key };
+    let rule = state.clients.rules.clone().create_rule(caller.request(request)).await?.into_inner();
     Ok(answer(StatusCode::CREATED, rule))
 }
 
@@ -252,13 +206,7 @@ pub(crate) async fn get(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, Fault> {
-    let rule = state
-        .clients
-        .rules
-        .clone()
-        .get_rule(caller.request(GetRuleRequest { id }))
-        .await?
-        .into_inner();
+    let rule = state.clients.rules.clone().get_rule(caller.request(GetRuleRequest { id })).await?.into_inner();
     Ok(answer(StatusCode::OK, rule))
 }
 
@@ -274,18 +222,8 @@ pub(crate) async fn update(
     Body(document): Body<Document>,
 ) -> Result<Response, Fault> {
     let expected_version = expected_version(&headers)?;
-    let request = UpdateRuleRequest {
-        id,
-        document: Some(document.into_message()?),
-        expected_version,
-    };
-    let rule = state
-        .clients
-        .rules
-        .clone()
-        .update_rule(caller.request(request))
-        .await?
-        .into_inner();
+    let request = UpdateRuleRequest { id, document: Some(document.into_message()?), expected_version };
+    let rule = state.clients.rules.clone().update_rule(caller.request(request)).await?.into_inner();
     Ok(answer(StatusCode::OK, rule))
 }
 
@@ -299,15 +237,7 @@ pub(crate) async fn delete(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Fault> {
-    let request = DeleteRuleRequest {
-        id,
-        expected_version: expected_version(&headers)?,
-    };
-    state
-        .clients
-        .rules
-        .clone()
-        .delete_rule(caller.request(request))
-        .await?;
+    let request = DeleteRuleRequest { id, expected_version: expected_version(&headers)? };
+    state.clients.rules.clone().delete_rule(caller.request(request)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -21,44 +21,56 @@ pub(crate) struct StatusAnswer {
 pub(crate) struct Broker {
     /// What a power cut can cost with the connected server and its settings
     durability: String,
-    /// One entry a stream, in envelopes: received = stored + dead-lettered + in flight
+    /// One entry a stream, in messages: received = handled + dead + in flight
     account: Vec<StreamAccount>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct StreamAccount {
     stream: String,
+    /// The service that must handle each message; null where messages are only followed
+    writer: Option<&'static str>,
+    /// Acknowledged by the broker since the stream was made
+    received: u64,
+    /// Stored or handled
+    handled: u64,
+    /// Kept as dead letters, with reasons
+    dead: u64,
+    in_flight: u64,
+    bytes: u64,
+    max_bytes: u64,
+}
+
+impl From<bus::Account> for StreamAccount {
+    fn from(account: bus::Account) -> Self {
+        Self {
+            stream: account.stream,
+            writer: account.writer,
+            received: account.received,
+            handled: account.handled,
+            dead: account.dead,
+            in_flight: account.in_flight,
+            bytes: account.bytes,
+            max_bytes: account.max_bytes,
+        }
+    }
 }
 
 /// Readiness of every process, and the account of what was received. Needs `status:read`.
 #[utoipa::path(get, path = "/api/v1/status", tag = "status", responses((status = 200, body = StatusAnswer)))]
-pub(crate) async fn get(
-    State(state): State<AppState>,
-    Caller(caller): Caller,
-) -> Result<Json<StatusAnswer>, Fault> {
+pub(crate) async fn get(State(state): State<AppState>, Caller(caller): Caller) -> Result<Json<StatusAnswer>, Fault> {
     caller.require(Permission::StatusRead)?;
     let bus = state.status.bus();
     let account = bus
         .account()
         .await
-        .map_err(|error| {
-            Fault::unavailable(
-                "broker_unavailable",
-                "the broker is away; try again shortly",
-                error,
-            )
-        })?
+        .map_err(|error| Fault::unavailable("broker_unavailable", "the broker is away; try again shortly", error))?
         .into_iter()
-        .map(|account| StreamAccount {
-            stream: account.stream,
-        })
+        .map(StreamAccount::from)
         .collect();
     Ok(Json(StatusAnswer {
         version: env!("CARGO_PKG_VERSION"),
         services: state.status.services(),
-        broker: Broker {
-            durability: bus.durability(),
-            account,
-        },
+        broker: Broker { durability: bus.durability(), account },
     }))
 }

@@ -1,0 +1,22 @@
+//! Who is calling: signs and verifies the tokens of users and agents.
+//!
+//! A user's token opens the API, an agent's opens the way in, and neither works for the other: they differ in `typ` and
+//! `aud`. The algorithm is fixed to Ed25519 and a token's `kid` only chooses among the keys that auth publishes.
+//!
+//! Not here: passwords, sessions and who holds which permission; those are the auth service's.
+
+pub mod bearer;
+mod extract;
+mod keys;
+mod permission;
+mod principal;
+mod refresh;
+mod signer;
+mod token;
+mod verifier;
+
+pub use keys::Keys;
+pub use permission::Permission;
+pub use principal::{AgentIdentity, Principal};
+pub use signer::{Issued, Signer};
+pub use verifier::Verifier;

@@ -1,0 +1,82 @@
+//! The search API: decode, ask, encode.
+
+use std::time::Duration;
+
+use authn::{Permission, Verifier};
+use fault::Fault;
+use proto::logs::log_search_server::LogSearch;
+use proto::logs::search_logs_request::Order;
+use proto::logs::{GetProcessesRequest, GetProcessesResponse, SearchLogsRequest, SearchLogsResponse};
+use regex::RegexBuilder;
+use selector::Selector;
+use store::Pool;
+use tonic::{Request, Response, Status};
+
+use crate::metrics::Metrics;
+use crate::search::{self, Place, Query};
+
+pub(crate) struct Search {
+    pub(crate) pool: Pool,
+    pub(crate) verifier: Verifier,
+    pub(crate) timeout: Duration,
+    pub(crate) metrics: Metrics,
+}
+
+#[tonic::async_trait]
+impl LogSearch for Search {
+    async fn search_logs(&self, request: Request<SearchLogsRequest>) -> Result<Response<SearchLogsResponse>, Status> {
+        let caller = self.verifier.caller(request.metadata()).await?;
+        caller.require(Permission::LogsRead)?;
+        self.metrics.searches.inc();
+        let query = query(caller.tenant, request.into_inner())?;
+        let (items, next) = search::logs(&self.pool, query, self.timeout).await?;
+        let next = next.map(|place| place.cursor()).unwrap_or_default();
+        Ok(Response::new(SearchLogsResponse { items, next }))
+    }
+
+    async fn get_processes(
+        &self,
+        request: Request<GetProcessesRequest>,
+    ) -> Result<Response<GetProcessesResponse>, Status> {
+        let caller = self.verifier.caller(request.metadata()).await?;
+        caller.require(Permission::ProcessesRead)?;
+        let id = request.into_inner().resource_id;
+        let snapshot = search::processes(&self.pool, &caller.tenant, &id, self.timeout).await?;
+        let (time_unix_nano, items) = snapshot.ok_or_else(|| Fault::not_found("process_snapshot", &id))?;
+        Ok(Response::new(GetProcessesResponse { time_unix_nano, items }))
+    }
+}
+
+fn query(tenant: String, request: SearchLogsRequest) -> fault::Result<Query> {
+    let newest_first = request.order() != Order::OldestFirst;
+    let nanos = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
+    if request.from_unix_nano >= request.to_unix_nano {
+        return Err(Fault::field("from", "`from` must be earlier than `to`"));
+    }
+    let selector = Selector::parse(&request.r#match).map_err(|error| Fault::field("match", error.to_string()))?;
+    let limit = match request.limit {
+        0 => 100,
+        limit @ 1..=1000 => usize::try_from(limit).unwrap_or(1000),
+        _ => return Err(Fault::field("limit", "write a number from 1 to 1000")),
+    };
+    let regex = (!request.regex.is_empty())
+        .then(|| RegexBuilder::new(&request.regex).size_limit(1 << 20).build())
+        .transpose()
+        .map_err(|error| Fault::invalid("invalid_regex", format!("the regular expression cannot be used: {error}")))?;
+    let after = (!request.cursor.is_empty()).then(|| Place::parse(&request.cursor)).transpose()?;
+    if request.contains.contains('\0') {
+        return Err(Fault::field("contains", "stored lines have no NUL bytes"));
+    }
+    Ok(Query {
+        tenant,
+        from_ns: nanos(request.from_unix_nano),
+        to_ns: nanos(request.to_unix_nano),
+        selector,
+        least_severity: search::least_severity(&request.level)?,
+        contains: request.contains,
+        regex,
+        newest_first,
+        limit,
+        after,
+    })
+}

@@ -1,0 +1,72 @@
+//! What is stored: parts of batches, with their rows.
+
+use std::sync::Arc;
+
+/// All rows of one part of one batch: stored together, once.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) tenant: Arc<str>,
+    pub(crate) batch: [u8; 16],
+    pub(crate) part: i32,
+    pub(crate) content: Content,
+}
+
+#[derive(Debug)]
+pub(crate) enum Content {
+    Logs { resource: LogResource, records: Vec<LogRecord> },
+    Processes(Snapshot),
+}
+
+impl Part {
+    /// Items as the gateway counted them.
+    pub(crate) fn items(&self) -> usize {
+        match &self.content {
+            Content::Logs { records, .. } => records.len(),
+            Content::Processes(_) => 1,
+        }
+    }
+
+    /// Rows that storing it writes.
+    pub(crate) fn rows(&self) -> usize {
+        match &self.content {
+            Content::Logs { records, .. } => records.len(),
+            Content::Processes(snapshot) => snapshot.processes.len() + 1,
+        }
+    }
+}
+
+/// The resource of a part's records.
+#[derive(Debug, Clone)]
+pub(crate) struct LogResource {
+    /// Hash of `attributes`.
+    pub(crate) reference: i64,
+    pub(crate) id: String,
+    pub(crate) host_name: String,
+    pub(crate) service_name: String,
+    /// A JSON object.
+    pub(crate) attributes: String,
+}
+
+#[derive(Debug)]
+pub(crate) struct LogRecord {
+    pub(crate) index: i32,
+    pub(crate) time_ns: i64,
+    pub(crate) observed_ns: i64,
+    pub(crate) source: Arc<str>,
+    pub(crate) severity: i16,
+    pub(crate) body: String,
+    /// A JSON object.
+    pub(crate) attributes: String,
+    pub(crate) trace_id: Vec<u8>,
+    pub(crate) span_id: Vec<u8>,
+}
+
+/// Every process of a host at one moment.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    pub(crate) resource_id: String,
+    pub(crate) agent_id: String,
+    pub(crate) host_name: String,
+    pub(crate) time_ns: i64,
+    pub(crate) processes: Vec<proto::telemetry::Process>,
+}

@@ -1,0 +1,357 @@
+//! Every SQL statement that reads.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use fault::Fault;
+use proto::logs::{LogRecord, ProcessRow};
+use regex::Regex;
+use selector::Selector;
+use serde_json::{Map, Value};
+use sqlx::postgres::PgRow;
+use sqlx::{AssertSqlSafe, Postgres, Row as _, Transaction};
+use store::Pool;
+
+use crate::severity;
+
+/// Rows that one statement reads while a regular expression sifts them.
+const SIFTED: i64 = 5_000;
+
+/// What is searched for.
+pub(crate) struct Query {
+    pub(crate) tenant: String,
+    pub(crate) from_ns: i64,
+    pub(crate) to_ns: i64,
+    pub(crate) selector: Selector,
+    pub(crate) least_severity: i16,
+    pub(crate) contains: String,
+    pub(crate) regex: Option<Regex>,
+    pub(crate) newest_first: bool,
+    pub(crate) limit: usize,
+    pub(crate) after: Option<Place>,
+}
+
+/// A record's place in the order of time, as a cursor names it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    time_ns: i64,
+    batch: Vec<u8>,
+    part: i32,
+    index: i32,
+}
+
+impl Place {
+    pub(crate) fn parse(cursor: &str) -> Result<Self, Fault> {
+        let read = || {
+            let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+            let (head, batch) = bytes.split_at_checked(16)?;
+            Some(Self {
+                time_ns: i64::from_be_bytes(head[..8].try_into().ok()?),
+                part: i32::from_be_bytes(head[8..12].try_into().ok()?),
+                index: i32::from_be_bytes(head[12..16].try_into().ok()?),
+                batch: batch.to_vec(),
+            })
+        };
+        read().ok_or_else(|| Fault::field("cursor", "pass `next` of the page before as it is, or leave it out"))
+    }
+
+    pub(crate) fn cursor(&self) -> String {
+        let mut bytes = Vec::with_capacity(32);
+        bytes.extend_from_slice(&self.time_ns.to_be_bytes());
+        bytes.extend_from_slice(&self.part.to_be_bytes());
+        bytes.extend_from_slice(&self.index.to_be_bytes());
+        bytes.extend_from_slice(&self.batch);
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+}
+
+struct Row {
+    time_ns: i64,
+    batch: Vec<u8>,
+    part: i32,
+    idx: i32,
+    observed_ns: i64,
+    resource_ref: i64,
+    resource_id: String,
+    host_name: String,
+    service_name: String,
+    source: String,
+    severity: i16,
+    level: String,
+    body: String,
+    attributes: String,
+    trace_id: Vec<u8>,
+    span_id: Vec<u8>,
+}
+
+impl Row {
+    fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            time_ns: row.try_get("time_ns")?,
+            batch: row.try_get("batch")?,
+            part: row.try_get("part")?,
+            idx: row.try_get("idx")?,
+            observed_ns: row.try_get("observed_ns")?,
+            resource_ref: row.try_get("resource_ref")?,
+            resource_id: row.try_get("resource_id")?,
+            host_name: row.try_get("host_name")?,
+            service_name: row.try_get("service_name")?,
+            source: row.try_get("source")?,
+            severity: row.try_get("severity")?,
+            level: row.try_get("level")?,
+            body: row.try_get("body")?,
+            attributes: row.try_get("attributes")?,
+            trace_id: row.try_get("trace_id")?,
+            span_id: row.try_get("span_id")?,
+        })
+    }
+
+    fn place(&self) -> Place {
+        Place { time_ns: self.time_ns, batch: self.batch.clone(), part: self.part, index: self.idx }
+    }
+}
+
+/// Finds a page of records, and the place after which the next page begins.
+pub(crate) async fn logs(
+    pool: &Pool,
+    mut query: Query,
+    timeout: Duration,
+) -> fault::Result<(Vec<LogRecord>, Option<Place>)> {
+    let deadline = Instant::now() + timeout;
+    let mut transaction = begin(pool, timeout).await?;
+    let resources = resources(&mut transaction, &query).await?;
+    if resources.as_ref().is_some_and(HashMap::is_empty) {
+        return Ok((Vec::new(), None));
+    }
+    let references: Option<Vec<i64>> = resources.as_ref().map(|resources| resources.keys().copied().collect());
+    let wanted = query.limit + 1;
+    let mut found: Vec<Row> = Vec::with_capacity(wanted);
+    loop {
+        let most = if query.regex.is_some() { SIFTED } else { i64::try_from(wanted).unwrap_or(SIFTED) };
+        let page = page(&mut transaction, &query, references.as_deref(), most).await?;
+        let is_last = i64::try_from(page.len()).unwrap_or(i64::MAX) < most;
+        query.after = page.last().map(Row::place).or(query.after);
+        let sifted = page.into_iter().filter(|row| query.regex.as_ref().is_none_or(|regex| regex.is_match(&row.body)));
+        found.extend(sifted.take(wanted - found.len()));
+        if is_last || found.len() == wanted {
+            break;
+        }
+        if Instant::now() > deadline {
+            return Err(Fault::invalid(
+                "query_too_slow",
+                "the query took too long; narrow the time range or the filters",
+            ));
+        }
+    }
+    let next = (found.len() == wanted).then(|| {
+        found.pop();
+        found.last().map(Row::place)
+    });
+    let attributes = attributes(&mut transaction, &query.tenant, &found).await?;
+    let records = found.into_iter().map(|row| record(row, &attributes)).collect();
+    Ok((records, next.flatten()))
+}
+
+async fn begin(pool: &Pool, timeout: Duration) -> fault::Result<Transaction<'static, Postgres>> {
+    let mut transaction = pool.begin().await.map_err(store::fault)?;
+    let statement = format!("set local statement_timeout = {}", timeout.as_millis());
+    sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await.map_err(store::fault)?;
+    Ok(transaction)
+}
+
+/// The sets of resource attributes that the selector chooses; nothing when it chooses all.
+///
+/// The selector's own matching decides, so that search, rules and live streams cannot disagree.
+async fn resources(
+    transaction: &mut Transaction<'_, Postgres>,
+    query: &Query,
+) -> fault::Result<Option<HashMap<i64, ()>>> {
+    if query.selector.is_everything() {
+        return Ok(None);
+    }
+    let rows: Vec<(i64, String, String)> =
+        sqlx::query_as("select ref, resource_id, attributes::text from log_resources where tenant = $1")
+            .bind(&query.tenant)
+            .fetch_all(&mut **transaction)
+            .await
+            .map_err(store::fault)?;
+    let chosen = rows.into_iter().filter(|(_, id, attributes)| chooses(&query.selector, id, attributes));
+    Ok(Some(chosen.map(|(reference, ..)| (reference, ())).collect()))
+}
+
+fn chooses(selector: &Selector, id: &str, attributes: &str) -> bool {
+    let attributes: Map<String, Value> = serde_json::from_str(attributes).unwrap_or_default();
+    let labels: HashMap<String, String> = attributes
+        .into_iter()
+        .map(|(name, value)| {
+            let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
+            (name, value.as_str().map_or_else(|| value.to_string(), str::to_owned))
+        })
+        .collect();
+    selector.matches(|label| match label {
+        "resource_id" => Some(id),
+        "kind" => labels.get("sightline_resource_kind").map(String::as_str),
+        other => labels.get(other).map(String::as_str),
+    })
+}
+
+async fn page(
+    transaction: &mut Transaction<'_, Postgres>,
+    query: &Query,
+    references: Option<&[i64]>,
+    most: i64,
+) -> fault::Result<Vec<Row>> {
+    let (beyond, order) = if query.newest_first { ("<", "desc") } else { (">", "asc") };
+    // The bound on time alone lets the index begin at the cursor; the row comparison then settles ties.
+    let statement = format!(
+        "select time_ns, batch, part, idx, observed_ns, resource_ref, resource_id, host_name, service_name, source,
+                severity, level, body, attributes::text as attributes, trace_id, span_id
+         from logs
+         where tenant = $1 and time_ns >= $2 and time_ns < $3
+           and ($4::bigint[] is null or resource_ref = any($4))
+           and ($5::smallint = 0 or severity >= $5)
+           and ($6 = '' or strpos(body, $6) > 0)
+           and ($7::bigint is null or (time_ns {beyond}= $7 and (time_ns, batch, part, idx) {beyond} ($7, $8, $9, $10)))
+         order by time_ns {order}, batch {order}, part {order}, idx {order}
+         limit $11"
+    );
+    let after = query.after.as_ref();
+    let rows: Vec<PgRow> = sqlx::query(AssertSqlSafe(statement))
+        .bind(&query.tenant)
+        .bind(query.from_ns)
+        .bind(query.to_ns)
+        .bind(references)
+        .bind(query.least_severity)
+        .bind(&query.contains)
+        .bind(after.map(|place| place.time_ns))
+        .bind(after.map(|place| place.batch.as_slice()))
+        .bind(after.map(|place| place.part))
+        .bind(after.map(|place| place.index))
+        .bind(most)
+        .fetch_all(&mut **transaction)
+        .await
+        .map_err(store::fault)?;
+    rows.iter().map(Row::read).collect::<Result<_, _>>().map_err(store::fault)
+}
+
+async fn attributes(
+    transaction: &mut Transaction<'_, Postgres>,
+    tenant: &str,
+    rows: &[Row],
+) -> fault::Result<HashMap<i64, String>> {
+    let mut references: Vec<i64> = rows.iter().map(|row| row.resource_ref).collect();
+    references.sort_unstable();
+    references.dedup();
+    let rows: Vec<(i64, String)> =
+        sqlx::query_as("select ref, attributes::text from log_resources where tenant = $1 and ref = any($2)")
+            .bind(tenant)
+            .bind(references)
+            .fetch_all(&mut **transaction)
+            .await
+            .map_err(store::fault)?;
+    Ok(rows.into_iter().collect())
+}
+
+fn record(row: Row, resources: &HashMap<i64, String>) -> LogRecord {
+    LogRecord {
+        id: format!("{}-{}-{}", hex::encode(&row.batch), row.part, row.idx),
+        time_unix_nano: u64::try_from(row.time_ns).unwrap_or_default(),
+        observed_unix_nano: u64::try_from(row.observed_ns).unwrap_or_default(),
+        severity_number: row.severity.into(),
+        level: row.level,
+        body: row.body,
+        resource_json: resources.get(&row.resource_ref).cloned().unwrap_or_default(),
+        resource_id: row.resource_id,
+        host_name: row.host_name,
+        service_name: row.service_name,
+        source: row.source,
+        attributes_json: row.attributes,
+        trace_id: hex::encode(row.trace_id),
+        span_id: hex::encode(row.span_id),
+    }
+}
+
+fn process(row: &PgRow) -> Result<ProcessRow, sqlx::Error> {
+    let start_ns: i64 = row.try_get("start_ns")?;
+    Ok(ProcessRow {
+        pid: row.try_get("pid")?,
+        ppid: row.try_get("ppid")?,
+        user: row.try_get("user_name")?,
+        executable: row.try_get("executable")?,
+        command_line: row.try_get("command_line")?,
+        cpu_percent: row.try_get("cpu_percent")?,
+        memory_percent: row.try_get("memory_percent")?,
+        threads: row.try_get("threads")?,
+        start_time_unix_nano: u64::try_from(start_ns).unwrap_or_default(),
+    })
+}
+
+/// The newest snapshot of a host: its time and its processes by pid; nothing when there is none.
+pub(crate) async fn processes(
+    pool: &Pool,
+    tenant: &str,
+    resource_id: &str,
+    timeout: Duration,
+) -> fault::Result<Option<(u64, Vec<ProcessRow>)>> {
+    let mut transaction = begin(pool, timeout).await?;
+    let newest: Option<(i64, Vec<u8>, i32)> = sqlx::query_as(
+        "select time_ns, batch, part from process_snapshots where tenant = $1 and resource_id = $2
+         order by time_ns desc limit 1",
+    )
+    .bind(tenant)
+    .bind(resource_id)
+    .fetch_optional(&mut *transaction)
+    .await
+    .map_err(store::fault)?;
+    let Some((time_ns, batch, part)) = newest else { return Ok(None) };
+    let rows = sqlx::query(
+        "select pid, ppid, user_name, executable, command_line, cpu_percent, memory_percent, threads, start_ns
+         from processes
+         where tenant = $1 and resource_id = $2 and time_ns = $3 and batch = $4 and part = $5
+         order by pid",
+    )
+    .bind(tenant)
+    .bind(resource_id)
+    .bind(time_ns)
+    .bind(batch)
+    .bind(part)
+    .fetch_all(&mut *transaction)
+    .await
+    .map_err(store::fault)?;
+    let items = rows.iter().map(process).collect::<Result<_, _>>().map_err(store::fault)?;
+    Ok(Some((u64::try_from(time_ns).unwrap_or_default(), items)))
+}
+
+/// The lowest severity number for a level's name; 0 for the empty one.
+pub(crate) fn least_severity(level: &str) -> fault::Result<i16> {
+    if level.is_empty() {
+        return Ok(0);
+    }
+    severity::number(level).ok_or_else(|| {
+        Fault::field("level", format!("`{level}` is no level; write trace, debug, info, warn, error or fatal"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_reads_back_and_a_foreign_one_is_refused() {
+        let place = Place { time_ns: 5, batch: vec![7; 16], part: 1, index: 2 };
+        assert_eq!(Place::parse(&place.cursor()).unwrap(), place);
+        assert!(Place::parse("bogus").is_err());
+    }
+
+    #[test]
+    fn labels_read_with_underscores() {
+        let chooses = |text: &str| {
+            let attributes = r#"{"host.name":"web-1","sightline.resource.kind":"host","replicas":3}"#;
+            super::chooses(&Selector::parse(text).unwrap(), "host-abc", attributes)
+        };
+        assert!(chooses(r#"{host_name=~"web-.*",kind="host",replicas="3",resource_id="host-abc"}"#));
+        assert!(!chooses(r#"{env!=""}"#));
+    }
+}
