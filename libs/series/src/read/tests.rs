@@ -1,0 +1,210 @@
+//! Requests as clients build them, into samples.
+
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue, any_value};
+use opentelemetry_proto::tonic::metrics::v1::{self as otel, metric, number_data_point};
+use opentelemetry_proto::tonic::resource::v1::Resource as OtelResource;
+use prost::Message as _;
+
+use super::*;
+
+const SECOND: u64 = 1_000_000_000;
+const RECEIVED: u64 = 99 * SECOND;
+
+fn attributes(pairs: &[(&str, &str)]) -> Vec<KeyValue> {
+    let pair = |(key, value): &(&str, &str)| KeyValue {
+        key: (*key).to_owned(),
+        value: Some(AnyValue { value: Some(any_value::Value::StringValue((*value).to_owned())) }),
+        ..Default::default()
+    };
+    pairs.iter().map(pair).collect()
+}
+
+fn number(value: f64, at: u64, pairs: &[(&str, &str)]) -> otel::NumberDataPoint {
+    otel::NumberDataPoint {
+        attributes: attributes(pairs),
+        time_unix_nano: at * SECOND,
+        value: Some(number_data_point::Value::AsDouble(value)),
+        ..Default::default()
+    }
+}
+
+fn gauge(name: &str, unit: &str, points: Vec<otel::NumberDataPoint>) -> otel::Metric {
+    of(name, unit, metric::Data::Gauge(otel::Gauge { data_points: points }))
+}
+
+fn sum(name: &str, monotonic: bool, temporality: i32, points: Vec<otel::NumberDataPoint>) -> otel::Metric {
+    let data = otel::Sum { data_points: points, aggregation_temporality: temporality, is_monotonic: monotonic };
+    of(name, "", metric::Data::Sum(data))
+}
+
+fn of(name: &str, unit: &str, data: metric::Data) -> otel::Metric {
+    otel::Metric { name: name.to_owned(), unit: unit.to_owned(), data: Some(data), ..Default::default() }
+}
+
+fn request(resource: &[(&str, &str)], scope: &str, metrics: Vec<otel::Metric>) -> Vec<u8> {
+    let scope = InstrumentationScope { name: scope.to_owned(), ..Default::default() };
+    let scope_metrics = vec![otel::ScopeMetrics { scope: Some(scope), metrics, ..Default::default() }];
+    let resource = Some(OtelResource { attributes: attributes(resource), ..Default::default() });
+    let resource_metrics = vec![otel::ResourceMetrics { resource, scope_metrics, ..Default::default() }];
+    ExportMetricsServiceRequest { resource_metrics }.encode_to_vec()
+}
+
+const HOST: [(&str, &str); 5] = [
+    ("agent.id", "a1"),
+    ("host.name", "web"),
+    ("os.type", "linux"),
+    ("sightline.resource.id", "host-x"),
+    ("sightline.resource.kind", "host"),
+];
+
+/// One line a sample, as Prometheus's exposition format writes it.
+fn lines(reader: &mut Reader, bytes: &[u8]) -> (Vec<String>, Tally) {
+    let mut lines = Vec::new();
+    let tally = reader
+        .read("acme", bytes, RECEIVED, |sample| {
+            let labels = sample.series.labels.iter().filter(|(name, _)| name != "__name__");
+            let labels = labels.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",");
+            let value = if sample.is_stale() { "stale".to_owned() } else { sample.value.to_string() };
+            lines.push(format!("{}{{{labels}}} {value} @{}", sample.series.name, sample.time_ms));
+        })
+        .expect("a valid request");
+    (lines, tally)
+}
+
+#[track_caller]
+fn check(bytes: &[u8], expected: &[&str]) {
+    assert_eq!(lines(&mut Reader::new(), bytes).0, expected);
+}
+
+#[test]
+fn a_host_metric_is_the_same_series_from_both_generations_of_agents() {
+    let point = || vec![number(7.0, 5, &[("interface", "eth0")])];
+    let newer = request(&HOST, "System.Network", vec![gauge("bytes_sent", "bytes", point())]);
+    let older = request(&HOST, "System.Network", vec![sum("bytes_sent", true, 2, point())]);
+    let expected = [
+        "system_network_bytes_sent{host_name=web,interface=eth0,kind=host,resource_id=host-x,tenant=acme} 7 @5000",
+        "target_info{agent_id=a1,host_name=web,kind=host,os_type=linux,resource_id=host-x,tenant=acme} 1 @5000",
+    ];
+    for bytes in [newer, older] {
+        check(&bytes, &expected);
+        let mut kinds = Vec::new();
+        Reader::new().read("acme", &bytes, 0, |sample| kinds.push(sample.series.kind)).expect("valid");
+        assert_eq!(kinds[0], Type::Counter);
+    }
+}
+
+#[test]
+fn without_an_agent_id_the_scope_is_not_part_of_the_name() {
+    let bytes = request(&[("service.name", "shop")], "System.Memory", vec![gauge("total", "By", vec![number(1.0, 5, &[])])]);
+    check(&bytes, &["total_bytes{service_name=shop,tenant=acme} 1 @5000"]);
+}
+
+#[test]
+fn sums_end_in_total_when_they_only_rise() {
+    let point = || vec![number(3.0, 5, &[("code", "200")])];
+    let metrics = vec![sum("http.requests", true, 2, point()), sum("queue.size", false, 2, point())];
+    let expected = ["http_requests_total{code=200,tenant=acme} 3 @5000", "queue_size{code=200,tenant=acme} 3 @5000"];
+    check(&request(&[], "", metrics), &expected);
+}
+
+#[test]
+fn a_histogram_is_cumulative_buckets_sum_and_count() {
+    let point = otel::HistogramDataPoint {
+        time_unix_nano: 5 * SECOND,
+        count: 6,
+        sum: Some(2.5),
+        explicit_bounds: vec![0.1, 1.0],
+        bucket_counts: vec![1, 2, 3],
+        attributes: attributes(&[("route", "/")]),
+        ..Default::default()
+    };
+    let data = otel::Histogram { data_points: vec![point], aggregation_temporality: 2 };
+    let bytes = request(&[], "", vec![of("http.duration", "s", metric::Data::Histogram(data))]);
+    let expected = [
+        "http_duration_seconds_bucket{le=0.1,route=/,tenant=acme} 1 @5000",
+        "http_duration_seconds_bucket{le=1,route=/,tenant=acme} 3 @5000",
+        "http_duration_seconds_bucket{le=+Inf,route=/,tenant=acme} 6 @5000",
+        "http_duration_seconds_sum{route=/,tenant=acme} 2.5 @5000",
+        "http_duration_seconds_count{route=/,tenant=acme} 6 @5000",
+    ];
+    check(&bytes, &expected);
+}
+
+#[test]
+fn a_summary_is_quantiles_sum_and_count() {
+    let quantile = |quantile, value| otel::summary_data_point::ValueAtQuantile { quantile, value };
+    let point = otel::SummaryDataPoint {
+        time_unix_nano: 5 * SECOND,
+        count: 4,
+        sum: 8.0,
+        quantile_values: vec![quantile(0.5, 1.5), quantile(0.99, 4.0)],
+        ..Default::default()
+    };
+    let bytes = request(&[], "", vec![of("gc", "s", metric::Data::Summary(otel::Summary { data_points: vec![point] }))]);
+    let expected = [
+        "gc_seconds{quantile=0.5,tenant=acme} 1.5 @5000",
+        "gc_seconds{quantile=0.99,tenant=acme} 4 @5000",
+        "gc_seconds_sum{tenant=acme} 8 @5000",
+        "gc_seconds_count{tenant=acme} 4 @5000",
+    ];
+    check(&bytes, &expected);
+}
+
+#[test]
+fn no_recorded_value_is_the_stale_marker_and_no_time_is_the_time_of_arrival() {
+    let gone = otel::NumberDataPoint { time_unix_nano: 5 * SECOND, flags: 1, ..Default::default() };
+    let bytes = request(&[], "", vec![gauge("up", "", vec![gone, number(1.0, 0, &[])])]);
+    check(&bytes, &["up{tenant=acme} stale @5000", "up{tenant=acme} 1 @99000"]);
+}
+
+#[test]
+fn what_has_no_series_is_counted() {
+    let empty = otel::NumberDataPoint { time_unix_nano: SECOND, ..Default::default() };
+    let metrics = vec![sum("delta", true, 1, vec![number(1.0, 5, &[])]), gauge("empty", "", vec![empty])];
+    let (lines, tally) = lines(&mut Reader::new(), &request(&HOST, "", metrics));
+    assert_eq!(lines, Vec::<String>::new());
+    assert_eq!(tally, Tally { points: 2, skipped: 2, ..Tally::default() });
+}
+
+#[test]
+fn a_resource_has_one_target_info_at_its_latest_time() {
+    let mut bytes = request(&HOST, "System.Host", vec![gauge("procs", "count", vec![number(1.0, 7, &[])])]);
+    bytes.extend(request(&HOST, "System.Host", vec![gauge("uptime", "seconds", vec![number(1.0, 6, &[])])]));
+    let (lines, tally) = lines(&mut Reader::new(), &bytes);
+    let infos: Vec<_> = lines.iter().filter(|line| line.starts_with("target_info")).collect();
+    assert_eq!(infos.len(), 1);
+    assert!(infos[0].ends_with("1 @7000"), "{}", infos[0]);
+    assert_eq!(tally.samples, 2);
+}
+
+#[test]
+fn a_remembered_series_is_the_same_one_and_others_are_not() {
+    let mut reader = Reader::new();
+    let bytes = |zone: &str, kind: &str| {
+        let resource = [("sightline.resource.id", "r"), ("sightline.resource.kind", kind)];
+        request(&resource, "", vec![gauge("up", "", vec![number(1.0, 5, &[("zone", zone)])])])
+    };
+    let mut read = |tenant: &str, bytes: &[u8]| {
+        let mut series = Vec::new();
+        reader.read(tenant, bytes, 0, |sample| series.push(Arc::clone(sample.series))).expect("valid");
+        series.remove(0)
+    };
+    let first = read("a", &bytes("eu", "host"));
+    assert!(Arc::ptr_eq(&first, &read("a", &bytes("eu", "host"))));
+    for (tenant, zone, kind) in [("b", "eu", "host"), ("a", "us", "host"), ("a", "eu", "app")] {
+        let other = read(tenant, &bytes(zone, kind));
+        assert_ne!(first.labels, other.labels);
+        assert_ne!(first.hash, other.hash);
+        assert_eq!((other.label("tenant"), other.label("zone"), other.label("kind")), (tenant, zone, kind));
+    }
+}
+
+#[test]
+fn nonsense_gives_nothing_out() {
+    let mut bytes = request(&HOST, "", vec![gauge("up", "", vec![number(1.0, 5, &[])])]);
+    bytes.extend([0x0a, 0x7f]);
+    let mut given = 0;
+    assert!(Reader::new().read("acme", &bytes, 0, |_| given += 1).is_err());
+    assert_eq!(given, 0);
+}

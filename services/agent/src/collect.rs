@@ -1,0 +1,182 @@
+//! Reads this host's metrics. What cannot be read is left out and reported; the rest goes on.
+
+mod cpu;
+pub mod disk;
+mod host;
+mod memory;
+mod network;
+pub mod sheet;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::metrics::v1::{ResourceMetrics, ScopeMetrics};
+
+use crate::clock;
+use crate::identity::Identity;
+use crate::procfs;
+use disk::Capacity;
+use sheet::{Moment, Sheet};
+
+/// A group of metrics that is read together and fails together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    Cpu,
+    Memory,
+    Disk,
+    DiskIo,
+    Network,
+    Host,
+}
+
+impl Source {
+    const ALL: [Self; 6] = [Self::Cpu, Self::Memory, Self::Disk, Self::DiskIo, Self::Network, Self::Host];
+
+    /// The OTLP scope, as GoSight's agents call it.
+    pub fn scope(self) -> &'static str {
+        match self {
+            Self::Cpu => "System.CPU",
+            Self::Memory => "System.Memory",
+            Self::Disk => "System.Disk",
+            Self::DiskIo => "System.DiskIO",
+            Self::Network => "System.Network",
+            Self::Host => "System.Host",
+        }
+    }
+}
+
+/// What one round of collecting gave.
+pub struct Collection {
+    pub request: ExportMetricsServiceRequest,
+    pub points: usize,
+    pub failures: Vec<(Source, anyhow::Error)>,
+}
+
+pub struct Collector {
+    identity: Arc<Identity>,
+    /// Of agent start: the kernel recomputes it from the wall clock, and a counter's start must not wander.
+    boot_unix_nanos: u64,
+    /// Usage is what happened between two readings.
+    earlier: procfs::cpu::Stat,
+}
+
+impl Collector {
+    /// Takes the first reading of the processors, which the first collection is compared with.
+    ///
+    /// # Errors
+    /// `/proc/stat` cannot be read: this is no Linux host, or `/proc` is not mounted.
+    pub fn new(identity: Arc<Identity>) -> anyhow::Result<Self> {
+        let earlier = procfs::cpu::stat(&read("/proc/stat")?)?;
+        let boot_unix_nanos = earlier.boot_time_unix_seconds.saturating_mul(1_000_000_000);
+        Ok(Self { identity, boot_unix_nanos, earlier })
+    }
+
+    pub fn collect(&mut self) -> Collection {
+        let moment = Moment { now: clock::unix_nanos(), boot: self.boot_unix_nanos };
+        let mut scope_metrics = Vec::new();
+        let mut failures = Vec::new();
+        for source in Source::ALL {
+            let mut sheet = Sheet::new(source.scope(), moment);
+            if let Err(error) = self.fill(source, &mut sheet) {
+                failures.push((source, error));
+            }
+            let scope = sheet.finish();
+            if !scope.metrics.is_empty() {
+                scope_metrics.push(scope);
+            }
+        }
+        let points = scope_metrics.iter().map(points).sum();
+        let resource = Some(self.identity.resource());
+        let resource_metrics = vec![ResourceMetrics { resource, scope_metrics, schema_url: String::new() }];
+        Collection { request: ExportMetricsServiceRequest { resource_metrics }, points, failures }
+    }
+
+    fn fill(&mut self, source: Source, sheet: &mut Sheet) -> anyhow::Result<()> {
+        match source {
+            Source::Cpu => self.cpu(sheet),
+            Source::Memory => {
+                memory::fill(sheet, &procfs::memory::memory(&read("/proc/meminfo")?)?);
+                Ok(())
+            }
+            Source::Disk => space(sheet),
+            Source::DiskIo => {
+                let devices = procfs::disk::device_activity(&read("/proc/diskstats")?)?;
+                devices.iter().for_each(|device| disk::fill_activity(sheet, device));
+                Ok(())
+            }
+            Source::Network => {
+                let interfaces = procfs::network::traffic(&read("/proc/net/dev")?)?;
+                interfaces.iter().for_each(|interface| network::fill(sheet, interface));
+                Ok(())
+            }
+            Source::Host => self.host(sheet),
+        }
+    }
+
+    fn cpu(&mut self, sheet: &mut Sheet) -> anyhow::Result<()> {
+        let stat = procfs::cpu::stat(&read("/proc/stat")?)?;
+        let load = procfs::cpu::load_averages(&read("/proc/loadavg")?)?;
+        let processors = procfs::cpu::processors(&read("/proc/cpuinfo")?);
+        cpu::fill(sheet, &self.earlier, &stat, load, &processors, rustix::param::clock_ticks_per_second());
+        self.earlier = stat;
+        Ok(())
+    }
+
+    fn host(&self, sheet: &mut Sheet) -> anyhow::Result<()> {
+        let uptime = procfs::host::uptime(&read("/proc/uptime")?)?;
+        // A container has no utmp, and then nobody is logged in.
+        let users = std::fs::read("/run/utmp").map_or(0, |utmp| procfs::host::logged_in_users(&utmp));
+        host::fill(sheet, process_ids()?.len(), users, uptime, &self.identity);
+        Ok(())
+    }
+}
+
+fn points(scope: &ScopeMetrics) -> usize {
+    use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+    let points = |data: &Data| match data {
+        Data::Gauge(gauge) => gauge.data_points.len(),
+        Data::Sum(sum) => sum.data_points.len(),
+        _ => 0,
+    };
+    scope.metrics.iter().filter_map(|metric| metric.data.as_ref()).map(points).sum()
+}
+
+/// A file system that does not answer is left out; the error of the last one is reported.
+fn space(sheet: &mut Sheet) -> anyhow::Result<()> {
+    let mounts = procfs::disk::data_mounts(&read("/proc/self/mountinfo")?, &read("/proc/filesystems")?);
+    let mut outcome = Ok(());
+    for mount in mounts {
+        match capacity(&mount.mountpoint) {
+            Ok(capacity) => disk::fill_space(sheet, &mount, capacity),
+            Err(error) => outcome = Err(error),
+        }
+    }
+    outcome
+}
+
+fn capacity(mountpoint: &str) -> anyhow::Result<Capacity> {
+    let answer = rustix::fs::statvfs(Path::new(mountpoint)).with_context(|| format!("measure {mountpoint}"))?;
+    Ok(Capacity {
+        block_bytes: answer.f_frsize,
+        blocks: answer.f_blocks,
+        blocks_free: answer.f_bfree,
+        blocks_available: answer.f_bavail,
+        inodes: answer.f_files,
+        inodes_free: answer.f_ffree,
+    })
+}
+
+/// Ids of all processes that are visible in `/proc`.
+pub fn process_ids() -> anyhow::Result<Vec<i32>> {
+    let entries = std::fs::read_dir("/proc").context("list /proc")?;
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
+}
+
+pub(crate) fn read(path: &str) -> anyhow::Result<String> {
+    std::fs::read_to_string(path).with_context(|| format!("read {path}"))
+}
+
+#[cfg(test)]
+mod tests;

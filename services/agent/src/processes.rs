@@ -1,0 +1,166 @@
+//! Snapshots of all processes, as GoSight's payload.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::sync::Arc;
+use std::time::Instant;
+
+use proto::gosight::{ProcessInfo, ProcessPayload};
+
+use crate::clock;
+use crate::collect::{process_ids, read};
+use crate::identity::Identity;
+use crate::procfs::process::{ProcessStat, command_line};
+use crate::procfs::{self, double, percent};
+
+/// A process id is used again; together with the start it names one process.
+type Key = (i32, u64);
+
+pub struct Snapshots {
+    identity: Arc<Identity>,
+    boot_unix_seconds: u64,
+    ticks_per_second: u64,
+    page_bytes: u64,
+    earlier: HashMap<Key, u64>,
+    earlier_at: Option<Instant>,
+    users: BTreeMap<u32, String>,
+}
+
+impl Snapshots {
+    /// # Errors
+    /// `/proc/stat` cannot be read.
+    pub fn new(identity: Arc<Identity>) -> anyhow::Result<Self> {
+        Ok(Self {
+            identity,
+            boot_unix_seconds: procfs::cpu::stat(&read("/proc/stat")?)?.boot_time_unix_seconds,
+            ticks_per_second: rustix::param::clock_ticks_per_second().max(1),
+            page_bytes: rustix::param::page_size() as u64,
+            earlier: HashMap::new(),
+            earlier_at: None,
+            users: BTreeMap::new(),
+        })
+    }
+
+    /// Every process as it is now; the load of each is since the snapshot before, for the first one since the process began.
+    ///
+    /// # Errors
+    /// `/proc` cannot be read. Single processes that end meanwhile are left out.
+    pub fn take(&mut self) -> anyhow::Result<ProcessPayload> {
+        let memory = procfs::memory::memory(&read("/proc/meminfo")?)?.total;
+        let uptime = procfs::host::uptime(&read("/proc/uptime")?)?;
+        let elapsed = self.earlier_at.map(|at| at.elapsed().as_secs_f64());
+        self.earlier_at = Some(Instant::now());
+        // Accounts may be added at any time.
+        self.users.clear();
+        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let mut now = HashMap::new();
+        let mut processes = Vec::new();
+        for pid in process_ids()? {
+            let Some(stat) =
+                fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|text| procfs::process::stat(&text).ok())
+            else {
+                continue;
+            };
+            let key = (stat.pid, stat.start_ticks);
+            now.insert(key, stat.cpu_ticks);
+            let age = (uptime - self.seconds(stat.start_ticks)).max(0.0);
+            let load = cpu_percent(&stat, self.earlier.get(&key).copied(), elapsed, age, self.ticks_per_second);
+            processes.push(self.process(&stat, load, memory, &passwd));
+        }
+        self.earlier = now;
+        Ok(self.payload(processes))
+    }
+
+    fn process(&mut self, stat: &ProcessStat, cpu_percent: f64, memory_total: u64, passwd: &str) -> ProcessInfo {
+        let folder = format!("/proc/{}", stat.pid);
+        let executable = fs::read_link(format!("{folder}/exe"))
+            .map_or_else(|_| stat.name.clone(), |path| path.to_string_lossy().into_owned());
+        let uid = fs::metadata(&folder).map(|metadata| metadata.uid()).ok();
+        let resident = double(stat.resident_pages.saturating_mul(self.page_bytes));
+        let start_nanos = stat.start_ticks.saturating_mul(1_000_000_000 / self.ticks_per_second);
+        ProcessInfo {
+            pid: stat.pid,
+            ppid: stat.ppid,
+            user: uid.map(|uid| self.user(uid, passwd)).unwrap_or_default(),
+            executable,
+            cmdline: fs::read(format!("{folder}/cmdline")).map(|raw| command_line(&raw)).unwrap_or_default(),
+            cpu_percent,
+            mem_percent: percent(resident, double(memory_total)),
+            threads: stat.threads,
+            start_time: Some(clock::timestamp(self.boot_unix_seconds * 1_000_000_000 + start_nanos)),
+            labels: Default::default(),
+        }
+    }
+
+    fn user(&mut self, uid: u32, passwd: &str) -> String {
+        let name = || procfs::host::user_name(passwd, uid).map_or_else(|| uid.to_string(), str::to_owned);
+        self.users.entry(uid).or_insert_with(name).clone()
+    }
+
+    fn payload(&self, processes: Vec<ProcessInfo>) -> ProcessPayload {
+        ProcessPayload {
+            agent_id: self.identity.agent_id.clone(),
+            host_id: self.identity.host_id.clone(),
+            hostname: self.identity.facts.host_name.clone(),
+            endpoint_id: String::new(),
+            timestamp: Some(clock::timestamp(clock::unix_nanos())),
+            processes,
+            meta: Some(self.identity.meta()),
+        }
+    }
+
+    fn seconds(&self, ticks: u64) -> f64 {
+        double(ticks) / double(self.ticks_per_second)
+    }
+}
+
+/// Percent of one core. `elapsed` is the time since the snapshot before, `age` that since the process began; a process that the snapshot before did not see ran for its age.
+fn cpu_percent(
+    stat: &ProcessStat,
+    earlier_ticks: Option<u64>,
+    elapsed: Option<f64>,
+    age: f64,
+    ticks_per_second: u64,
+) -> f64 {
+    let (ticks, seconds) = match (earlier_ticks, elapsed) {
+        (Some(earlier), Some(elapsed)) => (stat.cpu_ticks.saturating_sub(earlier), elapsed),
+        _ => (stat.cpu_ticks, age),
+    };
+    percent(double(ticks) / double(ticks_per_second), seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stat(cpu_ticks: u64) -> ProcessStat {
+        ProcessStat { pid: 1, name: "x".into(), ppid: 0, cpu_ticks, threads: 1, start_ticks: 0, resident_pages: 0 }
+    }
+
+    #[test]
+    fn load_is_since_the_snapshot_before_or_since_the_process_began() {
+        let near = |a: f64, b: f64| (a - b).abs() < 1e-9;
+        assert!(near(cpu_percent(&stat(600), Some(100), Some(10.0), 99.0, 100), 50.0));
+        assert!(near(cpu_percent(&stat(100), None, Some(10.0), 4.0, 100), 25.0));
+        assert!(near(cpu_percent(&stat(100), None, None, 0.0, 100), 0.0));
+    }
+
+    #[test]
+    fn a_snapshot_shows_this_very_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let identity = Arc::new(Identity::establish(folder.path()).unwrap());
+        let mut snapshots = Snapshots::new(identity.clone()).unwrap();
+        snapshots.take().unwrap();
+        let payload = snapshots.take().unwrap();
+        let own = i32::try_from(std::process::id()).unwrap();
+        let process = payload.processes.iter().find(|process| process.pid == own).unwrap();
+        let executable = std::env::current_exe().unwrap();
+        assert_eq!(process.executable, executable.to_str().unwrap());
+        assert!(process.threads >= 1 && process.mem_percent > 0.0 && !process.user.is_empty());
+        let started = process.start_time.unwrap().seconds;
+        let now = clock::timestamp(clock::unix_nanos()).seconds;
+        assert!((now - 3600..=now + 2).contains(&started), "{started} is not just before {now}");
+        assert_eq!(payload.meta.unwrap().agent_id, identity.agent_id);
+    }
+}

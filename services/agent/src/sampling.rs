@@ -1,0 +1,55 @@
+//! Collects metrics every interval and puts them into the spool.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lifecycle::CancellationToken;
+use prost::Message as _;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::collect::Collector;
+use crate::metrics::{Metrics, Reason};
+use crate::spool::{Signal, Spool};
+
+/// The first points come early, so that a new host shows at once; they need a moment to tell usage over.
+const FIRST_DELAY: Duration = Duration::from_secs(1);
+
+/// Runs until `stop`.
+///
+/// # Errors
+/// Collecting panicked.
+pub async fn run(
+    mut collector: Collector,
+    interval: Duration,
+    spool: Arc<Spool>,
+    metrics: Arc<Metrics>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let mut ticks = tokio::time::interval_at(Instant::now() + interval.min(FIRST_DELAY), interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            () = stop.cancelled() => return Ok(()),
+        }
+        let (spool, metrics) = (spool.clone(), metrics.clone());
+        collector = tokio::task::spawn_blocking(move || {
+            sample(&mut collector, &spool, &metrics);
+            collector
+        })
+        .await?;
+    }
+}
+
+fn sample(collector: &mut Collector, spool: &Spool, metrics: &Metrics) {
+    let collection = collector.collect();
+    for (source, error) in &collection.failures {
+        metrics.collect_failed(*source);
+        tracing::warn!(scope = source.scope(), error = format!("{error:#}"), "cannot read some host metrics");
+    }
+    let payload = collection.request.encode_to_vec();
+    if let Err(error) = spool.push(Signal::Metrics, collection.points, &[], &payload) {
+        metrics.dropped(Signal::Metrics, Reason::SpoolFull, collection.points as u64);
+        tracing::error!(error = format!("{:#}", anyhow::Error::from(error)), "metrics are dropped");
+    }
+}

@@ -1,0 +1,130 @@
+//! The spool on a real folder, across restarts.
+
+use super::*;
+use crate::tail::positions::{Head, Position};
+
+const LOCK_FILES: usize = 1;
+
+struct Bench {
+    folder: tempfile::TempDir,
+    metrics: Arc<Metrics>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap(), metrics: Arc::new(Metrics::default()) }
+    }
+
+    fn positions(&self) -> Arc<Positions> {
+        Arc::new(Positions::load(&self.folder.path().join("positions.json")))
+    }
+
+    fn start(&self, max_bytes: u64) -> (Spool, Arc<Positions>) {
+        let positions = self.positions();
+        let folder = self.folder.path().join("spool");
+        (Spool::open(&folder, max_bytes, positions.clone(), self.metrics.clone()).unwrap(), positions)
+    }
+
+    fn files(&self) -> usize {
+        fs::read_dir(self.folder.path().join("spool")).unwrap().count() - LOCK_FILES
+    }
+}
+
+fn cover(offset: u64) -> Cover {
+    Cover { path: "/a.log".to_owned(), position: Position { device: 1, inode: 2, offset, head: Head::default() } }
+}
+
+#[test]
+fn batches_keep_their_ids_and_order_across_a_restart() {
+    let bench = Bench::new();
+    let (spool, _) = bench.start(1 << 20);
+    let first = spool.push(Signal::Logs, 1, &[cover(10)], b"one").unwrap();
+    let second = spool.push(Signal::Logs, 2, &[cover(20)], b"two").unwrap();
+    drop(spool);
+    let (spool, positions) = bench.start(1 << 20);
+    assert_eq!(positions.of("/a.log").unwrap()[0].offset, 20);
+    let oldest = spool.take(Signal::Logs, End::Oldest, 0).unwrap();
+    let newest = spool.take(Signal::Logs, End::Newest, 0).unwrap();
+    assert_eq!((oldest.id, oldest.payload.as_slice()), (first, &b"one"[..]));
+    assert_eq!((newest.id.to_string(), newest.items), (second.to_string(), 2));
+    assert_eq!(spool.take(Signal::Logs, End::Oldest, 0), None);
+    let third = spool.push(Signal::Logs, 1, &[], b"three").unwrap();
+    assert_ne!(third.to_string().split('-').next(), second.to_string().split('-').next());
+}
+
+#[test]
+fn an_acknowledged_batch_is_gone_and_its_position_saved() {
+    let bench = Bench::new();
+    let (spool, _) = bench.start(1 << 20);
+    let later = {
+        spool.push(Signal::Logs, 1, &[cover(10)], b"one").unwrap();
+        spool.push(Signal::Logs, 1, &[cover(20)], b"two").unwrap()
+    };
+    assert_eq!(bench.positions().of("/a.log"), None);
+    spool.take(Signal::Logs, End::Newest, 0).unwrap();
+    spool.done(&later);
+    drop(spool);
+    let (spool, positions) = bench.start(1 << 20);
+    assert_eq!(spool.take(Signal::Logs, End::Newest, 0).unwrap().payload, b"one");
+    // The batch that is still here ends at 10; the one after it was acknowledged and must not be read again.
+    assert_eq!(positions.of("/a.log").unwrap()[0].offset, 20);
+}
+
+#[test]
+fn for_want_of_room_the_oldest_metrics_go_and_logs_are_refused() {
+    let bench = Bench::new();
+    let (spool, _) = bench.start(900);
+    spool.push(Signal::Metrics, 7, &[], &[1; 300]).unwrap();
+    spool.push(Signal::Metrics, 5, &[], &[2; 300]).unwrap();
+    spool.push(Signal::Logs, 1, &[], &[3; 300]).unwrap();
+    assert_eq!(bench.metrics.items_dropped(Signal::Metrics), 7);
+    spool.push(Signal::Logs, 1, &[], &[4; 300]).unwrap();
+    assert_eq!(bench.metrics.items_dropped(Signal::Metrics), 12);
+    spool.push(Signal::Logs, 1, &[], &[5; 150]).unwrap();
+    assert!(matches!(spool.push(Signal::Logs, 1, &[], &[6; 300]), Err(Refused::Full)));
+    assert!(matches!(spool.push(Signal::Metrics, 1, &[], &[6; 300]), Err(Refused::Full)));
+    assert_eq!((spool.pending(Signal::Logs), spool.pending(Signal::Metrics), bench.files()), (3, 0, 3));
+}
+
+#[test]
+fn a_batch_that_was_given_back_can_be_taken_again() {
+    let bench = Bench::new();
+    let (spool, _) = bench.start(1 << 20);
+    let mut changes = spool.changes();
+    let id = spool.push(Signal::Metrics, 1, &[], b"x").unwrap();
+    assert!(changes.has_changed().unwrap());
+    assert_eq!(spool.take(Signal::Logs, End::Oldest, 0), None);
+    assert_eq!(spool.take(Signal::Metrics, End::Oldest, 0).unwrap().attempts, 0);
+    changes.mark_unchanged();
+    spool.give_back(&id);
+    assert!(changes.has_changed().unwrap());
+    assert_eq!(spool.take(Signal::Metrics, End::Newest, 0).unwrap().attempts, 1);
+}
+
+#[test]
+fn a_cut_file_is_dropped_and_drafts_are_cleared() {
+    let bench = Bench::new();
+    let (spool, _) = bench.start(1 << 20);
+    let id = spool.push(Signal::Logs, 1, &[cover(10)], b"some lines").unwrap();
+    let path = spool.path(&id, Signal::Logs);
+    drop(spool);
+    let whole = fs::read(&path).unwrap();
+    fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+    fs::write(path.with_extension("logs.7.tmp"), "x").unwrap();
+    let (spool, positions) = bench.start(1 << 20);
+    assert_eq!(spool.take(Signal::Logs, End::Oldest, 0), None);
+    assert_eq!((positions.of("/a.log"), bench.files()), (None, 0));
+}
+
+#[test]
+fn metrics_wait_in_memory_when_the_disk_takes_nothing_and_logs_are_refused() {
+    let bench = Bench::new();
+    let (spool, _) = bench.start(1 << 20);
+    fs::remove_dir_all(&spool.folder).unwrap();
+    let id = spool.push(Signal::Metrics, 1, &[], b"points").unwrap();
+    assert!(matches!(spool.push(Signal::Logs, 1, &[cover(5)], b"line"), Err(Refused::Write(_))));
+    assert_eq!(spool.take(Signal::Metrics, End::Oldest, 0).unwrap().payload, b"points");
+    spool.done(&id);
+    let queue = spool.queue();
+    assert_eq!((queue.bytes, queue.memory_bytes), (0, 0));
+}

@@ -1,0 +1,113 @@
+//! What a fresh database needs before anybody can log in: a signing key and an admin.
+//!
+//! Under one lock, so that replicas that start together make one of each.
+
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use anyhow::{Context as _, bail, ensure};
+use authn::Signer;
+
+use crate::login::DEFAULT_TENANT;
+use crate::password::{self, Hasher};
+use crate::store::Bootstrap;
+
+/// Name of the first user.
+pub const ADMIN: &str = "admin";
+/// The floor for a password that somebody else chose.
+const SHORTEST: usize = 12;
+
+/// Gives the signing key, and makes sure that there is an admin.
+///
+/// # Errors
+/// Says what to set when there is no admin and no password for one; Postgres; the password's file.
+pub async fn prepare(pool: &store::Pool, hasher: &Hasher, password_file: Option<&Path>) -> anyhow::Result<Signer> {
+    let mut bootstrap = Bootstrap::begin(pool).await.context("lock the first start")?;
+    let signer = match bootstrap.signing_key().await.context("load the signing key")? {
+        Some(pkcs8) => Signer::from_pkcs8(&pkcs8)?,
+        None => {
+            let signer = Signer::generate()?;
+            bootstrap.keep_signing_key(signer.key_id(), signer.pkcs8()).await.context("keep the signing key")?;
+            tracing::info!(key = signer.key_id(), "made a signing key");
+            signer
+        }
+    };
+    if !bootstrap.has_admin().await.context("look for an admin")? {
+        let Some(path) = password_file else {
+            bail!(
+                "there is no administrator yet: set SIGHTLINE_AUTH_INITIAL_PASSWORD_FILE to a file that holds a password \
+                 for the user `{ADMIN}`, or to one that does not exist, where a generated password will be written"
+            );
+        };
+        let password = initial_password(path)?;
+        let hash = hasher.hash(&password).await?;
+        bootstrap.create_admin(DEFAULT_TENANT, ADMIN, &hash).await.context("create the admin")?;
+        tracing::info!(username = ADMIN, password_file = %path.display(), "made the first admin; the password is in the file");
+    }
+    bootstrap.commit().await.context("finish the first start")?;
+    Ok(signer)
+}
+
+/// The password in the file, or a new one that is in the file from now on: written before the admin exists, so that a
+/// crash in between leaves a password that the next start will use.
+fn initial_password(path: &Path) -> anyhow::Result<String> {
+    let present = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => return Err(error).with_context(|| format!("read {}", path.display())),
+    };
+    let present = present.trim();
+    if present.is_empty() {
+        let password = password::generate()?;
+        write(path, &password).with_context(|| format!("write {}", path.display()))?;
+        return Ok(password);
+    }
+    let long_enough = present.chars().count() >= SHORTEST;
+    ensure!(long_enough, "the password in {} has under {SHORTEST} characters; write a longer one", path.display());
+    Ok(present.to_owned())
+}
+
+/// All or nothing, and never readable by others, not even for a moment.
+fn write(path: &Path, password: &str) -> anyhow::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let owner_only = fs::Permissions::from_mode(0o600);
+    let mut file = tempfile::Builder::new().prefix(".password-").permissions(owner_only).tempfile_in(folder)?;
+    writeln!(file, "{password}")?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generated_password_is_for_its_owner_alone_and_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secrets").join("admin");
+        let password = initial_password(&path).unwrap();
+        assert!(password.len() >= 24);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(initial_password(&path).unwrap(), password);
+    }
+
+    #[test]
+    fn a_file_that_is_empty_is_filled_and_closed_to_others() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).unwrap();
+        initial_password(file.path()).unwrap();
+        assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_short_password_is_refused_without_showing_it() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        writeln!(file, "hunter2").unwrap();
+        let error = format!("{:#}", initial_password(file.path()).unwrap_err());
+        assert!(error.contains("under 12") && !error.contains("hunter2"), "{error}");
+    }
+}

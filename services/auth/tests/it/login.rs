@@ -1,0 +1,87 @@
+//! Who gets in.
+
+use authn::Permission;
+use fault::Kind;
+
+use crate::support::Site;
+
+#[tokio::test]
+async fn the_first_admin_logs_in_with_the_password_in_the_file_and_may_do_everything() {
+    let site = Site::new().await;
+    let auth = site.start().await;
+    let tokens = auth.login("admin", &site.password()).await.unwrap();
+    let user = tokens.user.unwrap();
+    assert_eq!((user.username.as_str(), user.tenant.as_str(), user.roles), ("admin", "default", vec!["admin".to_owned()]));
+    let mut all: Vec<_> = Permission::ALL.iter().map(|permission| permission.as_str()).collect();
+    all.sort_unstable();
+    assert_eq!(user.permissions, all);
+    assert_eq!(tokens.expires_in_seconds, 600);
+    assert!(auth.login("ADMIN", &site.password()).await.is_ok(), "names are read in any case");
+    auth.stop().await;
+}
+
+#[tokio::test]
+async fn a_wrong_password_an_unknown_user_and_a_disabled_one_get_the_same_answer() {
+    let site = Site::new().await;
+    let auth = site.start().await;
+    site.add_user("gone", "viewer").await;
+    sqlx::query("update users set disabled_at = now() where username = 'gone'")
+        .execute(&mut site.sql().await)
+        .await
+        .unwrap();
+    let password = site.password();
+    for (username, password) in [("admin", "wrong"), ("nobody", &password), ("gone", &password)] {
+        let fault = auth.login(username, password).await.unwrap_err();
+        assert_eq!((fault.kind(), fault.code()), (Kind::Unauthenticated, "login_failed"), "{username}");
+        assert_eq!(fault.detail(), "the username or the password is wrong", "{username}");
+    }
+    auth.stop().await;
+}
+
+#[tokio::test]
+async fn every_attempt_is_on_record() {
+    let site = Site::new().await;
+    let auth = site.start().await;
+    auth.login("admin", "wrong").await.unwrap_err();
+    auth.login("nobody", "wrong").await.unwrap_err();
+    auth.login_from("192.0.2.7", "admin", &site.password()).await.unwrap();
+    let attempts: Vec<(String, String, String, bool)> =
+        sqlx::query_as("select username, source, outcome, user_id is not null from login_attempts order by id")
+            .fetch_all(&mut site.sql().await)
+            .await
+            .unwrap();
+    let expected = [
+        ("admin", "192.0.2.1", "wrong_password", true),
+        ("nobody", "192.0.2.1", "unknown_user", false),
+        ("admin", "192.0.2.7", "succeeded", true),
+    ];
+    assert_eq!(attempts, expected.map(|(user, source, how, known)| (user.into(), source.into(), how.into(), known)));
+    auth.stop().await;
+}
+
+#[tokio::test]
+async fn guessing_is_limited_and_does_not_lock_the_owner_out() {
+    let site = Site::new().await;
+    let auth = site.start().await;
+    for _ in 0..5 {
+        assert_eq!(auth.login("admin", "wrong").await.unwrap_err().kind(), Kind::Unauthenticated);
+    }
+    let password = site.password();
+    let fault = auth.login("admin", &password).await.unwrap_err();
+    assert_eq!((fault.kind(), fault.code()), (Kind::Limited, "logins_limited"), "even with the right password");
+    auth.login_from("192.0.2.99", "admin", &password).await.unwrap();
+    auth.stop().await;
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_a_login_says_which_field_is_wrong() {
+    let site = Site::new().await;
+    let auth = site.start().await;
+    let long = "x".repeat(2_000);
+    for (username, password, path) in [("", "p", "username"), ("a\0b", "p", "username"), ("admin", &long, "password")] {
+        let fault = auth.login(username, password).await.unwrap_err();
+        assert_eq!(fault.kind(), Kind::Invalid);
+        assert!(fault.detail().contains(path), "{}", fault.detail());
+    }
+    auth.stop().await;
+}
