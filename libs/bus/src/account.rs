@@ -48,6 +48,17 @@ pub struct Backlog {
     pub max_bytes: u64,
 }
 
+/// How far a stream's writer has come, in sequences of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Everything up to here is acknowledged as stored or handled.
+    pub stored: u64,
+    /// Nothing behind this has ever been delivered to the writer.
+    pub delivered: u64,
+    /// The newest message.
+    pub last: u64,
+}
+
 /// Share of a stream, in percent, that may wait for its writer before new data is refused.
 const REFUSE_ABOVE_PERCENT: u64 = 70;
 
@@ -122,6 +133,13 @@ pub(crate) async fn backlog(bus: &Bus, stream: Stream) -> anyhow::Result<Backlog
         pending_bytes: u64::try_from(pending_bytes).unwrap_or(u64::MAX),
         max_bytes: u64::try_from(info.config.max_bytes).unwrap_or_default(),
     })
+}
+
+pub(crate) async fn progress(bus: &Bus, stream: Stream) -> anyhow::Result<Progress> {
+    let (info, consumer) = look(bus, stream).await?;
+    let (stored, delivered) =
+        consumer.map_or((0, 0), |consumer| (consumer.ack_floor.stream_sequence, consumer.delivered.stream_sequence));
+    Ok(Progress { stored, delivered, last: info.state.last_sequence })
 }
 
 async fn look(bus: &Bus, stream: Stream) -> anyhow::Result<(jetstream::stream::Info, Option<consumer::Info>)> {

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::jetstream::context::ContextBuilder;
 use async_nats::{ConnectOptions, Event, jetstream};
 use lifecycle::Ready;
@@ -10,6 +11,7 @@ use tokio::sync::watch;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+const STATE_CHECK: Duration = Duration::from_millis(20);
 /// A peer that vanished without a word is noticed after two unanswered pings.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -18,8 +20,8 @@ const PING_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) struct Connection {
     pub(crate) client: async_nats::Client,
     pub(crate) jetstream: jetstream::Context,
-    /// Whether it is up; changes are seen by everybody who waits for an answer on it.
-    pub(crate) up: watch::Receiver<bool>,
+    /// How often it was lost: whoever waits for an answer on it sees the change.
+    losses: watch::Receiver<u64>,
 }
 
 impl Connection {
@@ -27,12 +29,12 @@ impl Connection {
     pub(crate) async fn open(url: &str, purpose: &'static str, links: &Links) -> Self {
         let mut delay = Duration::from_millis(100);
         loop {
-            let (sender, up) = watch::channel(true);
+            let (sender, losses) = watch::channel(0);
             match options(purpose, links, sender).connect(addresses(url)).await {
                 Ok(client) => {
                     links.set(purpose, None);
                     let jetstream = ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
-                    return Self { client, jetstream, up };
+                    return Self { client, jetstream, losses };
                 }
                 Err(error) => links.set(purpose, Some(format!("cannot connect to NATS: {error}"))),
             }
@@ -41,15 +43,28 @@ impl Connection {
         }
     }
 
-    /// Resolves when the connection is up.
+    /// Resolves when the connection is up. Asks the client, because its events are told without a guarantee.
     pub(crate) async fn connected(&self) {
-        // The sender lives in the client's own event callback, as long as the client.
-        let _ = self.up.clone().wait_for(|up| *up).await;
+        while self.client.connection_state() != State::Connected {
+            tokio::time::sleep(STATE_CHECK).await;
+        }
     }
 
-    /// Resolves when the connection is lost; never before.
-    pub(crate) async fn lost(&self) {
-        if self.up.clone().wait_for(|up| !*up).await.is_err() {
+    /// Begins to watch for the loss of the connection.
+    pub(crate) fn watch(&self) -> Loss {
+        let mut losses = self.losses.clone();
+        losses.mark_unchanged();
+        Loss(losses)
+    }
+}
+
+/// Knows whether the connection was lost since it was made.
+pub(crate) struct Loss(watch::Receiver<u64>);
+
+impl Loss {
+    /// Resolves when the connection has been lost; never before.
+    pub(crate) async fn happened(&mut self) {
+        if self.0.changed().await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -59,9 +74,9 @@ fn addresses(url: &str) -> Vec<String> {
     url.split(',').map(|one| one.trim().to_owned()).collect()
 }
 
-fn options(purpose: &'static str, links: &Links, up: watch::Sender<bool>) -> ConnectOptions {
+fn options(purpose: &'static str, links: &Links, losses: watch::Sender<u64>) -> ConnectOptions {
     let links = links.clone();
-    let up = Arc::new(up);
+    let losses = Arc::new(losses);
     ConnectOptions::new()
         .name(format!("sightline {purpose}"))
         .connection_timeout(CONNECT_TIMEOUT)
@@ -73,19 +88,16 @@ fn options(purpose: &'static str, links: &Links, up: watch::Sender<bool>) -> Con
             Duration::from_millis(step.saturating_mul(50).min(1_000))
         })
         .event_callback(move |event| {
-            let (links, up) = (links.clone(), Arc::clone(&up));
-            async move { note(purpose, &event, &links, &up) }
+            let (links, losses) = (links.clone(), Arc::clone(&losses));
+            async move { note(purpose, &event, &links, &losses) }
         })
 }
 
-fn note(purpose: &'static str, event: &Event, links: &Links, up: &watch::Sender<bool>) {
+fn note(purpose: &'static str, event: &Event, links: &Links, losses: &watch::Sender<u64>) {
     match event {
-        Event::Connected => {
-            up.send_replace(true);
-            links.set(purpose, None);
-        }
+        Event::Connected => links.set(purpose, None),
         Event::Disconnected | Event::Closed => {
-            up.send_replace(false);
+            losses.send_modify(|losses| *losses += 1);
             links.set(purpose, Some("the connection to NATS is lost".to_owned()));
         }
         Event::LameDuckMode | Event::Draining => {}
@@ -93,16 +105,16 @@ fn note(purpose: &'static str, event: &Event, links: &Links, up: &watch::Sender<
     }
 }
 
-/// The state of all connections of one bus, told to `/readyz` as one flag.
+/// What is missing on the way to the broker, for all connections of one bus, told to `/readyz` as one flag.
 #[derive(Clone)]
 pub(crate) struct Links {
     ready: Ready,
-    state: Arc<Mutex<State>>,
+    state: Arc<Mutex<Missing>>,
 }
 
 #[derive(Default)]
-struct State {
-    missing: Vec<(&'static str, String)>,
+struct Missing {
+    reasons: Vec<(&'static str, String)>,
     /// Connections alone do not make the bus ready: the streams must be there too.
     prepared: bool,
 }
@@ -119,9 +131,9 @@ impl Links {
 
     pub(crate) fn set(&self, purpose: &'static str, reason: Option<String>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.missing.retain(|(other, _)| *other != purpose);
-        state.missing.extend(reason.map(|reason| (purpose, reason)));
-        match state.missing.first() {
+        state.reasons.retain(|(other, _)| *other != purpose);
+        state.reasons.extend(reason.map(|reason| (purpose, reason)));
+        match state.reasons.first() {
             Some((_, reason)) => self.ready.down(reason.clone()),
             None if state.prepared => self.ready.up(),
             None => {}

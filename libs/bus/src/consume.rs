@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use async_nats::jetstream::consumer::pull::{self, MessagesErrorKind};
 use futures::{FutureExt as _, StreamExt as _};
 
+use crate::connection::Loss;
 use crate::delivery::Delivery;
 use crate::stream::Stream;
 use crate::{Bus, topology};
@@ -40,7 +41,7 @@ pub struct Deliveries {
     stream: Stream,
     durable: String,
     options: Options,
-    pull: Option<pull::Stream>,
+    pull: Option<(pull::Stream, Loss)>,
     errors: u32,
 }
 
@@ -73,7 +74,7 @@ impl Deliveries {
 
     /// Gives back what was pulled and not handed out, so that another replica gets it at once.
     pub async fn close(mut self) {
-        let Some(mut pull) = self.pull.take() else { return };
+        let Some((mut pull, _)) = self.pull.take() else { return };
         while let Some(Some(Ok(message))) = pull.next().now_or_never() {
             if let Ok(delivery) = Delivery::new(self.bus.clone(), message) {
                 delivery.nak(Duration::ZERO).await;
@@ -82,14 +83,22 @@ impl Deliveries {
     }
 
     async fn step(&mut self) -> anyhow::Result<Option<Delivery>> {
-        let pull = match &mut self.pull {
-            Some(pull) => pull,
+        let (pull, loss) = match &mut self.pull {
+            Some((pull, loss)) => (pull, loss),
             None => {
-                let opened = self.open().await?;
-                self.pull.insert(opened)
+                let loss = self.bus.consuming().watch();
+                let pull = self.open().await?;
+                let (pull, loss) = self.pull.insert((pull, loss));
+                (pull, loss)
             }
         };
-        match pull.next().await {
+        let next = tokio::select! {
+            biased;
+            next = pull.next() => next,
+            // What was pulled is handed out before; nothing more comes on a pull from before the loss.
+            () = loss.happened() => None,
+        };
+        match next {
             Some(Ok(message)) => Ok(Some(Delivery::new(self.bus.clone(), message)?)),
             Some(Err(error)) => {
                 // One missed heartbeat is a busy network; after the others this pull will never bring anything again.

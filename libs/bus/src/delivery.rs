@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::Context as _;
-use async_nats::HeaderMap;
 use async_nats::jetstream::AckKind;
 use bytes::Bytes;
 use time::OffsetDateTime;
@@ -141,7 +140,7 @@ impl Delivery {
     pub async fn dead(&self, service: &'static str, reason: &str) -> Result<(), PublishError> {
         let id = format!("dead-{service}-{}-{}-{}", self.stream, self.stream_sequence, self.published);
         let mut letter = Outgoing::new(id, self.message.payload.clone()).within(DEAD_WITHIN);
-        letter.headers = self.message.headers.clone().unwrap_or_else(HeaderMap::new);
+        letter.headers = self.message.headers.clone().unwrap_or_default();
         let sequence = self.stream_sequence.to_string();
         let letter = letter
             .header("Sl-Dead-Reason", reason)

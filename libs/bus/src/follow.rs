@@ -15,6 +15,7 @@ use futures::StreamExt as _;
 use time::OffsetDateTime;
 
 use crate::Bus;
+use crate::connection::Loss;
 use crate::consume::pause;
 use crate::delivery::{Delivery, unix_nanos};
 use crate::stream::Stream;
@@ -45,7 +46,7 @@ pub struct Follow {
     bus: Bus,
     stream: Stream,
     from: From,
-    pull: Option<pull::Stream>,
+    pull: Option<(pull::Stream, Loss)>,
     errors: u32,
 }
 
@@ -98,14 +99,22 @@ impl Follow {
     }
 
     async fn step(&mut self) -> anyhow::Result<Delivery> {
-        let pull = match &mut self.pull {
-            Some(pull) => pull,
+        let (pull, loss) = match &mut self.pull {
+            Some((pull, loss)) => (pull, loss),
             None => {
-                let opened = self.open().await?;
-                self.pull.insert(opened)
+                let loss = self.bus.consuming().watch();
+                let pull = self.open().await?;
+                let (pull, loss) = self.pull.insert((pull, loss));
+                (pull, loss)
             }
         };
-        match pull.next().await {
+        let next = tokio::select! {
+            biased;
+            next = pull.next() => next,
+            // What was pulled is handed out before; nothing more comes on a pull from before the loss.
+            () = loss.happened() => None,
+        };
+        match next {
             Some(Ok(message)) => {
                 let delivery = Delivery::new(self.bus.clone(), message)?;
                 self.take(delivery)

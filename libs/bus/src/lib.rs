@@ -26,7 +26,7 @@ use std::time::Duration;
 
 use lifecycle::Ready;
 
-pub use account::{Account, Backlog};
+pub use account::{Account, Backlog, Progress};
 pub use async_nats::HeaderMap;
 pub use consume::{Deliveries, Options};
 pub use delivery::{Delivery, ack_all};
@@ -117,6 +117,14 @@ impl Bus {
     /// The broker is away.
     pub async fn backlog(&self, stream: Stream) -> anyhow::Result<Backlog> {
         account::backlog(self, stream).await
+    }
+
+    /// How far the writer of `stream` has come.
+    ///
+    /// # Errors
+    /// The broker is away.
+    pub async fn progress(&self, stream: Stream) -> anyhow::Result<Progress> {
+        account::progress(self, stream).await
     }
 
     /// What a power cut can cost with the server that we are connected to, in one sentence.

@@ -153,6 +153,7 @@ async fn attempt(
     if tokio::time::timeout_at(deadline, connection.connected()).await.is_err() {
         return Attempt::Declined("there is no connection".to_owned());
     }
+    let mut loss = connection.watch();
     let request = Request::new().payload(payload.clone()).headers(headers.clone()).timeout(Some(ATTEMPT));
     tokio::select! {
         answer = tokio::time::timeout_at(deadline, connection.client.send_request(subject.to_owned(), request)) => {
@@ -163,7 +164,7 @@ async fn attempt(
             }
         }
         // The answer died with the connection: ask again as soon as there is another.
-        () = connection.lost() => Attempt::NoAnswer,
+        () = loss.happened() => Attempt::NoAnswer,
     }
 }
 

@@ -239,6 +239,9 @@ impl Stack {
         match service.name {
             "ingest-gateway" => self.ingest(variables),
             "auth" => variables.set("AUTH_INITIAL_PASSWORD_FILE", self.password_file().display().to_string()),
+            // A receiver on this machine is the one that people try first.
+            "dispatcher" => variables.set("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK_NETWORKS),
+            "api-gateway" => variables.set("STATUS_TARGETS", self.status_targets()),
             _ => {}
         }
     }
@@ -249,6 +252,12 @@ impl Stack {
             variables.set(&name, format!("https://127.0.0.1:{}", self.ports.of(peer.name, Listener::Grpc)));
         }
         variables.set("WS_FANOUT_URL", format!("http://{}", self.http_address("ws-fanout")));
+    }
+
+    fn status_targets(&self) -> String {
+        let targets: Vec<String> =
+            all().iter().map(|service| format!("{0}=http://{1}", service.name, self.admin_address(service.name))).collect();
+        targets.join(",")
     }
 
     fn ingest(&self, variables: &mut Variables) {

@@ -86,6 +86,8 @@ pub struct Child {
     /// Where clients reach it; empty for services.
     pub url: String,
     pub monitor: Option<String>,
+    /// Of a server's program, for servers that do not tell it themselves.
+    pub version: String,
 }
 
 /// A picture of the running stack.
@@ -130,7 +132,7 @@ fn path(state: &Path) -> PathBuf {
 fn value_of(child: &Child) -> Value {
     json!({
         "name": child.name, "pid": child.pid, "start_time": child.start_time, "restarts": child.restarts,
-        "reason": child.reason, "admin": child.admin, "url": child.url, "monitor": child.monitor,
+        "reason": child.reason, "admin": child.admin, "url": child.url, "monitor": child.monitor, "version": child.version,
     })
 }
 
@@ -144,6 +146,7 @@ fn child(value: &Value) -> Child {
         admin: text_of(&value["admin"]),
         url: text_of(&value["url"]),
         monitor: value["monitor"].as_str().map(str::to_owned),
+        version: text_of(&value["version"]),
     }
 }
 

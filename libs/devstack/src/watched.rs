@@ -50,6 +50,7 @@ pub struct Watched {
     /// Why it died last, or what it waits for.
     reason: Option<String>,
     ready: bool,
+    version: String,
 }
 
 impl Watched {
@@ -64,7 +65,14 @@ impl Watched {
             restarts: 0,
             reason: None,
             ready: false,
+            version: String::new(),
         }
+    }
+
+    /// The version to show for a server that does not tell its own.
+    pub fn version(mut self, version: &str) -> Self {
+        version.clone_into(&mut self.version);
+        self
     }
 
     pub fn name(&self) -> &str {
@@ -134,6 +142,7 @@ impl Watched {
             admin,
             url,
             monitor,
+            version: self.version.clone(),
         }
     }
 

@@ -32,22 +32,12 @@ impl FromStr for Request {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let (name, hosts) = text
-            .split_once('=')
-            .with_context(|| format!("read {text}: write name=host,host"))?;
-        let plain = |name: &str| {
-            name.chars()
-                .all(|letter| letter.is_ascii_alphanumeric() || letter == '-')
-        };
+        let (name, hosts) = text.split_once('=').with_context(|| format!("read {text}: write name=host,host"))?;
+        let plain = |name: &str| name.chars().all(|letter| letter.is_ascii_alphanumeric() || letter == '-');
         if name.is_empty() || !plain(name) || name == "ca" {
-            bail!(
-                "{name:?} cannot name a certificate: use letters, digits and hyphens, and not `ca`"
-            );
+            bail!("{name:?} cannot name a certificate: use letters, digits and hyphens, and not `ca`");
         }
-        Ok(Self {
-            name: name.to_owned(),
-            hosts: hosts.split(',').map(str::to_owned).collect(),
-        })
+        Ok(Self { name: name.to_owned(), hosts: hosts.split(',').map(str::to_owned).collect() })
     }
 }
 
@@ -55,24 +45,15 @@ impl FromStr for Request {
 pub fn ensure(folder: &Path, requests: &[Request]) -> Result<Vec<String>> {
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let (authority, fresh) = authority(folder)?;
-    let mut ledger = if fresh {
-        Ledger::default()
-    } else {
-        Ledger::load(folder)
-    };
+    let mut ledger = if fresh { Ledger::default() } else { Ledger::load(folder) };
     let mut made = Vec::new();
     for request in requests {
-        let files = [
-            format!("{}.pem", request.name),
-            format!("{}-key.pem", request.name),
-        ];
+        let files = [format!("{}.pem", request.name), format!("{}-key.pem", request.name)];
         if ledger.is_current(request) && files.iter().all(|file| folder.join(file).is_file()) {
             continue;
         }
         let hosts: Vec<&str> = request.hosts.iter().map(String::as_str).collect();
-        let issued = authority
-            .issue(&request.name, &hosts)
-            .with_context(|| format!("issue {}", request.name))?;
+        let issued = authority.issue(&request.name, &hosts).with_context(|| format!("issue {}", request.name))?;
         write(&folder.join(&files[1]), &issued.key, SECRET)?;
         write(&folder.join(&files[0]), &issued.certificate, PUBLIC)?;
         ledger.enter(request, issued.expires);
@@ -88,8 +69,8 @@ pub fn ensure(folder: &Path, requests: &[Request]) -> Result<Vec<String>> {
 fn authority(folder: &Path) -> Result<(Authority, bool)> {
     let read = |name: &str| std::fs::read_to_string(folder.join(name));
     if let (Ok(certificate), Ok(key)) = (read(CERTIFICATE), read(KEY)) {
-        let authority = Authority::load(&certificate, &key)
-            .with_context(|| format!("read {}", folder.join(KEY).display()))?;
+        let authority =
+            Authority::load(&certificate, &key).with_context(|| format!("read {}", folder.join(KEY).display()))?;
         return Ok((authority, false));
     }
     let authority = Authority::new().context("make an authority")?;
@@ -106,33 +87,22 @@ impl Ledger {
         let text = std::fs::read_to_string(folder.join(LEDGER)).unwrap_or_default();
         let entry = |line: &str| {
             let mut words = line.split(' ');
-            Some((
-                words.next()?.to_owned(),
-                (words.next()?.parse().ok()?, words.next()?.to_owned()),
-            ))
+            Some((words.next()?.to_owned(), (words.next()?.parse().ok()?, words.next()?.to_owned())))
         };
         Self(text.lines().filter_map(entry).collect())
     }
 
     fn is_current(&self, request: &Request) -> bool {
         let enough = (OffsetDateTime::now_utc() + REMAINING).unix_timestamp();
-        self.0
-            .get(&request.name)
-            .is_some_and(|(expires, hosts)| *expires > enough && *hosts == request.hosts.join(","))
+        self.0.get(&request.name).is_some_and(|(expires, hosts)| *expires > enough && *hosts == request.hosts.join(","))
     }
 
     fn enter(&mut self, request: &Request, expires: OffsetDateTime) {
-        self.0.insert(
-            request.name.clone(),
-            (expires.unix_timestamp(), request.hosts.join(",")),
-        );
+        self.0.insert(request.name.clone(), (expires.unix_timestamp(), request.hosts.join(",")));
     }
 
     fn text(&self) -> String {
-        self.0
-            .iter()
-            .map(|(name, (expires, hosts))| format!("{name} {expires} {hosts}\n"))
-            .collect()
+        self.0.iter().map(|(name, (expires, hosts))| format!("{name} {expires} {hosts}\n")).collect()
     }
 }
 
@@ -146,8 +116,7 @@ fn write(path: &Path, text: &str, mode: u32) -> Result<()> {
         .mode(mode)
         .open(&beside)
         .with_context(|| format!("create {}", beside.display()))?;
-    file.write_all(text.as_bytes())
-        .with_context(|| format!("write {}", beside.display()))?;
+    file.write_all(text.as_bytes()).with_context(|| format!("write {}", beside.display()))?;
     std::fs::rename(&beside, path).with_context(|| format!("put {} in its place", path.display()))
 }
 
@@ -185,10 +154,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         ensure(folder.path(), &requests(&["auth=auth"])).unwrap();
         for name in ["ca-key.pem", "auth-key.pem"] {
-            let mode = std::fs::metadata(folder.path().join(name))
-                .unwrap()
-                .permissions()
-                .mode();
+            let mode = std::fs::metadata(folder.path().join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }
     }

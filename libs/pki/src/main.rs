@@ -18,18 +18,11 @@ fn arguments() -> Result<(PathBuf, Vec<Request>)> {
     while let Some(argument) = parser.next()? {
         match argument {
             lexopt::Arg::Long("out") => folder = Some(PathBuf::from(parser.value()?)),
-            lexopt::Arg::Value(value) => requests.push(
-                value
-                    .into_string()
-                    .ok()
-                    .context("read a name: it is not UTF-8")?
-                    .parse()?,
-            ),
+            lexopt::Arg::Value(value) => {
+                requests.push(value.into_string().ok().context("read a name: it is not UTF-8")?.parse()?)
+            }
             other => return Err(other.unexpected().into()),
         }
     }
-    Ok((
-        folder.context("say where: devcerts --out FOLDER NAME=HOST,HOST...")?,
-        requests,
-    ))
+    Ok((folder.context("say where: devcerts --out FOLDER NAME=HOST,HOST...")?, requests))
 }

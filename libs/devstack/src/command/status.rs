@@ -167,7 +167,7 @@ fn server(name: &str, children: &[Child]) -> Server {
         name: name.to_owned(),
         ready: answer.is_ok(),
         reason: answer.as_ref().err().map(|error| format!("{error:#}")),
-        version: answer.ok().flatten(),
+        version: answer.ok().flatten().or_else(|| (!child.version.is_empty()).then(|| child.version.clone())),
         url: Some(redact(&child.url)),
     }
 }

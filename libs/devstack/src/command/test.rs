@@ -36,7 +36,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
     command.args(arguments).env(VARIABLE, temporary.variable(workspace.bin())).stdout(Stdio::piped());
     let mut child = spawn_from_lasting_thread(command).context("start cargo test")?;
     let output = child.stdout.take().context("read the tests' output")?;
-    let reader = std::thread::spawn(move || pass_through(output));
+    let reader = std::thread::spawn(move || pass_through(output, std::io::stdout()));
     let status = build::wait(&mut child, &interrupt);
     let summary = reader.join().unwrap_or_default();
     drop(temporary);
@@ -162,19 +162,19 @@ fn variable(urls: &ServerUrls, binaries: &Binaries, bin: &Path) -> String {
         "metrics": urls.metrics,
         "bin_dir": bin,
         "pg_bin": binaries.postgres_directory(),
+        "nats_server": binaries.nats.path,
     })
     .to_string()
 }
 
 /// Shows the output as it comes, unbroken, and reads the results on the way.
-fn pass_through(mut output: impl Read) -> Summary {
+fn pass_through(mut output: impl Read, mut screen: impl Write) -> Summary {
     let mut summary = Summary::default();
     let mut line = Vec::new();
     let mut buffer = [0; 8 << 10];
     while let Ok(count @ 1..) = output.read(&mut buffer) {
-        let mut out = std::io::stdout().lock();
-        let _ = out.write_all(&buffer[..count]);
-        let _ = out.flush();
+        let _ = screen.write_all(&buffer[..count]);
+        let _ = screen.flush();
         for byte in &buffer[..count] {
             if *byte == b'\n' {
                 summary.take(&String::from_utf8_lossy(&line));
@@ -211,6 +211,6 @@ mod tests {
     fn output_is_read_across_the_borders_of_blocks() {
         let lines =
             "noise\n".repeat(3000) + "test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n";
-        assert_eq!(pass_through(lines.as_bytes()).passed, 5);
+        assert_eq!(pass_through(lines.as_bytes(), std::io::sink()).passed, 5);
     }
 }

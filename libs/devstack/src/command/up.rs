@@ -115,7 +115,8 @@ impl Site {
                 Some(probe) => supervisor.add_existing(name, probe),
                 None => {
                     let (spawn, probe) = layout.server(name)?;
-                    supervisor.add_server(Watched::new(spawn, Health::Server(probe)))?;
+                    supervisor
+                        .add_server(Watched::new(spawn, Health::Server(probe)).version(binaries.version(name)))?;
                 }
             }
         }

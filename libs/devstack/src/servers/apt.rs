@@ -27,6 +27,9 @@ const FOREIGN_HOOKS: [&str; 5] = [
     "DPkg::Post-Invoke",
 ];
 
+/// Below a fetched program's root: the version of its package.
+pub const VERSION_FILE: &str = "package-version";
+
 /// The packages a person would install for `server`.
 pub fn packages(server: &str) -> &'static [&'static str] {
     match server {
@@ -97,6 +100,11 @@ impl Apt {
         }
         for entry in std::fs::read_dir(&debs).context("list downloads")? {
             let deb = entry.context("list downloads")?.path();
+            if deb.file_name().is_some_and(|file| file.to_string_lossy().starts_with(&format!("{}_", named[0]))) {
+                let version =
+                    Command::new("dpkg-deb").arg("-f").arg(&deb).arg("Version").output().context("run dpkg-deb")?;
+                std::fs::write(fresh.join(VERSION_FILE), version.stdout).context("note the package's version")?;
+            }
             let arguments = ["-x".as_ref(), deb.as_os_str(), fresh.as_os_str()];
             let status = Command::new("dpkg-deb").args(arguments).status().context("run dpkg-deb")?;
             if !status.success() {

@@ -36,6 +36,17 @@ pub struct Binaries {
 }
 
 impl Binaries {
+    /// Empty if neither the program nor its package tells.
+    pub fn version(&self, server: &str) -> &str {
+        match server {
+            NATS => &self.nats.version,
+            POSTGRES => &self.postgres.version,
+            REDIS => &self.redis.version,
+            METRICS => &self.metrics.version,
+            _ => "",
+        }
+    }
+
     /// The directory of `postgres`, `initdb` and `psql`.
     pub fn postgres_directory(&self) -> &Path {
         self.postgres.path.parent().unwrap_or(Path::new("/"))
@@ -124,7 +135,9 @@ impl Search {
 
     fn locate(&self, name: &str) -> Option<Program> {
         self.candidates(name).into_iter().find_map(|(path, library_path)| {
-            let version = version(&path, library_path.as_ref()).ok()?;
+            let told = version(&path, library_path.as_ref()).ok()?;
+            // Debian builds VictoriaMetrics without telling it its version.
+            let version = if told.is_empty() { self.package_version(name, &path) } else { told };
             Some(Program { path, library_path, version })
         })
     }
@@ -152,6 +165,15 @@ impl Search {
                 .map(|place| (place.join(name), libraries.clone())),
         );
         found
+    }
+
+    fn package_version(&self, name: &str, path: &Path) -> String {
+        let root = self.root(name);
+        if path.starts_with(&root) {
+            return std::fs::read_to_string(root.join(apt::VERSION_FILE)).unwrap_or_default().trim().to_owned();
+        }
+        let query = Command::new("dpkg-query").args(["--show", "--showformat=${Version}", name]).output();
+        query.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
     }
 
     fn complaint(&self, name: &str) -> String {

@@ -17,6 +17,9 @@ use crate::services::{self, Service};
 /// How long a server that another life of ours left behind may take to go.
 const LEFTOVER_DEADLINE: Duration = Duration::from_secs(10);
 
+/// Any number will do, as long as it stays: two scripts must not create one database at once.
+const CREATION_LOCK: u32 = 0x5167;
+
 /// A data directory that is initialised and that no living server uses.
 #[derive(Debug)]
 pub struct Cluster {
@@ -162,8 +165,10 @@ fn run_script(binaries: &Binaries, url: &str, script: &str) -> Result<()> {
 }
 
 fn database_script(database: &str) -> String {
+    // The session of the first database ends with `\\connect`, and the lock with it.
     let mut script = format!(
-        "select 'create database \"{database}\"' where not exists (select from pg_database where datname = '{database}') \\gexec\n\
+        "select pg_advisory_lock({CREATION_LOCK}) \\g /dev/null\n\
+         select 'create database \"{database}\"' where not exists (select from pg_database where datname = '{database}') \\gexec\n\
          \\connect \"{database}\"\n"
     );
     for service in services::SERVICES.iter().filter(|service| service.owns_tables) {

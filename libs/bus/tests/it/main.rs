@@ -1,0 +1,9 @@
+//! The bus on a real nats-server.
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+
+mod account;
+mod consume;
+mod follow;
+mod outage;
+mod publish;
+mod support;

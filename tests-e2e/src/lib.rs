@@ -1,0 +1,166 @@
+//! A whole Sightline of its own for each test: the built programs, started as `cargo dev up` starts them, on free ports,
+//! in a namespace and a database that nobody else has.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test or benchmark that cannot get its installation must stop at once")]
+
+pub mod client;
+pub mod otlp;
+pub mod receiver;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use devstack::process::{Process, Spawn};
+use devstack::servers::ServerUrls;
+use devstack::services::{AGENT, DatabaseAccess, Listener, Ports, SERVICES, Stack, certificates};
+use tempfile::TempDir;
+
+use crate::client::Client;
+
+/// Debug builds on two busy cores start slowly.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// A running Sightline. Dropping it kills everything that it started.
+pub struct Sightline {
+    pub stack: Stack,
+    processes: BTreeMap<&'static str, Process>,
+    /// The database, as its superuser sees it.
+    pub database_url: String,
+    folder: TempDir,
+    restarts: usize,
+}
+
+impl Sightline {
+    /// Starts the ten services and waits until all are ready. `overrides` are settings for all of them.
+    pub async fn start(overrides: &[(&str, &str)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let servers = testkit::servers();
+        let database_url = testkit::database().await.database_url.reveal().to_owned();
+        let mut stack = Stack {
+            namespace: testkit::namespace().namespace,
+            servers: ServerUrls {
+                nats: servers.nats.clone(),
+                nats_monitor: Some(servers.nats_monitor.clone()),
+                postgres: servers.postgres.clone(),
+                redis: servers.redis.clone(),
+                metrics: servers.metrics.clone(),
+            },
+            database: DatabaseAccess::Shared { url: database_url.clone() },
+            ports: Ports::free().unwrap(),
+            tls: folder.path().join("tls"),
+            state: folder.path().to_owned(),
+            agent_logs: vec![folder.path().join("demo.log")],
+            overrides: overrides.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+        };
+        stack.overrides.entry("SIGHTLINE_STREAM_MAX_BYTES".to_owned()).or_insert_with(|| "64MiB".to_owned());
+        let made = Command::new(program("devcerts")).arg("--out").arg(&stack.tls).args(certificates("")).output().unwrap();
+        assert!(made.status.success(), "devcerts: {}", String::from_utf8_lossy(&made.stderr));
+        let mut sightline = Self { stack, processes: BTreeMap::new(), database_url, folder, restarts: 0 };
+        for service in &SERVICES {
+            sightline.spawn(service.name);
+        }
+        for service in &SERVICES {
+            sightline.wait_ready(service.name).await;
+        }
+        sightline
+    }
+
+    /// Starts the agent with a token of its own, as `cargo dev up` does, and waits until it has delivered.
+    pub async fn start_agent(&mut self) {
+        let environment = self.stack.environment(AGENT);
+        let id = Command::new(program(AGENT)).arg("id").envs(&environment).output().unwrap();
+        assert!(id.status.success(), "agent id: {}", String::from_utf8_lossy(&id.stderr));
+        let id = String::from_utf8(id.stdout).unwrap().trim().to_owned();
+        let api = self.stack.http_address("api-gateway");
+        let access = devstack::session::login(&api, &self.stack.password_file()).unwrap();
+        let token = devstack::session::agent_token(&api, &access, &id).unwrap();
+        std::fs::create_dir_all(self.stack.agent_directory()).unwrap();
+        devstack::session::write_secret(&self.stack.agent_token_file(), &token).unwrap();
+        self.spawn(AGENT);
+        self.wait_ready(AGENT).await;
+    }
+
+    /// A client that is logged in as the first admin.
+    pub async fn admin(&self) -> Client {
+        let password = std::fs::read_to_string(self.stack.password_file()).unwrap();
+        Client::login(&self.stack, password.trim()).await
+    }
+
+    /// Starts a process that does not run.
+    pub fn spawn(&mut self, name: &'static str) {
+        let log = self.log(name);
+        let process = Spawn::new(name, program(name), log).envs(self.stack.environment(name)).start().unwrap();
+        self.processes.insert(name, process);
+    }
+
+    /// Kills a process as a crash would, and says how it ended.
+    pub fn kill(&mut self, name: &str) -> String {
+        let process = self.processes.get_mut(name).unwrap();
+        process.kill();
+        self.restarts += 1;
+        devstack::process::describe_exit(process.exited().unwrap())
+    }
+
+    /// Asks a process to stop, as Kubernetes would; false when it had to be killed.
+    pub fn stop(&mut self, name: &str) -> bool {
+        self.processes.get_mut(name).unwrap().stop(Duration::from_secs(30))
+    }
+
+    #[must_use]
+    pub fn pid(&self, name: &str) -> u32 {
+        self.processes[name].pid()
+    }
+
+    /// Waits until `/readyz` says yes; fails with its log when the process ends or time is up.
+    pub async fn wait_ready(&mut self, name: &str) {
+        let begun = Instant::now();
+        let address = self.stack.admin_address(name);
+        loop {
+            let asked = address.clone();
+            let answer = tokio::task::spawn_blocking(move || devstack::http::get(&asked, "/readyz", Duration::from_secs(2)));
+            let state = match answer.await.unwrap() {
+                Ok(answer) if answer.status == 200 => return,
+                Ok(answer) => answer.body,
+                Err(error) => format!("{error:#}"),
+            };
+            if let Some(status) = self.processes.get_mut(name).unwrap().exited() {
+                panic!("{name} {}:\n{}", devstack::process::describe_exit(status), self.tail(name));
+            }
+            assert!(begun.elapsed() < READY_WITHIN, "{name} is not ready: {state}\n{}", self.tail(name));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// The file that the agent watches.
+    #[must_use]
+    pub fn demo_log(&self) -> PathBuf {
+        self.stack.agent_logs[0].clone()
+    }
+
+    /// Base URL of the gateway's HTTP listener.
+    #[must_use]
+    pub fn ingest_http(&self) -> String {
+        format!("http://{}", self.stack.http_address("ingest-gateway"))
+    }
+
+    /// Base URL of the gateway's gRPC listener.
+    #[must_use]
+    pub fn ingest_grpc(&self) -> String {
+        format!("http://127.0.0.1:{}", self.stack.ports.of("ingest-gateway", Listener::Grpc))
+    }
+
+    /// The last lines that a process logged.
+    #[must_use]
+    pub fn tail(&self, name: &str) -> String {
+        devstack::servers::log_tail(&self.log(name))
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.folder.path().join("logs").join(format!("{name}.log"))
+    }
+}
+
+fn program(name: &str) -> PathBuf {
+    PathBuf::from(&testkit::servers().bin_dir).join(name)
+}

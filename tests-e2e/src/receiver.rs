@@ -1,0 +1,60 @@
+//! The world outside: an HTTP server that takes webhooks and remembers when each came.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::routing::post;
+use axum::{Json, Router};
+use serde_json::Value;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+/// What came in.
+#[derive(Debug, Clone)]
+pub struct Call {
+    pub at: Instant,
+    /// `webhook-id`
+    pub id: String,
+    pub body: Value,
+}
+
+type Calls = Arc<Mutex<Vec<Call>>>;
+
+/// A webhook receiver on loopback.
+pub struct Receiver {
+    pub url: String,
+    calls: Calls,
+    task: JoinHandle<()>,
+}
+
+impl Receiver {
+    pub async fn start() -> Self {
+        let calls = Calls::default();
+        let router = Router::new().route("/hook", post(take)).with_state(Arc::clone(&calls));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/hook", listener.local_addr().unwrap());
+        #[expect(clippy::disallowed_methods, reason = "ends with the receiver")]
+        let task = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { url, calls, task }
+    }
+
+    /// Everything that came so far.
+    #[must_use]
+    pub fn calls(&self) -> Vec<Call> {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn take(State(calls): State<Calls>, headers: HeaderMap, Json(body): Json<Value>) -> StatusCode {
+    let id = headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
+    calls.lock().unwrap_or_else(PoisonError::into_inner).push(Call { at: Instant::now(), id, body });
+    StatusCode::NO_CONTENT
+}

@@ -1,0 +1,6 @@
+//! The whole of Sightline on real servers.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod ledger;
+mod path;
+mod settings;
