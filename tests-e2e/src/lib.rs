@@ -2,6 +2,7 @@
 //! in a namespace and a database that nobody else has.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test or benchmark that cannot get its installation must stop at once")]
 
+pub mod bench;
 pub mod client;
 pub mod otlp;
 pub mod receiver;
