@@ -33,6 +33,8 @@ const EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Errors in a row after which the consumer is looked up again.
 const PATIENCE: u32 = 3;
+/// By then the server knows that this pull is gone; at once, it would send the message to it again.
+const GIVE_BACK_AFTER: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The endless sequence of a durable consumer's messages.
@@ -77,7 +79,7 @@ impl Deliveries {
         let Some((mut pull, _)) = self.pull.take() else { return };
         while let Some(Some(Ok(message))) = pull.next().now_or_never() {
             if let Ok(delivery) = Delivery::new(self.bus.clone(), message) {
-                delivery.nak(Duration::ZERO).await;
+                delivery.nak(GIVE_BACK_AFTER).await;
             }
         }
     }

@@ -119,6 +119,16 @@ impl Bus {
         account::backlog(self, stream).await
     }
 
+    /// Waits until what was said about deliveries has left this process: the last thing to do before it ends, since an
+    /// answer that stays behind makes its message come again only after the time to acknowledge.
+    ///
+    /// # Errors
+    /// The broker is away.
+    pub async fn flush(&self) -> anyhow::Result<()> {
+        self.inner.consuming.client.flush().await?;
+        Ok(())
+    }
+
     /// How far the writer of `stream` has come.
     ///
     /// # Errors

@@ -4,11 +4,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 /// How long a wait may sleep before it looks at the flag again.
 const GLANCE: Duration = Duration::from_millis(50);
+
+/// The error of whatever was cut short.
+#[derive(Debug)]
+pub struct Interrupted;
+
+impl std::fmt::Display for Interrupted {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("interrupted")
+    }
+}
+
+impl std::error::Error for Interrupted {}
 
 #[derive(Clone, Default)]
 pub struct Interrupt {
@@ -36,7 +48,7 @@ impl Interrupt {
 
     pub fn check(&self) -> Result<()> {
         if self.requested() {
-            bail!("interrupted");
+            return Err(Interrupted.into());
         }
         Ok(())
     }

@@ -255,8 +255,10 @@ impl Stack {
     }
 
     fn status_targets(&self) -> String {
-        let targets: Vec<String> =
-            all().iter().map(|service| format!("{0}=http://{1}", service.name, self.admin_address(service.name))).collect();
+        let targets: Vec<String> = all()
+            .iter()
+            .map(|service| format!("{0}=http://{1}", service.name, self.admin_address(service.name)))
+            .collect();
         targets.join(",")
     }
 

@@ -31,7 +31,7 @@ impl Health {
             Self::Server(probe) => probe.check().map(|_| ()).map_err(|error| format!("{error:#}")),
             Self::Admin(address) => match http::get(address, "/readyz", PROBE_TIMEOUT) {
                 Ok(response) if response.status == 200 => Ok(()),
-                Ok(response) => Err(one_line(&response.body)),
+                Ok(response) => Err(missing(&response.body)),
                 Err(error) => Err(format!("{error:#}")),
             },
         }
@@ -201,8 +201,18 @@ impl Watched {
     }
 }
 
+/// Our services answer `{"missing": {"<what>": "<why>"}}`.
+fn missing(body: &str) -> String {
+    let answer: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
+    let reasons: Vec<String> = answer["missing"]
+        .as_object()
+        .map(|parts| parts.iter().map(|(what, why)| format!("{what}: {}", why.as_str().unwrap_or("missing"))).collect())
+        .unwrap_or_default();
+    one_line(if reasons.is_empty() { body.to_owned() } else { reasons.join("; ") }.as_str())
+}
+
 /// A readiness answer may have many lines; a table has room for one.
-pub fn one_line(text: &str) -> String {
+fn one_line(text: &str) -> String {
     let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
     joined.chars().take(REASON_LIMIT).collect()
 }
@@ -226,6 +236,12 @@ mod tests {
         let child = watched.child();
         assert_eq!((child.restarts, child.reason.as_deref()), (2, Some("ended with exit status 4")));
         assert!(child.pid.is_some() && !watched.is_ready());
+    }
+
+    #[test]
+    fn a_readiness_answer_becomes_a_sentence() {
+        let answer = r#"{"missing":{"broker":"connection refused","keys":"not given yet"},"ready":false}"#;
+        assert_eq!(missing(answer), "broker: connection refused; keys: not given yet");
     }
 
     #[test]

@@ -23,6 +23,7 @@ pub use tokio_util::sync::CancellationToken;
 
 /// What every process can be told.
 #[derive(clap::Args, Debug, Clone)]
+#[group(skip)]
 pub struct Settings {
     /// Address of `/livez`, `/readyz` and `/metrics` [default: this service's admin port on every address]
     #[arg(long, env = "SIGHTLINE_ADMIN_LISTEN")]

@@ -120,8 +120,8 @@ mod tests {
     #[test]
     fn ids_never_change_between_versions() {
         let agent = BatchId::from_agent("agent-1", ClientBatch { boot: "b00t", sequence: 7 });
-        assert_eq!(agent.to_string(), "AGENT_ID_HERE");
-        assert_eq!(BatchId::from_bytes("10.0.0.1", b"payload").to_string(), "BYTES_ID_HERE");
+        assert_eq!(agent.to_string(), "e1c929ad9aa6e77054d0c1a527c6d20c");
+        assert_eq!(BatchId::from_bytes("10.0.0.1", b"payload").to_string(), "6fb4c9dc8c7cda68a427decb2c449f80");
     }
 
     #[test]

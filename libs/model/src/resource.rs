@@ -30,16 +30,8 @@ pub enum ResourceKind {
 
 impl ResourceKind {
     /// Every kind.
-    pub const ALL: [Self; 8] = [
-        Self::Agent,
-        Self::Host,
-        Self::Container,
-        Self::App,
-        Self::Pod,
-        Self::Device,
-        Self::Syslog,
-        Self::Otel,
-    ];
+    pub const ALL: [Self; 8] =
+        [Self::Agent, Self::Host, Self::Container, Self::App, Self::Pod, Self::Device, Self::Syslog, Self::Otel];
 
     /// The kind's name in labels, ids and the API.
     #[must_use]
@@ -139,7 +131,8 @@ pub fn identify<'a>(tenant: &str, attributes: impl IntoIterator<Item = (&'a str,
         seen.note(key, value);
     }
     let claimed = seen.kind.and_then(|kind| kind.parse().ok());
-    let inferred = [ResourceKind::App, ResourceKind::Container, ResourceKind::Pod, ResourceKind::Host, ResourceKind::Agent];
+    let inferred =
+        [ResourceKind::App, ResourceKind::Container, ResourceKind::Pod, ResourceKind::Host, ResourceKind::Agent];
     let (kind, labels) = claimed
         .into_iter()
         .chain(inferred)
@@ -259,12 +252,12 @@ mod tests {
     #[test]
     fn ids_never_change_between_versions() {
         let cases: [(&str, &[(&'static str, &'static str)]); 6] = [
-            ("host-1", &[("host.id", "h1"), ("host.name", "web-1")]),
-            ("host-2", &[("host.name", "web-1")]),
-            ("container-1", &[("container.id", "c1"), ("host.id", "h1")]),
-            ("app-1", &[("service.name", "shop"), ("service.instance.id", "i1")]),
-            ("agent-1", &[("agent.id", "a1")]),
-            ("otel-1", &[]),
+            ("host-qweikbwvw5jerkrfyuohirspfm", &[("host.id", "h1"), ("host.name", "web-1")]),
+            ("host-o5srxv6y2xfb4xsaakioqpq2xy", &[("host.name", "web-1")]),
+            ("container-om5phzlidablrvsaqokywqjepi", &[("container.id", "c1"), ("host.id", "h1")]),
+            ("app-x52gdlh32vm2gfpl3ueimeabjm", &[("service.name", "shop"), ("service.instance.id", "i1")]),
+            ("agent-2ecs2t2vp4lvoaaw3g7coium6a", &[("agent.id", "a1")]),
+            ("otel-iau4zgli2xteyteajqsnsdtrgy", &[]),
         ];
         for (expected, attributes) in cases {
             assert_eq!(id(attributes), expected);
@@ -314,6 +307,6 @@ mod tests {
         let first = ids.iter().filter(|id| shard("default", id, 4) == 0).count();
         assert!((180..320).contains(&first), "{first} of 1000 in one of four shards");
         assert_eq!(shard("default", &ids[0], 1), 0);
-        assert_eq!((0..8).map(|n| shard("default", &ids[n], 16)).collect::<Vec<_>>(), [0u16; 8]);
+        assert_eq!((0..8).map(|n| shard("default", &ids[n], 16)).collect::<Vec<_>>(), [3, 12, 15, 9, 2, 7, 15, 10]);
     }
 }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 
 use crate::cut;
 use crate::schema::{
-    DATA, EXPONENTIAL_POINT, HISTOGRAM_POINT, KEY_VALUE, LOG_RECORD, METRIC, NUMBER_POINT, PLAIN_DATA, REQUEST, RESOURCE,
-    RESOURCE_ITEMS, SCOPE_ITEMS, SUMMARY_POINT, Schema,
+    DATA, EXPONENTIAL_POINT, HISTOGRAM_POINT, KEY_VALUE, LOG_RECORD, METRIC, NUMBER_POINT, PLAIN_DATA, REQUEST,
+    RESOURCE, RESOURCE_ITEMS, SCOPE_ITEMS, SUMMARY_POINT, Schema,
 };
 use crate::split::Signal;
 use crate::stamp::RESERVED_PREFIX;
@@ -234,8 +234,7 @@ fn each_part<'a>(
 }
 
 fn part<'a>(content: &'a [u8], signal: Signal, limits: &Limits) -> Result<Part<'a>, Invalid> {
-    let mut part =
-        Part { content, signal, items: 0, refused: Refusals::default(), timed: true, reserved: false };
+    let mut part = Part { content, signal, items: 0, refused: Refusals::default(), timed: true, reserved: false };
     let mut header = content.len();
     let mut reader = Reader::new(content);
     while let Some((number, wire)) = reader.next().map_err(|problem| RESOURCE_ITEMS.invalid(problem))? {
@@ -295,7 +294,8 @@ fn scope(content: &[u8], part: &mut Part<'_>, limits: &Limits) -> Result<(), Inv
             }
         }
     }
-    if header > limits.header_bytes.saturating_add(8 * usize::try_from(part.items + part.refused.total()).unwrap_or(0)) {
+    if header > limits.header_bytes.saturating_add(8 * usize::try_from(part.items + part.refused.total()).unwrap_or(0))
+    {
         return Err(SCOPE_ITEMS.invalid("a scope has more bytes than the limit"));
     }
     Ok(())

@@ -23,7 +23,7 @@ mod wire;
 pub use check::{Limits, MAX_NESTING, Part, Reason, Refusals, Walk, check_logs, check_metrics};
 pub use logs::{LogRecord, Logs, ResourceLogs, ScopeLogs};
 pub use metrics::{
-    Floats, Histogram, Kind, Metric, Metrics, Number, Point, ResourceMetrics, ScopeMetrics, Sample, Summary, U64s,
+    Floats, Histogram, Kind, Metric, Metrics, Number, Point, ResourceMetrics, Sample, ScopeMetrics, Summary, U64s,
 };
 pub use split::{Piece, Signal, split};
 pub use stamp::{RESERVED_PREFIX, Stamp, append_part};

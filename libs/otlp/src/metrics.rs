@@ -183,7 +183,10 @@ impl Number {
     pub fn as_f64(self) -> f64 {
         match self {
             Self::Double(value) => value,
-            #[expect(clippy::cast_precision_loss, reason = "series hold floating-point numbers; 53 bits is what there is")]
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "series hold floating-point numbers; 53 bits is what there is"
+            )]
             Self::Int(value) => value as f64,
         }
     }

@@ -98,8 +98,7 @@ pub(crate) static ANY_VALUE: Schema = Schema::new(
 );
 static ARRAY_VALUE: Schema = Schema::new("ArrayValue", [(1, Message(&ANY_VALUE))]);
 static KEY_VALUE_LIST: Schema = Schema::new("KeyValueList", [(1, Message(&KEY_VALUE))]);
-pub(crate) static KEY_VALUE: Schema =
-    Schema::new("KeyValue", [(1, Text), (2, Message(&ANY_VALUE)), (3, Varint)]);
+pub(crate) static KEY_VALUE: Schema = Schema::new("KeyValue", [(1, Text), (2, Message(&ANY_VALUE)), (3, Varint)]);
 static ENTITY_REF: Schema = Schema::new("EntityRef", [(1, Text), (2, Text), (3, Text), (4, Text)]);
 pub(crate) static RESOURCE: Schema =
     Schema::new("Resource", [(1, Message(&KEY_VALUE)), (2, Varint), (3, Message(&ENTITY_REF))]);
@@ -171,15 +170,13 @@ pub(crate) static SUMMARY_POINT: Schema = Schema::new(
     ],
 );
 /// The fields beside the points; their data (5, 7, 9, 10, 11) is walked by hand.
-pub(crate) static METRIC: Schema =
-    Schema::new("Metric", [(1, Text), (2, Text), (3, Text), (12, Message(&KEY_VALUE))]);
+pub(crate) static METRIC: Schema = Schema::new("Metric", [(1, Text), (2, Text), (3, Text), (12, Message(&KEY_VALUE))]);
 /// Gauge, Sum, Histogram, ExponentialHistogram and Summary, beside their points.
 pub(crate) static DATA: Schema = Schema::new("metric data", [(2, Varint), (3, Varint)]);
 /// A gauge and a summary have points only.
 pub(crate) static PLAIN_DATA: Schema = Schema::new("metric data", []);
 /// ScopeMetrics and ScopeLogs, beside their metrics or records (2).
-pub(crate) static SCOPE_ITEMS: Schema =
-    Schema::new("scope metrics or logs", [(1, Message(&SCOPE)), (3, Text)]);
+pub(crate) static SCOPE_ITEMS: Schema = Schema::new("scope metrics or logs", [(1, Message(&SCOPE)), (3, Text)]);
 /// ResourceMetrics and ResourceLogs, beside their resource (1) and scopes (2).
 pub(crate) static RESOURCE_ITEMS: Schema = Schema::new("resource metrics or logs", [(3, Text)]);
 pub(crate) static REQUEST: Schema = Schema::new("export request", []);

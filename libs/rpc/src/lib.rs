@@ -18,6 +18,7 @@ pub use server::serve;
 
 /// Where the certificates lie.
 #[derive(clap::Args, Debug, Clone)]
+#[group(skip)]
 pub struct Settings {
     /// PEM file of the CA that signs the services' certificates
     #[arg(long, env = "SIGHTLINE_TLS_CA_FILE")]

@@ -105,7 +105,13 @@ mod tests {
 
     fn base() -> Base {
         let text = |text: &str| text.to_owned();
-        Base { tenant: text("acme"), resource_id: text("host-1"), kind: text("host"), host_name: text("web"), ..Base::default() }
+        Base {
+            tenant: text("acme"),
+            resource_id: text("host-1"),
+            kind: text("host"),
+            host_name: text("web"),
+            ..Base::default()
+        }
     }
 
     fn labels(attributes: &[(&str, &str)], extra: Extra<'_>) -> String {
@@ -122,7 +128,8 @@ mod tests {
 
     #[test]
     fn nobody_writes_our_labels() {
-        let text = labels(&[("tenant", "other"), ("resource.id", "x"), ("service.name", "s"), ("__name__", "down")], None);
+        let text =
+            labels(&[("tenant", "other"), ("resource.id", "x"), ("service.name", "s"), ("__name__", "down")], None);
         let expected = "__name__=up _name_=down exported_resource_id=x exported_service_name=s exported_tenant=other \
                         host_name=web kind=host resource_id=host-1 tenant=acme";
         assert_eq!(text, expected);

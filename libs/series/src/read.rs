@@ -225,7 +225,9 @@ fn push(key: &mut Vec<u8>, text: &str) {
 fn push_bounds(key: &mut Vec<u8>, point: Point<'_>) {
     let start = key.len();
     match point.sample {
-        otlp::Sample::Histogram(histogram) => histogram.bounds().for_each(|bound| key.extend(bound.to_bits().to_be_bytes())),
+        otlp::Sample::Histogram(histogram) => {
+            histogram.bounds().for_each(|bound| key.extend(bound.to_bits().to_be_bytes()))
+        }
         otlp::Sample::Summary(summary) => summary.quantiles().for_each(|(q, _)| key.extend(q.to_bits().to_be_bytes())),
         otlp::Sample::None | otlp::Sample::Number(_) => {}
     }

@@ -23,6 +23,7 @@ pub use sqlx::PgPool as Pool;
 
 /// Where the service's tables live.
 #[derive(clap::Args, Debug, Clone)]
+#[group(skip)]
 pub struct Settings {
     /// `postgres://role[:password]@host:port/database`; the service keeps to a schema of its own name
     #[arg(long, env = "SIGHTLINE_DATABASE_URL")]

@@ -14,6 +14,7 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 
 /// How a program logs.
 #[derive(clap::Args, Debug, Clone)]
+#[group(skip)]
 pub struct Settings {
     /// Which log lines appear: a level, or a filter such as `info,bus=debug`
     #[arg(long, env = "SIGHTLINE_LOG", default_value = "info")]

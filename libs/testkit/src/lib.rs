@@ -30,6 +30,8 @@ pub struct Servers {
     pub nats: String,
     /// `http://host:port` of the broker's monitor.
     pub nats_monitor: String,
+    /// The broker's program, for tests that stop and start one of their own.
+    pub nats_server: String,
     /// A superuser's URL.
     pub postgres: String,
     /// `redis://host:port`

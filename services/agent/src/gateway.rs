@@ -60,7 +60,8 @@ impl Gateway {
         })
     }
 
-    /// The connection, made when it is first used and again whenever it breaks. Waits while the gateway has asked for rest.
+    /// The connection, made when it is first used and again whenever it breaks. Waits while the gateway has asked for
+    /// rest.
     pub async fn channel(&self) -> Channel {
         loop {
             let rest_until = {

@@ -76,7 +76,8 @@ impl Identity {
     }
 }
 
-/// The agent's id, created when there is none yet. A damaged one is not replaced silently: it would make a second agent of this host.
+/// The agent's id, created when there is none yet. A damaged one is not replaced silently: it would make a second
+/// agent of this host.
 pub fn agent_id(state_dir: &Path) -> anyhow::Result<String> {
     state::prepare(state_dir)?;
     let path = state_dir.join("agent-id");

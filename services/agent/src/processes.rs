@@ -42,7 +42,8 @@ impl Snapshots {
         })
     }
 
-    /// Every process as it is now; the load of each is since the snapshot before, for the first one since the process began.
+    /// Every process as it is now; the load of each is since the snapshot before, for the first one since the process
+    /// began.
     ///
     /// # Errors
     /// `/proc` cannot be read. Single processes that end meanwhile are left out.
@@ -115,7 +116,8 @@ impl Snapshots {
     }
 }
 
-/// Percent of one core. `elapsed` is the time since the snapshot before, `age` that since the process began; a process that the snapshot before did not see ran for its age.
+/// Percent of one core. `elapsed` is the time since the snapshot before, `age` that since the process began; a
+/// process that the snapshot before did not see ran for its age.
 fn cpu_percent(
     stat: &ProcessStat,
     earlier_ticks: Option<u64>,

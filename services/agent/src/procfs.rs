@@ -1,4 +1,5 @@
-//! What the kernel's text files under `/proc` say, as plain values: every function here takes the file's text and returns numbers.
+//! What the kernel's text files under `/proc` say, as plain values: every function here takes the file's text and
+//! returns numbers.
 //! Reading the files, and what is done with the values, lies elsewhere.
 
 pub mod cpu;

@@ -1,6 +1,7 @@
 //! Sends the batches of the spool until a gateway acknowledges them.
 //!
-//! Each signal has two lanes: one sends from the oldest on, the other only what is new. After an outage the backlog thus goes in order, and fresh data does not wait behind it.
+//! Each signal has two lanes: one sends from the oldest on, the other only what is new. After an outage the backlog
+//! thus goes in order, and fresh data does not wait behind it.
 
 pub mod verdict;
 
@@ -70,7 +71,8 @@ impl Patience {
 }
 
 impl Sender {
-    /// Runs until `produced`, after which no batch comes any more; sends what is there and gives up at the first failure. May be dropped at any time: what it was sending is sent again by the next run.
+    /// Runs until `produced`, after which no batch comes any more; sends what is there and gives up at the first
+    /// failure. May be dropped at any time: what it was sending is sent again by the next run.
     ///
     /// # Errors
     /// The thread that reads the spool panicked.
@@ -78,12 +80,6 @@ impl Sender {
         let mut changes = self.spool.changes();
         let mut patience = Patience::new();
         loop {
-            if let Some(busy_until) = self.gateway.busy_until() {
-                tokio::select! {
-                    () = tokio::time::sleep_until(busy_until) => {}
-                    () = produced.cancelled() => return Ok(()),
-                }
-            }
             changes.mark_unchanged();
             let Some(batch) = self.take().await? else {
                 if produced.is_cancelled() {
@@ -95,6 +91,13 @@ impl Sender {
                 }
                 continue;
             };
+            // After taking: another lane may learn only now that the gateway is busy.
+            if let Some(busy_until) = self.gateway.busy_until() {
+                tokio::select! {
+                    () = tokio::time::sleep_until(busy_until) => {}
+                    () = produced.cancelled() => return Ok(()),
+                }
+            }
             match self.export(&batch).await {
                 Ok(partial) => {
                     patience = Patience::new();
@@ -184,28 +187,28 @@ impl Sender {
     }
 
     async fn failed(&self, batch: &Batch, status: &Status) -> anyhow::Result<Verdict> {
-        let verdict = verdict(status, batch.attempts);
-        let (signal, code, message) = (self.signal.name(), code_name(status.code()), status.message());
+        let verdict = verdict(status, batch.stumbles);
+        let (signal, code, reason) = (self.signal.name(), code_name(status.code()), status.message());
         self.metrics.export_failed(self.signal, code);
-        self.gateway.health.failed(&format!("{code}: {message}"));
+        self.gateway.health.failed(&format!("{code}: {reason}"));
         if let Verdict::Retry(Some(delay)) = verdict {
             // Agents that were refused at the same moment should not come back at the same moment.
             self.gateway.busy(delay.mul_f64(rand::random_range(1.0..1.25)));
         }
         match verdict {
             Verdict::Refused => {
-                tracing::error!(signal, batch = %batch.id, items = batch.items, code, message, "the gateway refuses a batch for good, it is dropped");
+                tracing::error!(signal, batch = %batch.id, items = batch.items, code, reason, "the gateway refuses a batch for good, it is dropped");
                 self.metrics.dropped(self.signal, Reason::Refused, batch.items);
                 self.done(batch.id.clone()).await?;
             }
             // An outage is said once for a batch, not with every attempt.
-            _ if batch.attempts == 0 => {
-                tracing::warn!(signal, batch = %batch.id, code, message, "cannot send a batch, keeping it");
-                self.spool.give_back(&batch.id);
+            _ if batch.failures == 0 => {
+                tracing::warn!(signal, batch = %batch.id, code, reason, "cannot send a batch, keeping it");
+                self.spool.give_back(&batch.id, verdict == Verdict::Stumbled);
             }
             _ => {
-                tracing::debug!(signal, batch = %batch.id, code, message, attempts = batch.attempts, "cannot send a batch yet");
-                self.spool.give_back(&batch.id);
+                tracing::debug!(signal, batch = %batch.id, code, reason, failures = batch.failures, "cannot send a batch yet");
+                self.spool.give_back(&batch.id, verdict == Verdict::Stumbled);
             }
         }
         Ok(verdict)
@@ -216,7 +219,7 @@ impl Sender {
             Verdict::Refused => {}
             // Seen to by every lane before it sends.
             Verdict::Retry(Some(_)) => {}
-            Verdict::Retry(None) => {
+            Verdict::Retry(None) | Verdict::Stumbled => {
                 let mut successes = self.gateway.health.successes();
                 tokio::select! {
                     () = tokio::time::sleep(patience.retry.next().unwrap_or_default()) => {}

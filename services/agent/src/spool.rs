@@ -1,10 +1,14 @@
 //! Batches that no gateway has acknowledged yet, on disk.
 //!
-//! Every batch is written here before it is sent, as one file that holds its id and, for logs, the places in the log files that it reaches to. So after any
-//! end of the process the next start knows exactly which lines have a batch id: those are sent again under that id, and no others. Files are
-//! renamed into place and not synced: a power cut may lose the last seconds of batches, whose lines are then read from their files again as far as the saved positions allow.
+//! Every batch is written here before it is sent, as one file that holds its id and, for logs, the places in the log
+//! files that it reaches to. So after any
+//! end of the process the next start knows exactly which lines have a batch id: those are sent again under that id,
+//! and no others. Files are
+//! renamed into place and not synced: a power cut may lose the last seconds of batches, whose lines are then read
+//! from their files again as far as the saved positions allow.
 //!
-//! The folder is bounded. For want of room the oldest metrics go first; log lines are never dropped, they are refused and stay in their files.
+//! The folder is bounded. For want of room the oldest metrics go first; log lines are never dropped, they are refused
+//! and stay in their files.
 
 mod batch_id;
 mod record;
@@ -64,8 +68,10 @@ pub enum Refused {
 pub struct Batch {
     pub id: BatchId,
     pub items: u64,
-    /// How often sending it has failed since this start.
-    pub attempts: u32,
+    /// How often sending it has failed since this start, for whatever reason.
+    pub failures: u32,
+    /// How often it failed because a gateway stumbled on it.
+    pub stumbles: u32,
     pub payload: Vec<u8>,
 }
 
@@ -74,7 +80,8 @@ struct Entry {
     signal: Signal,
     bytes: u64,
     items: u64,
-    attempts: u32,
+    failures: u32,
+    stumbles: u32,
     /// Somebody is sending it.
     taken: bool,
     /// The payload, where the disk did not take it.
@@ -120,7 +127,15 @@ impl Spool {
             match record::read_header(&path) {
                 Ok((header, bytes)) => {
                     covers.push((header.generation, header.covers));
-                    let entry = Entry { signal, bytes, items: header.items, attempts: 0, taken: false, memory: None };
+                    let entry = Entry {
+                        signal,
+                        bytes,
+                        items: header.items,
+                        failures: 0,
+                        stumbles: 0,
+                        taken: false,
+                        memory: None,
+                    };
                     queue.add(id, entry);
                 }
                 Err(error) => {
@@ -158,10 +173,12 @@ impl Spool {
         self.queue().entries.values().filter(|entry| entry.signal == signal).count()
     }
 
-    /// Takes a batch in and gives it its id. When it returns, `covers` count as read; batches that have some come from one thread.
+    /// Takes a batch in and gives it its id. When it returns, `covers` count as read; batches that have some come
+    /// from one thread.
     ///
     /// # Errors
-    /// There is no room, or the disk does not take it. Metrics are kept in memory in the second case, while they are few.
+    /// There is no room, or the disk does not take it. Metrics are kept in memory in the second case, while they are
+    /// few.
     pub fn push(&self, signal: Signal, items: usize, covers: &[Cover], payload: &[u8]) -> Result<BatchId, Refused> {
         let generation = if covers.is_empty() { 0 } else { self.positions.next_generation() };
         let bytes = payload.len() as u64;
@@ -183,7 +200,7 @@ impl Spool {
             }
         };
         self.positions.apply(generation, covers);
-        let entry = Entry { signal, bytes, items: items as u64, attempts: 0, taken: false, memory };
+        let entry = Entry { signal, bytes, items: items as u64, failures: 0, stumbles: 0, taken: false, memory };
         queue.add(id.clone(), entry);
         self.report(&queue);
         drop(queue);
@@ -194,7 +211,7 @@ impl Spool {
     /// Takes out the oldest or the newest batch that nobody is sending, of those made at or after `since`.
     pub fn take(&self, signal: Signal, end: End, since_unix_millis: u64) -> Option<Batch> {
         loop {
-            let (id, items, attempts, memory) = {
+            let (mut batch, memory) = {
                 let mut queue = self.queue();
                 let mut free = queue.entries.iter_mut().filter(|(id, entry)| {
                     entry.signal == signal && !entry.taken && id.created_unix_millis() >= since_unix_millis
@@ -204,32 +221,37 @@ impl Spool {
                     End::Newest => free.next_back(),
                 }?;
                 entry.taken = true;
-                (id.clone(), entry.items, entry.attempts, entry.memory.clone())
+                let Entry { items, failures, stumbles, .. } = *entry;
+                (Batch { id: id.clone(), items, failures, stumbles, payload: Vec::new() }, entry.memory.clone())
             };
-            let payload = memory.map_or_else(|| record::read_payload(&self.path(&id, signal)), Ok);
-            match payload {
-                Ok(payload) => return Some(Batch { id, items, attempts, payload }),
+            match memory.map_or_else(|| record::read_payload(&self.path(&batch.id, signal)), Ok) {
+                Ok(payload) => {
+                    batch.payload = payload;
+                    return Some(batch);
+                }
                 Err(error) => {
-                    tracing::error!(%error, batch = %id, "a spooled batch cannot be read and is dropped");
-                    self.metrics.dropped(signal, Reason::Damaged, items);
-                    self.done(&id);
+                    tracing::error!(%error, batch = %batch.id, "a spooled batch cannot be read and is dropped");
+                    self.metrics.dropped(signal, Reason::Damaged, batch.items);
+                    self.done(&batch.id);
                 }
             }
         }
     }
 
-    /// Puts a batch back that could not be sent.
-    pub fn give_back(&self, id: &BatchId) {
+    /// Puts a batch back that could not be sent, and whether that was because a gateway stumbled on it.
+    pub fn give_back(&self, id: &BatchId, stumbled: bool) {
         if let Some(entry) = self.queue().entries.get_mut(id) {
             entry.taken = false;
-            entry.attempts = entry.attempts.saturating_add(1);
+            entry.failures = entry.failures.saturating_add(1);
+            entry.stumbles = entry.stumbles.saturating_add(u32::from(stumbled));
         }
         self.changes.send_replace(());
     }
 
     /// Removes a batch that was acknowledged, or that no gateway will ever take.
     ///
-    /// The positions are saved first: were the file gone and the position not, the next start would read its lines again under another id.
+    /// The positions are saved first: were the file gone and the position not, the next start would read its lines
+    /// again under another id.
     pub fn done(&self, id: &BatchId) {
         let Some(entry) = self.queue().remove(id) else { return };
         let saved = if entry.signal == Signal::Logs { self.positions.save() } else { Ok(()) };

@@ -41,7 +41,8 @@ pub fn replace(path: &Path, content: &[&[u8]]) -> std::io::Result<()> {
     written
 }
 
-/// The content of `path`, which is made from `fresh` when it does not exist. Of two processes that make it at once one wins, and both see its content.
+/// The content of `path`, which is made from `fresh` when it does not exist. Of two processes that make it at once
+/// one wins, and both see its content.
 pub fn keep(path: &Path, fresh: impl FnOnce() -> String) -> anyhow::Result<String> {
     let read = || fs::read_to_string(path).map(|text| text.trim().to_owned());
     match read() {

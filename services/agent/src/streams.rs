@@ -67,7 +67,7 @@ impl Sessions {
                 tracing::debug!(
                     stream,
                     code = code_name(status.code()),
-                    message = status.message(),
+                    reason = status.message(),
                     "stream failed again"
                 );
             }
@@ -75,7 +75,7 @@ impl Sessions {
                 tracing::warn!(
                     stream,
                     code = code_name(status.code()),
-                    message = status.message(),
+                    reason = status.message(),
                     "stream failed, opening it again"
                 );
             }

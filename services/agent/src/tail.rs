@@ -1,7 +1,9 @@
 //! Follows log files and hands every new line to the spool exactly once.
 //!
-//! Files are looked at every [`POLL_INTERVAL`]: two system calls a file, on every file system, with no limits on watches and no events to lose. A file's
-//! lines go into a batch together with the places that they reach to; once that batch is in the spool the places count as read, and only then.
+//! Files are looked at every [`POLL_INTERVAL`]: two system calls a file, on every file system, with no limits on
+//! watches and no events to lose. A file's
+//! lines go into a batch together with the places that they reach to; once that batch is in the spool the places
+//! count as read, and only then.
 //! While the spool is full nothing is read: the lines stay where they are, in their files.
 
 mod file;
@@ -47,7 +49,8 @@ pub struct Tail {
 }
 
 impl Tail {
-    /// Finds where to begin in each file and saves it: after a crash the next start must not take the end of a file that has grown meanwhile.
+    /// Finds where to begin in each file and saves it: after a crash the next start must not take the end of a file
+    /// that has grown meanwhile.
     pub fn open(paths: &[String], positions: Arc<Positions>, now: Instant) -> Self {
         let followers = paths.iter().map(|path| Follower::open(path, &positions, now)).collect();
         if let Err(error) = positions.save() {

@@ -9,7 +9,7 @@ use lifecycle::CancellationToken;
 use sqlx::PgPool;
 use tokio::sync::Notify;
 
-use crate::hold::{Hold, bury};
+use crate::hold::{Hold, bury, is_poison};
 use crate::intake::{self, Incoming, Taken};
 use crate::metrics::Metrics;
 use crate::transition::Transition;
@@ -87,7 +87,7 @@ impl Consumer {
         let mut hold = Hold::new(held, stopping);
         let outcome = loop {
             match intake::take(&self.pool, incoming).await {
-                Err(error) if ::store::is_away(&error) => {
+                Err(error) if !is_poison(&error) => {
                     if !hold.wait(&error).await {
                         return;
                     }

@@ -8,7 +8,7 @@ use sqlx::PgPool;
 
 use crate::alert::State;
 use crate::consumer::DURABLE;
-use crate::hold::{Hold, bury};
+use crate::hold::{Hold, bury, is_poison};
 use crate::metrics::Metrics;
 use crate::store;
 
@@ -54,7 +54,7 @@ impl Deliveries {
         let mut hold = Hold::new(held, stopping);
         let outcome = loop {
             match store::save_delivery(&self.pool, news).await {
-                Err(error) if ::store::is_away(&error) => {
+                Err(error) if !is_poison(&error) => {
                     if !hold.wait(&error).await {
                         return;
                     }

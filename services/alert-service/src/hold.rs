@@ -29,7 +29,11 @@ impl<'a> Hold<'a> {
 
     /// Waits before the next attempt. False when the process stops; the messages have then been given back.
     pub async fn wait(&mut self, error: &sqlx::Error) -> bool {
-        tracing::debug!(%error, held = self.held.len(), "cannot store yet");
+        if ::store::is_away(error) {
+            tracing::debug!(%error, held = self.held.len(), "cannot store yet");
+        } else {
+            tracing::warn!(%error, held = self.held.len(), "Postgres refuses; trying on");
+        }
         for delivery in self.held {
             delivery.progress().await;
         }
@@ -42,6 +46,19 @@ impl<'a> Hold<'a> {
                 false
             }
         }
+    }
+}
+
+/// Whether it is the message's own fault that it cannot be stored: a data exception (class 22), a constraint (23) or a
+/// row that does not read back. Whatever else is wrong with Postgres, somebody will put it right.
+#[must_use]
+pub fn is_poison(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(database) => {
+            database.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+        }
+        sqlx::Error::Decode(_) | sqlx::Error::Encode(_) | sqlx::Error::ColumnDecode { .. } => true,
+        _ => false,
     }
 }
 

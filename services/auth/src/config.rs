@@ -41,7 +41,9 @@ pub struct Settings {
 impl settings::Settings for Config {
     fn check(&self) -> Vec<String> {
         if self.auth.agent_token_lifetime < Duration::from_secs(60) {
-            return vec!["--agent-token-lifetime is under a minute: agents would be cut off before they start".to_owned()];
+            return vec![
+                "--agent-token-lifetime is under a minute: agents would be cut off before they start".to_owned(),
+            ];
         }
         Vec::new()
     }

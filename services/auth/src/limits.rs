@@ -65,7 +65,8 @@ impl Limits {
     /// When the next attempt may come.
     pub fn take(&self, tenant: &str, username: &str, source: &str, now: Instant) -> Result<Taken, Refused> {
         let source = network(source);
-        let full = |rate: Rate| Arc::new(Mutex::new(Bucket { tokens: f64::from(rate.burst), filled_at: now, refused: false }));
+        let full =
+            |rate: Rate| Arc::new(Mutex::new(Bucket { tokens: f64::from(rate.burst), filled_at: now, refused: false }));
         let account = (tenant.to_owned(), username.to_lowercase(), source.clone());
         let account = self.accounts.get_with(account, || full(ACCOUNT));
         let source = self.sources.get_with(source, || full(SOURCE));

@@ -10,13 +10,18 @@ use crate::limits::{Limits, Refused};
 use crate::metrics::{LoginOutcome, Metrics};
 use crate::password::Hasher;
 use crate::session::Sessions;
-use crate::store::{Attempt, Store};
+use crate::store::{Account, Attempt, Store};
 
 /// Where nothing else is said. Every installation has it.
 pub const DEFAULT_TENANT: &str = "default";
 /// Long enough for any name and passphrase; what is longer only costs memory.
 const MAX_NAME_BYTES: usize = 256;
 const MAX_PASSWORD_BYTES: usize = 1024;
+
+enum Verdict {
+    Right(Account),
+    Wrong,
+}
 
 /// Judges login attempts.
 #[derive(Clone)]
@@ -47,9 +52,21 @@ impl Logins {
             Ok(taken) => taken,
             Err(refused) => return Err(self.limited(attempt, refused).await?),
         };
-        let known = self.store.credentials(tenant, &request.username).await?;
+        let judged = self.judge(attempt, &request.password).await;
+        // Only a wrong guess costs anything: neither a good login nor trouble of ours.
+        if !matches!(judged, Ok(Verdict::Wrong)) {
+            taken.give_back();
+        }
+        match judged? {
+            Verdict::Right(account) => self.sessions.open(account, attempt.source).await,
+            Verdict::Wrong => Err(wrong()),
+        }
+    }
+
+    async fn judge(&self, attempt: Attempt<'_>, password: &str) -> fault::Result<Verdict> {
+        let known = self.store.credentials(attempt.tenant, attempt.username).await?;
         let phc = known.as_ref().map(|user| user.password_hash.as_str());
-        let right = self.hasher.verify(&request.password, phc).await?;
+        let right = self.hasher.verify(password, phc).await?;
         let outcome = match &known {
             None => LoginOutcome::UnknownUser,
             Some(_) if !right => LoginOutcome::WrongPassword,
@@ -59,13 +76,11 @@ impl Logins {
         self.metrics.login(outcome);
         self.store.record(attempt, outcome, known.as_ref().map(|user| user.account.id)).await?;
         match known {
-            Some(user) if outcome == LoginOutcome::Succeeded => {
-                taken.give_back();
-                self.sessions.open(user.account, attempt.source).await
-            }
+            Some(user) if outcome == LoginOutcome::Succeeded => Ok(Verdict::Right(user.account)),
             _ => {
-                tracing::info!(tenant, source = attempt.source, outcome = outcome.as_str(), "login refused");
-                Err(wrong())
+                let (tenant, source) = (attempt.tenant, attempt.source);
+                tracing::info!(tenant, source, outcome = outcome.as_str(), "login refused");
+                Ok(Verdict::Wrong)
             }
         }
     }

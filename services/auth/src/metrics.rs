@@ -111,7 +111,11 @@ impl Metrics {
         registry.register("logins", "Login attempts by how they ended", metrics.logins.clone());
         registry.register("refreshes", "Uses of refresh tokens by how they ended", metrics.refreshes.clone());
         registry.register("agent_tokens", "Agents' tokens issued", metrics.agent_tokens.clone());
-        registry.register("password_seconds", "Time to hash a password, waiting included", metrics.password_seconds.clone());
+        registry.register(
+            "password_seconds",
+            "Time to hash a password, waiting included",
+            metrics.password_seconds.clone(),
+        );
         metrics
     }
 

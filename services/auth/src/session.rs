@@ -78,7 +78,8 @@ impl Sessions {
     }
 
     fn tokens(&self, account: Account, refresh_token: String) -> fault::Result<Tokens> {
-        let permissions: Vec<Permission> = account.permissions.iter().filter_map(|name| Permission::named(name)).collect();
+        let permissions: Vec<Permission> =
+            account.permissions.iter().filter_map(|name| Permission::named(name)).collect();
         let id = account.id.to_string();
         let access = self
             .signer

@@ -112,15 +112,17 @@ impl Store {
         outcome: LoginOutcome,
         user: Option<Uuid>,
     ) -> fault::Result<()> {
-        sqlx::query("insert into login_attempts (tenant, username, source, outcome, user_id) values ($1, $2, $3, $4, $5)")
-            .bind(attempt.tenant)
-            .bind(attempt.username)
-            .bind(attempt.source)
-            .bind(outcome.as_str())
-            .bind(user)
-            .execute(&self.pool)
-            .await
-            .map_err(fault)?;
+        sqlx::query(
+            "insert into login_attempts (tenant, username, source, outcome, user_id) values ($1, $2, $3, $4, $5)",
+        )
+        .bind(attempt.tenant)
+        .bind(attempt.username)
+        .bind(attempt.source)
+        .bind(outcome.as_str())
+        .bind(user)
+        .execute(&self.pool)
+        .await
+        .map_err(fault)?;
         Ok(())
     }
 
@@ -174,15 +176,17 @@ impl Store {
         agent_id: &str,
         issued_by: &str,
     ) -> fault::Result<()> {
-        sqlx::query("insert into agent_tokens (id, tenant, agent_id, issued_by, expires_at) values ($1, $2, $3, $4, $5)")
-            .bind(issued.id)
-            .bind(tenant)
-            .bind(agent_id)
-            .bind(issued_by)
-            .bind(OffsetDateTime::from(issued.expires))
-            .execute(&self.pool)
-            .await
-            .map_err(fault)?;
+        sqlx::query(
+            "insert into agent_tokens (id, tenant, agent_id, issued_by, expires_at) values ($1, $2, $3, $4, $5)",
+        )
+        .bind(issued.id)
+        .bind(tenant)
+        .bind(agent_id)
+        .bind(issued_by)
+        .bind(OffsetDateTime::from(issued.expires))
+        .execute(&self.pool)
+        .await
+        .map_err(fault)?;
         Ok(())
     }
 

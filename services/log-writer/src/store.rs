@@ -49,6 +49,9 @@ pub(crate) async fn store(pool: &Pool, parts: &[&Part], batch_check: bool) -> Re
     Ok(Stored { items, duplicates: count(parts) - items })
 }
 
+/// Tenant, batch and part: what a part is known by.
+type Key<'a> = (&'a str, [u8; 16], i32);
+
 /// Records the parts as applied and gives those that were not applied before.
 async fn not_applied<'a>(
     transaction: &mut Transaction<'_, Postgres>,
@@ -56,7 +59,7 @@ async fn not_applied<'a>(
 ) -> Result<Vec<&'a Part>, Error> {
     // The same part may be here twice; only its first appearance counts. Sorted, so that two writers that insert the
     // same parts wait for each other instead of deadlocking.
-    let mut wanted: Vec<((&str, [u8; 16], i32), &Part)> =
+    let mut wanted: Vec<(Key<'_>, &Part)> =
         parts.iter().map(|part| ((&*part.tenant, part.batch, part.part), *part)).collect();
     wanted.sort_by_key(|(key, _)| *key);
     wanted.dedup_by_key(|(key, _)| *key);

@@ -30,10 +30,10 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// The latency below which this share of the acknowledgements lies.
+    /// The latency below which this many percent of the acknowledgements lie.
     #[must_use]
-    pub fn percentile(&self, share: f64) -> Duration {
-        let at = (self.latencies.len() as f64 * share) as usize;
+    pub fn percentile(&self, percent: usize) -> Duration {
+        let at = self.latencies.len() * percent / 100;
         self.latencies.get(at.min(self.latencies.len().saturating_sub(1))).copied().unwrap_or_default()
     }
 }

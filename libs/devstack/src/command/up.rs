@@ -11,7 +11,7 @@ use super::test::{Programs, prepare};
 use crate::account::{self, Account};
 use crate::configuration::{Configuration, port_variable};
 use crate::console::{Step, note, result, seconds};
-use crate::interrupt::Interrupt;
+use crate::interrupt::{Interrupt, Interrupted};
 use crate::ports;
 use crate::process::Spawn;
 use crate::servers::{self, Binaries, Durability, Layout, POSTGRES, postgres};
@@ -39,11 +39,12 @@ pub fn run() -> Result<ExitCode> {
     end_leftovers(&state, &interrupt)?;
     check_ports(&configuration)?;
     match supervise(&Site { workspace, configuration, account, state }, began, &interrupt) {
-        Err(_) if interrupt.requested() => {
-            note("stopped");
+        Err(error) if !error.is::<Interrupted>() => Err(error),
+        // Being told to stop is how this command ends.
+        _ => {
+            note(&format!("{:>8}  all has stopped", "stop"));
             Ok(ExitCode::SUCCESS)
         }
-        outcome => outcome.map(|()| ExitCode::SUCCESS),
     }
 }
 

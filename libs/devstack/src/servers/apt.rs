@@ -27,6 +27,10 @@ const FOREIGN_HOOKS: [&str; 5] = [
     "DPkg::Post-Invoke",
 ];
 
+/// The system's own C library must stay with its loader; the others are large and serve what we switch off: the compiler
+/// of queries, and scripts around the servers.
+const UNWANTED: [&str; 5] = ["libc6", "libc-", "libllvm", "libz3", "libperl"];
+
 /// Below a fetched program's root: the version of its package.
 pub const VERSION_FILE: &str = "package-version";
 
@@ -218,8 +222,7 @@ fn libraries_in(simulation: &str) -> Vec<String> {
             let version = rest.strip_prefix('(')?.split(' ').next()?;
             let wanted = name.starts_with("lib")
                 && !name.ends_with("-perl")
-                && !name.starts_with("libllvm")
-                && !["libc6", "libc-bin", "libc-l10n"].contains(&name);
+                && !UNWANTED.iter().any(|prefix| name.starts_with(prefix));
             wanted.then(|| format!("{name}={version}"))
         })
         .collect()

@@ -107,7 +107,9 @@ fn postgres(address: &Address) -> Result<Option<String>> {
         match kind {
             b'R' if !body.starts_with(&[0, 0, 0, 0]) => return Ok(None),
             b'S' => {
-                if let Some(version) = parameter(&body, "server_version") {
+                if let Some(full) = parameter(&body, "server_version") {
+                    // Debian adds its package's version in parentheses.
+                    let version = full.split(' ').next().unwrap_or_default().to_owned();
                     stream.write_all(&[b'X', 0, 0, 0, 4]).context("end the session")?;
                     return Ok(Some(version));
                 }

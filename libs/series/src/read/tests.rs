@@ -96,7 +96,8 @@ fn a_host_metric_is_the_same_series_from_both_generations_of_agents() {
 
 #[test]
 fn without_an_agent_id_the_scope_is_not_part_of_the_name() {
-    let bytes = request(&[("service.name", "shop")], "System.Memory", vec![gauge("total", "By", vec![number(1.0, 5, &[])])]);
+    let bytes =
+        request(&[("service.name", "shop")], "System.Memory", vec![gauge("total", "By", vec![number(1.0, 5, &[])])]);
     check(&bytes, &["total_bytes{service_name=shop,tenant=acme} 1 @5000"]);
 }
 
@@ -141,7 +142,8 @@ fn a_summary_is_quantiles_sum_and_count() {
         quantile_values: vec![quantile(0.5, 1.5), quantile(0.99, 4.0)],
         ..Default::default()
     };
-    let bytes = request(&[], "", vec![of("gc", "s", metric::Data::Summary(otel::Summary { data_points: vec![point] }))]);
+    let bytes =
+        request(&[], "", vec![of("gc", "s", metric::Data::Summary(otel::Summary { data_points: vec![point] }))]);
     let expected = [
         "gc_seconds{quantile=0.5,tenant=acme} 1.5 @5000",
         "gc_seconds{quantile=0.99,tenant=acme} 4 @5000",

@@ -1,6 +1,6 @@
 //! Whether exports get through, for `/readyz` and for whoever waits to try again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lifecycle::{CancellationToken, Ready};
@@ -9,30 +9,39 @@ use tokio::time::Instant;
 
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
+struct Last {
+    success: Option<Instant>,
+    failure: String,
+}
+
 /// Clones share it.
 #[derive(Clone)]
 pub struct Health {
     ready: Ready,
     /// How old the last success may be.
     patience: Duration,
-    last: Arc<Mutex<(Instant, String)>>,
+    last: Arc<Mutex<Last>>,
     successes: watch::Sender<()>,
 }
 
 impl Health {
     pub fn new(ready: Ready, patience: Duration) -> Self {
-        let last = Arc::new(Mutex::new((Instant::now(), "nothing was sent yet".to_owned())));
+        let last = Arc::new(Mutex::new(Last { success: None, failure: "nothing was sent".to_owned() }));
         Self { ready, patience, last, successes: watch::Sender::new(()) }
     }
 
     pub fn succeeded(&self) {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).0 = Instant::now();
+        self.last().success = Some(Instant::now());
         self.ready.up();
         self.successes.send_replace(());
     }
 
     pub fn failed(&self, reason: &str) {
-        reason.clone_into(&mut self.last.lock().unwrap_or_else(PoisonError::into_inner).1);
+        let mut last = self.last();
+        reason.clone_into(&mut last.failure);
+        if last.success.is_none() {
+            self.ready.down(reason);
+        }
     }
 
     /// Changes with each success: the gateway is back.
@@ -48,10 +57,15 @@ impl Health {
                 _ = ticks.tick() => {}
                 () = stop.cancelled() => return,
             }
-            let (last, reason) = self.last.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if last.elapsed() > self.patience {
-                self.ready.down(format!("no export has succeeded for {} s: {reason}", last.elapsed().as_secs()));
+            let last = self.last();
+            let since = last.success.map(|success| success.elapsed());
+            if let Some(since) = since.filter(|since| *since > self.patience) {
+                self.ready.down(format!("no export has succeeded for {} s: {}", since.as_secs(), last.failure));
             }
         }
+    }
+
+    fn last(&self) -> MutexGuard<'_, Last> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -16,8 +16,10 @@ const READ_ONLY_IMAGES: [&str; 4] = ["squashfs", "iso9660", "erofs", "udf"];
 
 /// The mounted file systems that hold data on a local disk, each once.
 ///
-/// Which types those are, `/proc/filesystems` says: those without `nodev`. That leaves network file systems out on purpose: asking a dead NFS server for
-/// its size blocks. A container's root is an overlay and zfs calls itself `nodev`; both hold data. Of bind mounts of one file system only the one that was mounted first counts.
+/// Which types those are, `/proc/filesystems` says: those without `nodev`. That leaves network file systems out on
+/// purpose: asking a dead NFS server for
+/// its size blocks. A container's root is an overlay and zfs calls itself `nodev`; both hold data. Of bind mounts of
+/// one file system only the one that was mounted first counts.
 pub fn data_mounts(mountinfo: &str, filesystems: &str) -> Vec<Mount> {
     let on_disk: BTreeSet<&str> =
         filesystems.lines().filter(|line| !line.starts_with("nodev")).map(str::trim).collect();

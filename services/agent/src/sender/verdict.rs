@@ -10,19 +10,22 @@ use tonic_types::StatusExt as _;
 pub enum Verdict {
     /// It may pass later, not before the delay that the gateway asked for.
     Retry(Option<Duration>),
+    /// The gateway itself stumbled. It may pass later, unless it was the batch that did it.
+    Stumbled,
     /// It may pass with another credential, or once somebody has set the gateway right.
     Hold,
     /// It will never pass.
     Refused,
 }
 
-/// A batch on which the gateway itself stumbles is tried this often in all: it may be the batch.
-const FAULT_ATTEMPTS: u32 = 8;
+/// So often may a gateway stumble on one batch.
+const MOST_STUMBLES: u32 = 8;
 /// A delay beyond this is taken for a mistake.
 const LONGEST_DELAY: Duration = Duration::from_secs(120);
 
-/// Follows "Failures" of the OTLP specification, which knows permanent and transient codes; `attempts` is how often the batch has failed before.
-pub fn verdict(status: &Status, attempts: u32) -> Verdict {
+/// Follows "Failures" of the OTLP specification, which knows permanent and transient codes; `stumbles` is how often
+/// gateways have stumbled on the batch before.
+pub fn verdict(status: &Status, stumbles: u32) -> Verdict {
     // Made on this side: the connection failed. tonic gives such errors any of several codes.
     if status.source().is_some() {
         return Verdict::Retry(None);
@@ -32,9 +35,7 @@ pub fn verdict(status: &Status, attempts: u32) -> Verdict {
         Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted => Verdict::Retry(delay),
         Code::ResourceExhausted if delay.is_some() => Verdict::Retry(delay),
         Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented => Verdict::Hold,
-        Code::Internal | Code::Unknown | Code::DataLoss | Code::Ok if attempts + 1 < FAULT_ATTEMPTS => {
-            Verdict::Retry(delay)
-        }
+        Code::Internal | Code::Unknown | Code::DataLoss if stumbles + 1 < MOST_STUMBLES => Verdict::Stumbled,
         _ => Verdict::Refused,
     }
 }
@@ -95,8 +96,8 @@ mod tests {
 
     #[test]
     fn a_fault_of_the_gateway_is_retried_but_not_for_ever() {
-        assert_eq!(verdict(&Status::internal("oops"), 0), Verdict::Retry(None));
-        assert_eq!(verdict(&Status::internal("oops"), FAULT_ATTEMPTS - 1), Verdict::Refused);
+        assert_eq!(verdict(&Status::internal("oops"), 0), Verdict::Stumbled);
+        assert_eq!(verdict(&Status::internal("oops"), MOST_STUMBLES - 1), Verdict::Refused);
     }
 
     #[test]

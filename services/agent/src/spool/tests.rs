@@ -94,11 +94,15 @@ fn a_batch_that_was_given_back_can_be_taken_again() {
     let id = spool.push(Signal::Metrics, 1, &[], b"x").unwrap();
     assert!(changes.has_changed().unwrap());
     assert_eq!(spool.take(Signal::Logs, End::Oldest, 0), None);
-    assert_eq!(spool.take(Signal::Metrics, End::Oldest, 0).unwrap().attempts, 0);
+    assert_eq!(spool.take(Signal::Metrics, End::Oldest, 0).unwrap().failures, 0);
     changes.mark_unchanged();
-    spool.give_back(&id);
+    spool.give_back(&id, false);
     assert!(changes.has_changed().unwrap());
-    assert_eq!(spool.take(Signal::Metrics, End::Newest, 0).unwrap().attempts, 1);
+    let batch = spool.take(Signal::Metrics, End::Newest, 0).unwrap();
+    assert_eq!((batch.failures, batch.stumbles), (1, 0));
+    spool.give_back(&id, true);
+    let batch = spool.take(Signal::Metrics, End::Newest, 0).unwrap();
+    assert_eq!((batch.failures, batch.stumbles), (2, 1));
 }
 
 #[test]

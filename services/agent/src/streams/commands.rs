@@ -1,4 +1,5 @@
-//! The command stream: open all the time, mostly silent. Every command is refused, except the one to go away for a while.
+//! The command stream: open all the time, mostly silent. Every command is refused, except the one to go away for a
+//! while.
 
 use std::sync::Arc;
 use std::time::Duration;

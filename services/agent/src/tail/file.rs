@@ -28,7 +28,8 @@ impl LogFile {
         Self::open(path, |_| Ok(0))
     }
 
-    /// Lines that are there already are not read. A last line without an end counts as there: what completes it later is read as a line of its own.
+    /// Lines that are there already are not read. A last line without an end counts as there: what completes it later
+    /// is read as a line of its own.
     pub fn open_at_end(path: &Path) -> io::Result<Self> {
         Self::open(path, |file| Ok(file.metadata()?.len()))
     }

@@ -84,7 +84,8 @@ impl Follower {
         Ok(())
     }
 
-    /// Goes on where the last run stopped; begins at the end of a file that was there before anybody watched its path, and at the start of any other.
+    /// Goes on where the last run stopped; begins at the end of a file that was there before anybody watched its
+    /// path, and at the start of any other.
     fn begin(&self, positions: &Positions) -> io::Result<LogFile> {
         let Some(known) = positions.of(&self.name) else { return LogFile::open_at_end(&self.path) };
         for position in known {

@@ -6,7 +6,8 @@ use super::file::LogFile;
 use super::lines::Line;
 use super::positions::Cover;
 
-/// When to stop reading, in bytes of text plus what a record costs besides. A gateway takes far more; this keeps a batch under the size of one message on its broker.
+/// When to stop reading, in bytes of text plus what a record costs besides. A gateway takes far more; this keeps a
+/// batch under the size of one message on its broker.
 const FULL_BYTES: usize = 256 * 1024;
 const RECORD_BYTES: usize = 160;
 

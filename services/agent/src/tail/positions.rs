@@ -1,6 +1,7 @@
 //! How far each log file has been read, kept in the state folder.
 //!
-//! A file is known by device and inode, so that it is found again after a rotation, and by a hash of its first bytes, because file systems give an inode that was freed to the next file.
+//! A file is known by device and inode, so that it is found again after a rotation, and by a hash of its first bytes,
+//! because file systems give an inode that was freed to the next file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -43,7 +44,8 @@ pub struct Cover {
 struct Known {
     /// Of the newest batch that is contained.
     generation: u64,
-    /// By watched path: the files that lay there and are not read to their end, the newest last. None for a path where no file has been yet.
+    /// By watched path: the files that lay there and are not read to their end, the newest last. None for a path
+    /// where no file has been yet.
     paths: BTreeMap<String, Vec<Position>>,
 }
 
@@ -95,7 +97,8 @@ impl Positions {
         self.known().generation + 1
     }
 
-    /// A batch is in the spool. One whose generation is contained already changes nothing: that it is still there only means that it was not acknowledged in turn.
+    /// A batch is in the spool. One whose generation is contained already changes nothing: that it is still there
+    /// only means that it was not acknowledged in turn.
     pub fn apply(&self, generation: u64, covers: &[Cover]) {
         let mut known = self.known();
         if generation > known.generation {

@@ -12,7 +12,8 @@ use super::severity::{program, severity};
 use crate::collect::sheet::attribute;
 use crate::identity::Identity;
 
-/// Lines keep their order: each is one nanosecond later than the one before, and neighbours share a scope only if the same program wrote them.
+/// Lines keep their order: each is one nanosecond later than the one before, and neighbours share a scope only if the
+/// same program wrote them.
 pub fn request(identity: &Identity, lines: &[Found], now: u64) -> ExportLogsServiceRequest {
     let mut scopes: Vec<ScopeLogs> = Vec::new();
     for (found, index) in lines.iter().zip(0..) {

@@ -90,14 +90,14 @@ async fn a_delay_that_the_gateway_asks_for_is_kept() {
 #[tokio::test]
 async fn a_missing_credential_keeps_batches_until_the_token_is_replaced() {
     let (gateway, home) = (Gateway::start().await, Home::new());
-    gateway.from_now_on(Reaction::Refuse(Code::Unauthenticated));
+    gateway.always(Reaction::Refuse(Code::Unauthenticated));
     let token = home.path("token");
     std::fs::write(&token, "old\n").unwrap();
     let more = ["--token-file".to_owned(), token.to_str().unwrap().to_owned()];
     let process = home.start_with(&format!("http://{}", gateway.address), &more).await;
     home.append(["secret"]);
     gateway.until(true, |record| record.credentials.len() > 2).await;
-    gateway.from_now_on(Reaction::Accept);
+    gateway.always(Reaction::Accept);
     std::fs::write(&token, "new one\n").unwrap();
     gateway.until(vec!["secret".to_owned()], |record| record.stored()).await;
     process.stop().await;

@@ -147,7 +147,7 @@ impl Gateway {
         self.record.lock().unwrap().plan.extend(plan);
     }
 
-    pub fn from_now_on(&self, reaction: Reaction) {
+    pub fn always(&self, reaction: Reaction) {
         self.record.lock().unwrap().otherwise = Some(reaction);
     }
 

@@ -28,10 +28,8 @@ async fn an_agents_token_says_who_it_is_and_is_on_record() {
     let verifier = Verifier::fixed(Keys::parse(&jwks(&auth).await).unwrap());
     let agent = verifier.agent(&issued.token).await.unwrap();
     assert_eq!((agent.tenant.as_str(), agent.agent_id.as_str()), ("default", "web-1"));
-    let recorded: (String, String) = sqlx::query_as("select agent_id, issued_by from agent_tokens")
-        .fetch_one(&mut site.sql().await)
-        .await
-        .unwrap();
+    let recorded: (String, String) =
+        sqlx::query_as("select agent_id, issued_by from agent_tokens").fetch_one(&mut site.sql().await).await.unwrap();
     assert_eq!(recorded, ("web-1".to_owned(), admin.user.unwrap().id));
     assert_eq!(issue(&auth, &issued.token, "web-2").await.unwrap_err().code(), "token_wrong_kind");
     auth.stop().await;

@@ -11,7 +11,10 @@ async fn the_first_admin_logs_in_with_the_password_in_the_file_and_may_do_everyt
     let auth = site.start().await;
     let tokens = auth.login("admin", &site.password()).await.unwrap();
     let user = tokens.user.unwrap();
-    assert_eq!((user.username.as_str(), user.tenant.as_str(), user.roles), ("admin", "default", vec!["admin".to_owned()]));
+    assert_eq!(
+        (user.username.as_str(), user.tenant.as_str(), user.roles),
+        ("admin", "default", vec!["admin".to_owned()])
+    );
     let mut all: Vec<_> = Permission::ALL.iter().map(|permission| permission.as_str()).collect();
     all.sort_unstable();
     assert_eq!(user.permissions, all);

@@ -1,5 +1,7 @@
 //! The auth service on a real Postgres.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot be prepared must stop at once")]
+
 mod agents;
 mod login;
 mod sessions;

@@ -1,0 +1,209 @@
+//! The loop that groups envelopes, writes them, and answers the broker when the store has answered.
+
+use std::time::{Duration, Instant};
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use bus::{Bus, Delivery};
+use lifecycle::{CancellationToken, Ready};
+use series::Reader;
+use tokio::sync::mpsc::Receiver;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+use tracing::{info, warn};
+
+use crate::batch::{Batch, Unit};
+use crate::intake;
+use crate::metrics::{Metrics, Outcome};
+use crate::remote_write;
+use crate::store::{Store, WriteError};
+
+/// How long the first envelope of a batch waits for others.
+const LINGER: Duration = Duration::from_millis(50);
+/// Writes at a time: one travels while the store works on the other.
+const IN_FLIGHT: usize = 2;
+/// The broker delivers again after 60 s without a word (bus::Stream, the writers' acknowledgement wait).
+const PROGRESS_EVERY: Duration = Duration::from_secs(15);
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+/// Given back at once, an envelope could be sent to a pull of this process that is just being closed, and be lost for the
+/// minute until the broker notices.
+const GIVE_BACK_AFTER: Duration = Duration::from_secs(1);
+const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Writes what `intake` pulls.
+#[derive(Clone)]
+pub(crate) struct Writer {
+    pub(crate) bus: Bus,
+    pub(crate) store: Store,
+    pub(crate) metrics: Metrics,
+    pub(crate) ready: Ready,
+    pub(crate) stopping: CancellationToken,
+}
+
+/// How an attempt to write ended.
+enum Answer {
+    Stored,
+    Refused(String),
+    /// The process stops and the store is away.
+    GivenUp,
+}
+
+impl Writer {
+    /// Writes until the pullers are gone, then finishes what is in flight.
+    pub(crate) async fn run(self, mut envelopes: Receiver<Delivery>) -> anyhow::Result<()> {
+        self.ready.up();
+        let mut reader = Reader::new();
+        let mut in_flight = JoinSet::new();
+        while let Some(batch) = self.collect(&mut envelopes, &mut reader).await {
+            // A panic of a write is a mistake of ours that must be seen.
+            while in_flight.len() >= IN_FLIGHT
+                && let Some(done) = in_flight.join_next().await
+            {
+                done?;
+            }
+            let writer = self.clone();
+            in_flight.spawn(async move { writer.deliver(batch).await });
+        }
+        while let Some(done) = in_flight.join_next().await {
+            done?;
+        }
+        flush(&self.bus).await;
+        Ok(())
+    }
+
+    /// The next batch; `None` at the end.
+    async fn collect(&self, envelopes: &mut Receiver<Delivery>, reader: &mut Reader) -> Option<Batch> {
+        let mut batch = Batch::default();
+        while batch.units.is_empty() {
+            match timeout(IDLE_AFTER, envelopes.recv()).await {
+                Ok(delivery) => self.take(reader, delivery?, &mut batch).await,
+                Err(_) => self.metrics.idle(),
+            }
+        }
+        let linger = tokio::time::sleep(LINGER);
+        tokio::pin!(linger);
+        while !batch.is_enough() {
+            tokio::select! {
+                () = &mut linger => break,
+                delivery = envelopes.recv() => match delivery {
+                    Some(delivery) => self.take(reader, delivery, &mut batch).await,
+                    None => break,
+                },
+            }
+        }
+        Some(batch)
+    }
+
+    async fn take(&self, reader: &mut Reader, delivery: Delivery, batch: &mut Batch) {
+        match intake::read(reader, &delivery) {
+            Ok(samples) => {
+                self.metrics.read(samples.tally);
+                batch.units.push(Unit { delivery, samples });
+            }
+            Err(unreadable) => self.bury(&delivery, &unreadable.to_string()).await,
+        }
+    }
+
+    /// Stores a batch whole, or all of it but the envelopes that the store refuses.
+    async fn deliver(&self, batch: Batch) {
+        let mut left = vec![batch];
+        while let Some(mut batch) = left.pop() {
+            match self.write(&batch, &left).await {
+                Answer::Stored => {
+                    // Counted first: whoever sees the acknowledgement may look at the counter next.
+                    self.metrics.stored(&batch);
+                    for unit in &batch.units {
+                        unit.delivery.ack().await;
+                    }
+                }
+                Answer::Refused(reason) => match batch.units.as_slice() {
+                    [unit] => self.bury(&unit.delivery, &reason).await,
+                    _ => {
+                        let later = batch.split_off_half();
+                        left.extend([later, batch]);
+                    }
+                },
+                Answer::GivenUp => {
+                    left.push(batch);
+                    return self.give_back(&left).await;
+                }
+            }
+        }
+    }
+
+    /// Writes until the store says yes or no; `waiting` is held meanwhile.
+    async fn write(&self, batch: &Batch, waiting: &[Batch]) -> Answer {
+        if batch.sample_count() == 0 {
+            return Answer::Stored;
+        }
+        let mut pauses = pauses();
+        let mut told = Instant::now();
+        loop {
+            let body = match remote_write::body(batch.values()) {
+                Ok(body) => body,
+                Err(error) => return Answer::Refused(format!("the samples cannot be packed: {error}")),
+            };
+            let begun = Instant::now();
+            let away = match self.store.write(body).await {
+                Ok(()) => {
+                    self.metrics.wrote(Outcome::Stored, begun.elapsed());
+                    self.ready.up();
+                    return Answer::Stored;
+                }
+                Err(error @ WriteError::Refused { .. }) => {
+                    self.metrics.wrote(Outcome::Refused, begun.elapsed());
+                    warn!(%error, envelopes = batch.units.len(), "the store refuses a write");
+                    return Answer::Refused(error.to_string());
+                }
+                Err(WriteError::Away(reason)) => reason,
+            };
+            self.metrics.wrote(Outcome::Away, begun.elapsed());
+            self.ready.down(away);
+            if told.elapsed() >= PROGRESS_EVERY {
+                told = Instant::now();
+                for unit in waiting.iter().chain([batch]).flat_map(|batch| &batch.units) {
+                    unit.delivery.progress().await;
+                }
+            }
+            tokio::select! {
+                () = self.stopping.cancelled() => return Answer::GivenUp,
+                () = tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)) => {}
+            }
+        }
+    }
+
+    /// Another replica, or this one after its restart, stores it.
+    async fn give_back(&self, batches: &[Batch]) {
+        let envelopes: usize = batches.iter().map(|batch| batch.units.len()).sum();
+        info!(envelopes, "giving back what could not be stored before the stop");
+        for unit in batches.iter().flat_map(|batch| &batch.units) {
+            unit.delivery.nak(GIVE_BACK_AFTER).await;
+        }
+    }
+
+    async fn bury(&self, delivery: &Delivery, reason: &str) {
+        match delivery.dead("metric-writer", reason).await {
+            Ok(()) => self.metrics.dead(),
+            Err(error) => warn!(%error, "cannot keep a dead letter; the envelope will come again"),
+        }
+    }
+}
+
+/// Sends what was said to the broker before the process ends; unsent, it makes envelopes come again a minute later.
+pub(crate) async fn flush(bus: &Bus) {
+    match timeout(FLUSH_WITHIN, bus.flush()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => warn!(error = format!("{error:#}"), "cannot send the last answers to the broker"),
+        Err(_) => warn!("the broker does not take the last answers"),
+    }
+}
+
+/// Growing pauses with jitter, so that replicas do not come back all at once.
+pub(crate) fn pauses() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_millis(100))
+        .with_max_delay(LONGEST_PAUSE)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}

@@ -1,0 +1,137 @@
+//! Stands between the writer and the real VictoriaMetrics, passes everything on, and can be told to misbehave.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+/// What happens to writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Writes {
+    #[default]
+    Pass,
+    /// Answered with 503.
+    Unavailable,
+    /// Answered as stored and lost, as by a store that is killed before it flushes.
+    Lost,
+    /// Refused with 400 when these bytes occur in the unpacked request.
+    Refused(&'static str),
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    writes: Writes,
+    /// The request bodies of writes so far, unpacked.
+    seen: Vec<Vec<u8>>,
+    /// Added to the store's start time.
+    later: u64,
+}
+
+#[derive(Clone)]
+struct Shared {
+    told: Arc<Mutex<Told>>,
+    http: reqwest::Client,
+}
+
+/// Ends with its listener when dropped.
+pub struct Front {
+    pub address: SocketAddr,
+    told: Arc<Mutex<Told>>,
+    _server: JoinSet<()>,
+}
+
+impl Front {
+    pub async fn start() -> Self {
+        Self::at(SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    pub async fn at(address: SocketAddr) -> Self {
+        let told = Arc::new(Mutex::new(Told::default()));
+        let shared = Shared { told: Arc::clone(&told), http: reqwest::Client::new() };
+        let listener = TcpListener::bind(address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let router = Router::new().fallback(pass).with_state(shared);
+        let mut server = JoinSet::new();
+        server.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        Self { address, told, _server: server }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub fn writes(&self, writes: Writes) {
+        self.told.lock().unwrap().writes = writes;
+    }
+
+    pub fn seen_writes(&self) -> usize {
+        self.told.lock().unwrap().seen.len()
+    }
+
+    /// How many writes so far held `text`.
+    pub fn writes_with(&self, text: &str) -> usize {
+        self.told.lock().unwrap().seen.iter().filter(|body| holds(body, text)).count()
+    }
+
+    /// Makes the store look like another process.
+    pub fn restart_store(&self) {
+        self.told.lock().unwrap().later += 100;
+    }
+}
+
+fn holds(body: &[u8], text: &str) -> bool {
+    body.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+async fn pass(State(shared): State<Shared>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
+    let mut later = 0;
+    if uri.path() == "/api/v1/write" {
+        let unpacked = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
+        let mut told = shared.told.lock().unwrap();
+        let refused = matches!(told.writes, Writes::Refused(text) if holds(&unpacked, text));
+        told.seen.push(unpacked);
+        match told.writes {
+            Writes::Unavailable => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            Writes::Lost => return StatusCode::NO_CONTENT.into_response(),
+            Writes::Refused(_) if refused => return (StatusCode::BAD_REQUEST, "cannot take that").into_response(),
+            Writes::Pass | Writes::Refused(_) => {}
+        }
+    } else if uri.path() == "/metrics" {
+        later = shared.told.lock().unwrap().later;
+    }
+    let url = format!("{}{}", testkit::metrics_url(), uri);
+    let mut request = shared.http.request(method, url).body(body);
+    for (name, value) in headers.iter().filter(|(name, _)| *name != "host") {
+        request = request.header(name, value);
+    }
+    let answer = request.send().await.unwrap();
+    let status = answer.status();
+    let text = answer.bytes().await.unwrap();
+    if later > 0 {
+        return (status, with_start_time_later(&String::from_utf8_lossy(&text), later)).into_response();
+    }
+    (status, text).into_response()
+}
+
+fn with_start_time_later(metrics: &str, later: u64) -> String {
+    let mut out = String::new();
+    for line in metrics.lines() {
+        match line.strip_prefix("process_start_time_seconds ") {
+            Some(time) => {
+                let time: u64 = time.trim().parse().unwrap();
+                out.push_str(&format!("process_start_time_seconds {}\n", time + later));
+            }
+            None => {
+                out.push_str(line);
+                out.push('\n');
+            }
+        }
+    }
+    out
+}
