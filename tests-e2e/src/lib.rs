@@ -4,6 +4,7 @@
 
 pub mod bench;
 pub mod client;
+pub mod gate;
 pub mod otlp;
 pub mod receiver;
 
@@ -29,12 +30,19 @@ pub struct Sightline {
     /// The database, as its superuser sees it.
     pub database_url: String,
     folder: TempDir,
-    restarts: usize,
 }
 
 impl Sightline {
     /// Starts the ten services and waits until all are ready. `overrides` are settings for all of them.
     pub async fn start(overrides: &[(&str, &str)]) -> Self {
+        let mut sightline = Self::prepare(overrides).await;
+        sightline.spawn_services();
+        sightline.wait_all_ready().await;
+        sightline
+    }
+
+    /// Everything that the services need, but none of them started yet: `stack` may still be changed.
+    pub async fn prepare(overrides: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let servers = testkit::servers();
         let database_url = testkit::database().await.database_url.reveal().to_owned();
@@ -57,14 +65,21 @@ impl Sightline {
         stack.overrides.entry("SIGHTLINE_STREAM_MAX_BYTES".to_owned()).or_insert_with(|| "64MiB".to_owned());
         let made = Command::new(program("devcerts")).arg("--out").arg(&stack.tls).args(certificates("")).output().unwrap();
         assert!(made.status.success(), "devcerts: {}", String::from_utf8_lossy(&made.stderr));
-        let mut sightline = Self { stack, processes: BTreeMap::new(), database_url, folder, restarts: 0 };
+        Self { stack, processes: BTreeMap::new(), database_url, folder }
+    }
+
+    /// Starts the ten services.
+    pub fn spawn_services(&mut self) {
         for service in &SERVICES {
-            sightline.spawn(service.name);
+            self.spawn(service.name);
         }
+    }
+
+    /// Waits until the ten services are ready.
+    pub async fn wait_all_ready(&mut self) {
         for service in &SERVICES {
-            sightline.wait_ready(service.name).await;
+            self.wait_ready(service.name).await;
         }
-        sightline
     }
 
     /// Starts the agent with a token of its own, as `cargo dev up` does, and waits until it has delivered.
@@ -99,7 +114,6 @@ impl Sightline {
     pub fn kill(&mut self, name: &str) -> String {
         let process = self.processes.get_mut(name).unwrap();
         process.kill();
-        self.restarts += 1;
         devstack::process::describe_exit(process.exited().unwrap())
     }
 

@@ -19,9 +19,7 @@ pub fn header(headers: &HeaderMap) -> fault::Result<Option<&str>> {
     let parts = value.to_str().ok().and_then(|text| text.split_once(' '));
     match parts.map(|(scheme, token)| (scheme, token.trim())) {
         Some((scheme, token))
-            if values.next().is_none()
-                && scheme.eq_ignore_ascii_case("bearer")
-                && !token.is_empty() =>
+            if values.next().is_none() && scheme.eq_ignore_ascii_case("bearer") && !token.is_empty() =>
         {
             Ok(Some(token))
         }
@@ -37,13 +35,8 @@ fn malformed() -> Fault {
 /// The token among the subprotocols that a WebSocket client offers.
 #[must_use]
 pub fn subprotocol(headers: &HeaderMap) -> Option<&str> {
-    let offers = headers
-        .get_all(SEC_WEBSOCKET_PROTOCOL)
-        .iter()
-        .filter_map(|value| value.to_str().ok());
-    offers
-        .flat_map(|value| value.split(','))
-        .find_map(|offer| offer.trim().strip_prefix(SUBPROTOCOL))
+    let offers = headers.get_all(SEC_WEBSOCKET_PROTOCOL).iter().filter_map(|value| value.to_str().ok());
+    offers.flat_map(|value| value.split(',')).find_map(|offer| offer.trim().strip_prefix(SUBPROTOCOL))
 }
 
 #[cfg(test)]
@@ -60,10 +53,7 @@ mod tests {
 
     #[test]
     fn the_scheme_is_read_in_any_case() {
-        assert_eq!(
-            header(&headers(&[(AUTHORIZATION, "bearer abc")])).unwrap(),
-            Some("abc")
-        );
+        assert_eq!(header(&headers(&[(AUTHORIZATION, "bearer abc")])).unwrap(), Some("abc"));
         assert_eq!(header(&headers(&[])).unwrap(), None);
     }
 
@@ -71,22 +61,13 @@ mod tests {
     fn anything_but_one_bearer_token_is_refused() {
         assert!(header(&headers(&[(AUTHORIZATION, "Basic abc")])).is_err());
         assert!(header(&headers(&[(AUTHORIZATION, "Bearer")])).is_err());
-        assert!(
-            header(&headers(&[
-                (AUTHORIZATION, "Bearer a"),
-                (AUTHORIZATION, "Bearer b")
-            ]))
-            .is_err()
-        );
+        assert!(header(&headers(&[(AUTHORIZATION, "Bearer a"), (AUTHORIZATION, "Bearer b")])).is_err());
     }
 
     #[test]
     fn a_subprotocol_carries_the_token_beside_others() {
         let offered = headers(&[(SEC_WEBSOCKET_PROTOCOL, "sightline.v1, bearer.abc")]);
         assert_eq!(subprotocol(&offered), Some("abc"));
-        assert_eq!(
-            subprotocol(&headers(&[(SEC_WEBSOCKET_PROTOCOL, "sightline.v1")])),
-            None
-        );
+        assert_eq!(subprotocol(&headers(&[(SEC_WEBSOCKET_PROTOCOL, "sightline.v1")])), None);
     }
 }

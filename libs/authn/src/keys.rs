@@ -25,27 +25,13 @@ impl Keys {
             let AlgorithmParameters::OctetKeyPair(pair) = &jwk.algorithm else {
                 continue;
             };
-            let Some(id) = jwk
-                .common
-                .key_id
-                .clone()
-                .filter(|_| pair.curve == EllipticCurve::Ed25519)
-            else {
+            let Some(id) = jwk.common.key_id.clone().filter(|_| pair.curve == EllipticCurve::Ed25519) else {
                 continue;
             };
-            by_id.insert(
-                id,
-                DecodingKey::from_ed_components(&pair.x).context("read a public key")?,
-            );
+            by_id.insert(id, DecodingKey::from_ed_components(&pair.x).context("read a public key")?);
         }
-        anyhow::ensure!(
-            !by_id.is_empty(),
-            "the key set holds no Ed25519 key with an id"
-        );
-        Ok(Self {
-            jwks: jwks.to_owned(),
-            by_id,
-        })
+        anyhow::ensure!(!by_id.is_empty(), "the key set holds no Ed25519 key with an id");
+        Ok(Self { jwks: jwks.to_owned(), by_id })
     }
 
     /// The set as it was published.

@@ -74,9 +74,7 @@ impl Permission {
     /// The permission of that name, or nothing: a token from a newer auth may name ones that this service has no use for.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        Self::ALL
-            .into_iter()
-            .find(|permission| permission.as_str() == name)
+        Self::ALL.into_iter().find(|permission| permission.as_str() == name)
     }
 }
 

@@ -31,9 +31,7 @@ impl Principal {
         if self.permissions.contains(&permission) {
             return Ok(());
         }
-        let detail = format!(
-            "this needs the permission `{permission}`; ask an administrator for a role that has it"
-        );
+        let detail = format!("this needs the permission `{permission}`; ask an administrator for a role that has it");
         Err(Fault::new(Kind::Forbidden, "permission_missing", detail))
     }
 }

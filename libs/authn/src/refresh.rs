@@ -47,36 +47,16 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn fixed(keys: Keys) -> Self {
         // The sender is gone at once, so nobody waits for an attempt that will never be made.
-        let attempts = watch::channel(Attempts {
-            made: 1,
-            last: None,
-            succeeded: true,
-        })
-        .1;
-        let published = Arc::new(ArcSwapOption::from_pointee(Published {
-            keys,
-            generation: 0,
-        }));
-        Self {
-            published,
-            attempts,
-            wanted: Arc::default(),
-        }
+        let attempts = watch::channel(Attempts { made: 1, last: None, succeeded: true }).1;
+        let published = Arc::new(ArcSwapOption::from_pointee(Published { keys, generation: 0 }));
+        Self { published, attempts, wanted: Arc::default() }
     }
 
     pub(crate) fn remote(auth: rpc::Channel, process: &Process) -> Self {
         let (attempts, receiver) = watch::channel(Attempts::default());
-        let source = Self {
-            published: Arc::default(),
-            attempts: receiver,
-            wanted: Arc::default(),
-        };
-        let refresh = Refresh {
-            client: AuthClient::new(auth),
-            source: source.clone(),
-            attempts,
-            ready: process.ready("keys"),
-        };
+        let source = Self { published: Arc::default(), attempts: receiver, wanted: Arc::default() };
+        let refresh =
+            Refresh { client: AuthClient::new(auth), source: source.clone(), attempts, ready: process.ready("keys") };
         let stopping = process.stopping();
         process.spawn("refresh keys", async move {
             stopping.run_until_cancelled_owned(refresh.run()).await;
@@ -93,29 +73,19 @@ impl Source {
             Some(before) if before.keys.all_in(&keys) => before.generation,
             Some(before) => before.generation + 1,
         };
-        self.published
-            .store(Some(Arc::new(Published { keys, generation })));
+        self.published.store(Some(Arc::new(Published { keys, generation })));
     }
 
     pub(crate) fn generation(&self) -> u64 {
-        self.published
-            .load()
-            .as_ref()
-            .map_or(0, |published| published.generation)
+        self.published.load().as_ref().map_or(0, |published| published.generation)
     }
 
     pub(crate) fn published(&self) -> fault::Result<Arc<Published>> {
-        self.published
-            .load_full()
-            .ok_or_else(|| away("the keys were never fetched"))
+        self.published.load_full().ok_or_else(|| away("the keys were never fetched"))
     }
 
     /// The key set with the key `id` in it, after one fetch if need be.
-    pub(crate) async fn with_key(
-        &self,
-        id: &str,
-        audience: Audience,
-    ) -> fault::Result<Arc<Published>> {
+    pub(crate) async fn with_key(&self, id: &str, audience: Audience) -> fault::Result<Arc<Published>> {
         let published = self.published()?;
         if published.keys.get(id).is_some() {
             return Ok(published);
@@ -159,11 +129,7 @@ impl Refresh {
     async fn run(mut self) {
         loop {
             let succeeded = self.attempt().await;
-            let now = Attempts {
-                made: self.attempts.borrow().made + 1,
-                last: Some(Instant::now()),
-                succeeded,
-            };
+            let now = Attempts { made: self.attempts.borrow().made + 1, last: Some(Instant::now()), succeeded };
             self.attempts.send_replace(now);
             self.pause(succeeded).await;
         }
@@ -194,11 +160,7 @@ impl Refresh {
                 }
                 // Told when it begins, not every time: it may last.
                 if self.attempts.borrow().succeeded || self.attempts.borrow().made == 0 {
-                    tracing::warn!(
-                        error = format!("{error:#}"),
-                        first,
-                        "cannot fetch the public keys from auth"
-                    );
+                    tracing::warn!(error = format!("{error:#}"), first, "cannot fetch the public keys from auth");
                 }
                 false
             }
@@ -206,14 +168,7 @@ impl Refresh {
     }
 
     async fn fetch(&mut self) -> anyhow::Result<Keys> {
-        let answer = timeout(FETCH, self.client.get_keys(GetKeysRequest {}))
-            .await
-            .context("wait for auth")?;
-        Keys::parse(
-            &answer
-                .context("ask auth for its keys")?
-                .into_inner()
-                .jwks_json,
-        )
+        let answer = timeout(FETCH, self.client.get_keys(GetKeysRequest {})).await.context("wait for auth")?;
+        Keys::parse(&answer.context("ask auth for its keys")?.into_inner().jwks_json)
     }
 }

@@ -48,21 +48,10 @@ impl Signer {
     /// Bytes that are no Ed25519 key.
     pub fn from_pkcs8(der: &[u8]) -> anyhow::Result<Self> {
         let pair = Ed25519KeyPair::from_pkcs8(der).context("read the signing key")?;
-        let public: [u8; 32] = pair
-            .public_key()
-            .as_ref()
-            .try_into()
-            .context("read the public key")?;
-        let members = format!(
-            r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#,
-            BASE64URL_NOPAD.encode(&public)
-        );
+        let public: [u8; 32] = pair.public_key().as_ref().try_into().context("read the public key")?;
+        let members = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#, BASE64URL_NOPAD.encode(&public));
         let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, members.as_bytes());
-        Ok(Self {
-            key: EncodingKey::from_ed_der(der),
-            public,
-            id: BASE64URL_NOPAD.encode(hash.as_ref()),
-        })
+        Ok(Self { key: EncodingKey::from_ed_der(der), public, id: BASE64URL_NOPAD.encode(hash.as_ref()) })
     }
 
     /// The private key as PKCS#8 DER, for the one place that keeps it.
@@ -102,10 +91,7 @@ impl Signer {
         now: SystemTime,
         lifetime: Duration,
     ) -> anyhow::Result<Issued> {
-        let permissions = permissions
-            .iter()
-            .map(|permission| permission.as_str().to_owned())
-            .collect();
+        let permissions = permissions.iter().map(|permission| permission.as_str().to_owned()).collect();
         self.sign(Audience::Api, tenant, user_id, permissions, now, lifetime)
     }
 
@@ -113,21 +99,8 @@ impl Signer {
     ///
     /// # Errors
     /// A key that cannot sign; not one that this type let in.
-    pub fn agent(
-        &self,
-        tenant: &str,
-        agent_id: &str,
-        now: SystemTime,
-        lifetime: Duration,
-    ) -> anyhow::Result<Issued> {
-        self.sign(
-            Audience::Ingest,
-            tenant,
-            agent_id,
-            Vec::new(),
-            now,
-            lifetime,
-        )
+    pub fn agent(&self, tenant: &str, agent_id: &str, now: SystemTime, lifetime: Duration) -> anyhow::Result<Issued> {
+        self.sign(Audience::Ingest, tenant, agent_id, Vec::new(), now, lifetime)
     }
 
     fn sign(
@@ -156,10 +129,6 @@ impl Signer {
         header.typ = Some(audience.typ().to_owned());
         header.kid = Some(self.id.clone());
         let token = jsonwebtoken::encode(&header, &claims, &self.key).context("sign a token")?;
-        Ok(Issued {
-            token,
-            id,
-            expires: claims.expires(),
-        })
+        Ok(Issued { token, id, expires: claims.expires() })
     }
 }

@@ -55,16 +55,13 @@ pub(crate) struct Claims {
 
 impl Claims {
     pub(crate) fn expires(&self) -> SystemTime {
-        UNIX_EPOCH
-            .checked_add(Duration::from_secs(self.exp))
-            .unwrap_or(UNIX_EPOCH)
+        UNIX_EPOCH.checked_add(Duration::from_secs(self.exp)).unwrap_or(UNIX_EPOCH)
     }
 }
 
 /// Seconds since 1970; a clock before that reads as 0, and then every token is from the future.
 pub(crate) fn unix_seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs())
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// The id of the key that `token` says it was signed with, after everything else in the header was found right.
@@ -73,20 +70,12 @@ pub(crate) fn key_id(token: &str, audience: Audience) -> fault::Result<String> {
         return Err(invalid(audience));
     }
     // An `alg` that the library does not know, `none` among them, fails here already.
-    let Header {
-        typ,
-        alg,
-        kid,
-        crit,
-        ..
-    } = jsonwebtoken::decode_header(token).map_err(|_| invalid(audience))?;
+    let Header { typ, alg, kid, crit, .. } = jsonwebtoken::decode_header(token).map_err(|_| invalid(audience))?;
     if alg != Algorithm::EdDSA || crit.is_some() {
         return Err(invalid(audience));
     }
     match typ.as_deref() {
-        Some(typ) if typ.eq_ignore_ascii_case(audience.typ()) => {
-            kid.ok_or_else(|| invalid(audience))
-        }
+        Some(typ) if typ.eq_ignore_ascii_case(audience.typ()) => kid.ok_or_else(|| invalid(audience)),
         Some("at+jwt" | "agent+jwt") => Err(wrong_kind(audience)),
         _ => Err(invalid(audience)),
     }
@@ -118,9 +107,7 @@ pub(crate) fn verify(token: &str, key: &DecodingKey, audience: Audience) -> faul
 
 pub(crate) fn missing(audience: Audience) -> Fault {
     let detail = match audience {
-        Audience::Api => {
-            "send an access token as `Authorization: Bearer <token>`; POST /api/v1/auth/login gives one"
-        }
+        Audience::Api => "send an access token as `Authorization: Bearer <token>`; POST /api/v1/auth/login gives one",
         Audience::Ingest => "send the agent's token as `authorization: Bearer <token>`",
     };
     Fault::new(Kind::Unauthenticated, "token_missing", detail)
@@ -129,9 +116,7 @@ pub(crate) fn missing(audience: Audience) -> Fault {
 fn expired(audience: Audience) -> Fault {
     let detail = match audience {
         Audience::Api => "the access token has expired; refresh it, or log in again",
-        Audience::Ingest => {
-            "the agent's token has expired; issue a new one and put it in the agent's token file"
-        }
+        Audience::Ingest => "the agent's token has expired; issue a new one and put it in the agent's token file",
     };
     Fault::new(Kind::Unauthenticated, "token_expired", detail)
 }
@@ -140,9 +125,7 @@ fn expired(audience: Audience) -> Fault {
 pub(crate) fn invalid(audience: Audience) -> Fault {
     let detail = match audience {
         Audience::Api => "the access token is not valid here; log in again",
-        Audience::Ingest => {
-            "the agent's token is not valid here; issue a new one and put it in the agent's token file"
-        }
+        Audience::Ingest => "the agent's token is not valid here; issue a new one and put it in the agent's token file",
     };
     Fault::new(Kind::Unauthenticated, "token_invalid", detail)
 }
@@ -150,9 +133,7 @@ pub(crate) fn invalid(audience: Audience) -> Fault {
 fn wrong_kind(audience: Audience) -> Fault {
     let detail = match audience {
         Audience::Api => "this is an agent's token, and the API takes a user's; log in to get one",
-        Audience::Ingest => {
-            "this is a user's token, and telemetry takes an agent's; issue one for the agent"
-        }
+        Audience::Ingest => "this is a user's token, and telemetry takes an agent's; issue one for the agent",
     };
     Fault::new(Kind::Unauthenticated, "token_wrong_kind", detail)
 }

@@ -44,12 +44,7 @@ struct AtExpiry;
 
 impl Expiry<[u8; 32], Passed> for AtExpiry {
     fn expire_after_create(&self, _: &[u8; 32], passed: &Passed, _: Instant) -> Option<Duration> {
-        Some(
-            passed
-                .expires
-                .duration_since(SystemTime::now())
-                .unwrap_or_default(),
-        )
+        Some(passed.expires.duration_since(SystemTime::now()).unwrap_or_default())
     }
 }
 
@@ -68,13 +63,7 @@ impl Verifier {
     }
 
     fn with(source: Source) -> Self {
-        Self {
-            source,
-            passed: Cache::builder()
-                .max_capacity(CACHE_TOKENS)
-                .expire_after(AtExpiry)
-                .build(),
-        }
+        Self { source, passed: Cache::builder().max_capacity(CACHE_TOKENS).expire_after(AtExpiry).build() }
     }
 
     /// The user whose token this is.
@@ -104,8 +93,7 @@ impl Verifier {
     /// # Errors
     /// As with [`Verifier::user`]; a call without a token is unauthenticated.
     pub async fn caller(&self, metadata: &MetadataMap) -> fault::Result<Principal> {
-        let token =
-            bearer::header(metadata.as_ref())?.ok_or_else(|| token::missing(Audience::Api))?;
+        let token = bearer::header(metadata.as_ref())?.ok_or_else(|| token::missing(Audience::Api))?;
         self.user(token).await
     }
 
@@ -115,8 +103,7 @@ impl Verifier {
     /// As with [`Verifier::caller`].
     pub async fn request(&self, headers: &HeaderMap) -> fault::Result<Principal> {
         let token = bearer::header(headers)?.or_else(|| bearer::subprotocol(headers));
-        self.user(token.ok_or_else(|| token::missing(Audience::Api))?)
-            .await
+        self.user(token.ok_or_else(|| token::missing(Audience::Api))?).await
     }
 
     /// The agent who sends `headers`; nothing when there is no credential, which a listener's policy then decides on.
@@ -141,9 +128,7 @@ impl Verifier {
     /// # Errors
     /// Unavailable until the keys came once.
     pub fn jwks(&self) -> fault::Result<String> {
-        self.source
-            .published()
-            .map(|published| published.keys.to_json().to_owned())
+        self.source.published().map(|published| published.keys.to_json().to_owned())
     }
 
     async fn verify(&self, token: &str, audience: Audience) -> fault::Result<Caller> {
@@ -156,21 +141,11 @@ impl Verifier {
         }
         let id = token::key_id(token, audience)?;
         let published: Arc<Published> = self.source.with_key(&id, audience).await?;
-        let key = published
-            .keys
-            .get(&id)
-            .ok_or_else(|| token::invalid(audience))?;
+        let key = published.keys.get(&id).ok_or_else(|| token::invalid(audience))?;
         let claims = token::verify(token, key, audience)?;
         let expires = claims.expires();
         let caller = caller(token, claims, audience);
-        self.passed.insert(
-            hash,
-            Passed {
-                caller: caller.clone(),
-                expires,
-                generation: published.generation,
-            },
-        );
+        self.passed.insert(hash, Passed { caller: caller.clone(), expires, generation: published.generation });
         Ok(caller)
     }
 }
@@ -179,19 +154,12 @@ fn caller(token: &str, claims: token::Claims, audience: Audience) -> Caller {
     match audience {
         Audience::Api => Caller::User(Arc::new(Principal {
             expires: claims.expires(),
-            permissions: claims
-                .permissions
-                .iter()
-                .filter_map(|name| Permission::named(name))
-                .collect(),
+            permissions: claims.permissions.iter().filter_map(|name| Permission::named(name)).collect(),
             tenant: claims.tenant,
             subject: claims.sub,
             token: token.to_owned(),
         })),
-        Audience::Ingest => Caller::Agent(Arc::new(AgentIdentity {
-            tenant: claims.tenant,
-            agent_id: claims.sub,
-        })),
+        Audience::Ingest => Caller::Agent(Arc::new(AgentIdentity { tenant: claims.tenant, agent_id: claims.sub })),
     }
 }
 

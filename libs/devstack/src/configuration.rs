@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::account::Account;
 use crate::address::Address;
-use crate::servers::binaries::Search;
+use crate::servers::{self, binaries::Search};
 use crate::servers::{METRICS, NATS, POSTGRES, Probe, REDIS, ServerPorts, ServerUrls};
 use crate::services::{Listener, Ports, SERVICES, all};
 
@@ -120,6 +120,11 @@ impl Configuration {
         Search::new(self.path.as_deref(), self.cache_home.as_deref(), self.home.as_deref(), account, self.only_fetched)
     }
 
+    /// The servers that nobody else runs for us.
+    pub fn own_servers(&self) -> Vec<&'static str> {
+        servers::NAMES.into_iter().filter(|name| self.existing.url(name).is_none()).collect()
+    }
+
     /// What each server of ours would listen on: `(name in messages, variable, port)`.
     pub fn server_listeners(&self) -> Vec<(&'static str, String, u16)> {
         let ports = &self.server_ports;
@@ -202,7 +207,7 @@ fn checked(name: &str, url: String) -> Result<String> {
 
 /// Names for `cargo dev logs`.
 pub fn log_names() -> Vec<&'static str> {
-    SERVICES.iter().map(|service| service.name).chain(["agent"]).chain(crate::servers::NAMES).collect()
+    SERVICES.iter().map(|service| service.name).chain(["agent"]).chain(servers::NAMES).collect()
 }
 
 #[cfg(test)]

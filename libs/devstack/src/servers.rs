@@ -119,14 +119,14 @@ impl Layout<'_> {
             directory.display()
         );
         std::fs::write(&configuration, text).with_context(|| format!("write {}", configuration.display()))?;
-        let spawn = self.spawn(NATS, &self.binaries.nats).arg("-c").arg(configuration).on_parent_death("TERM");
+        let spawn = self.spawn(NATS, self.binaries.get(NATS)?).arg("-c").arg(configuration).on_parent_death("TERM");
         let urls = self.ports.urls();
         Ok((spawn, Probe::Nats { url: urls.nats, monitor: urls.nats_monitor }))
     }
 
     fn postgres(&self) -> Result<(Spawn, Probe)> {
         let cluster = postgres::Cluster::prepare(self)?;
-        let program = &self.binaries.postgres;
+        let program = self.binaries.get(POSTGRES)?;
         let mut spawn = self
             .spawn(POSTGRES, program)
             .args(["-D".into(), cluster.directory().as_os_str().to_owned()])
@@ -144,7 +144,7 @@ impl Layout<'_> {
     fn redis(&self) -> Result<(Spawn, Probe)> {
         let directory = self.directory("redis")?;
         let spawn = self
-            .spawn(REDIS, &self.binaries.redis)
+            .spawn(REDIS, self.binaries.get(REDIS)?)
             .args(["--bind", "127.0.0.1", "--port", &self.ports.redis.to_string()])
             .args(["--save", "", "--appendonly", "no", "--dir"])
             .arg(directory)
@@ -155,7 +155,7 @@ impl Layout<'_> {
     fn metrics(&self) -> Result<(Spawn, Probe)> {
         let directory = self.directory("victoria-metrics")?;
         let spawn = self
-            .spawn(METRICS, &self.binaries.metrics)
+            .spawn(METRICS, self.binaries.get(METRICS)?)
             .arg(format!("-storageDataPath={}", directory.display()))
             .arg(format!("-httpListenAddr=127.0.0.1:{}", self.ports.metrics))
             // A sample is visible and final when it is written, and the same sample written twice is one.

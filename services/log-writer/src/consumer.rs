@@ -44,15 +44,20 @@ impl Writer {
         let mut arriving = deliveries(&bus);
         loop {
             let first = tokio::select! {
-                () = stopping.cancelled() => return Ok(()),
+                () = stopping.cancelled() => break,
                 first = arriving.next() => first,
             };
             let Some(first) = first else { anyhow::bail!("the broker's streams ended") };
             let taken = self.take(first, &mut arriving).await;
             if self.settle(taken, &stopping).await.is_err() {
-                return Ok(());
+                break;
             }
         }
+        // An acknowledgement that stays behind would make its message come again.
+        if let Err(error) = bus.flush().await {
+            tracing::debug!(error = format!("{error:#}"), "cannot flush the last acknowledgements");
+        }
+        Ok(())
     }
 
     /// `first` and what else is there already, up to a transaction's worth. Nothing waits to be grouped: while one

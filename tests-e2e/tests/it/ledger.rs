@@ -1,58 +1,21 @@
 //! Everything that was acknowledged is stored exactly once, whatever is killed meanwhile.
 //!
-//! Senders give each item an id of its own and retry what was not acknowledged, with the same bytes. The ledger then
-//! compares what was acknowledged with what the public API finds. It judges itself: a run in which less than 90% of the
-//! plan was accepted, or in which a kill did not happen, proves nothing and fails; and with the batch check off the same
-//! senders must produce duplicates that the same ledger sees.
-
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+//! The test judges itself: a run in which less than 90% of the plan was accepted, or in which a kill did not happen,
+//! proves nothing and fails; and with the batch check off the same senders must produce duplicates that the same books
+//! show.
 
 use devstack::services::SERVICES;
-use prost::Message as _;
-use testkit::eventually;
 use tests_e2e::Sightline;
-use tests_e2e::client::{Client, encode};
-use tests_e2e::otlp;
-use tokio::task::JoinSet;
 
-const SENDERS: usize = 4;
-const LINES: usize = 10;
-const POINTS: usize = 10;
-/// A sender's pace: one batch of logs and one of metrics each time.
-const EVERY: Duration = Duration::from_millis(100);
-/// Every so many batches are sent once more after they were acknowledged, as a client does whose answer got lost.
-const REPEATED: usize = 10;
-const GIVE_UP: Duration = Duration::from_secs(60);
-const SETTLED: Duration = Duration::from_secs(120);
-
-/// What one sender was promised.
-#[derive(Default)]
-struct Promised {
-    planned: usize,
-    lines: BTreeSet<String>,
-    points: usize,
-    sum: f64,
-}
-
-#[derive(Default)]
-struct Found {
-    lost: usize,
-    duplicated: usize,
-    foreign: usize,
-}
+use crate::books::{REPEATED, SENDERS, Senders, judge_lines, judge_points, raw_duplicates, settle};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_acknowledged_is_stored_once_while_every_service_is_killed() {
     let mut sightline = Sightline::start(&[]).await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let sent = Arc::new(AtomicUsize::new(0));
-    let senders = start_senders(&sightline, &stop, &sent);
+    let senders = Senders::start(&sightline);
     let mut kills = 0;
     for service in &SERVICES {
-        let before = sent.load(Ordering::Relaxed);
+        let before = senders.sent();
         let pid = sightline.pid(service.name);
         let end = sightline.kill(service.name);
         assert_eq!(end, "killed by signal 9", "{} was not killed", service.name);
@@ -60,14 +23,10 @@ async fn what_is_acknowledged_is_stored_once_while_every_service_is_killed() {
         sightline.wait_ready(service.name).await;
         assert_ne!(sightline.pid(service.name), pid);
         kills += 1;
-        eventually("data flows again", GIVE_UP, async || {
-            let now = sent.load(Ordering::Relaxed);
-            if now > before + 2 * SENDERS { Ok(()) } else { Err(format!("{} batches since the kill", now - before)) }
-        })
-        .await;
+        senders.flow(before, 2 * SENDERS).await;
     }
     assert_eq!(kills, 10);
-    let promised = finish(senders, &stop).await;
+    let promised = senders.finish().await;
     let admin = sightline.admin().await;
     settle(&admin).await;
     let lines = judge_lines(&admin, &promised).await;
@@ -79,166 +38,16 @@ async fn what_is_acknowledged_is_stored_once_while_every_service_is_killed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_ledger_sees_duplicates_when_the_batch_check_is_off() {
     let mut sightline = Sightline::start(&[("SIGHTLINE_LOG_WRITER_BATCH_CHECK", "false")]).await;
-    let stop = Arc::new(AtomicBool::new(false));
-    let sent = Arc::new(AtomicUsize::new(0));
-    let senders = start_senders(&sightline, &stop, &sent);
+    let senders = Senders::start(&sightline);
     sightline.kill("log-writer");
     sightline.spawn("log-writer");
     sightline.wait_ready("log-writer").await;
-    eventually("enough was sent to be repeated", GIVE_UP, async || {
-        let now = sent.load(Ordering::Relaxed);
-        if now > 2 * SENDERS * REPEATED { Ok(()) } else { Err(format!("{now} batches")) }
-    })
-    .await;
-    let promised = finish(senders, &stop).await;
+    senders.flow(0, 2 * SENDERS * REPEATED).await;
+    let promised = senders.finish().await;
     let admin = sightline.admin().await;
     settle(&admin).await;
     let lines = judge_lines(&admin, &promised).await;
     assert_eq!(lines.lost, 0);
     assert!(lines.duplicated > 0, "the ledger would not notice a duplicate");
     assert!(raw_duplicates(&sightline).await > 0);
-}
-
-fn start_senders(sightline: &Sightline, stop: &Arc<AtomicBool>, sent: &Arc<AtomicUsize>) -> JoinSet<(String, Promised)> {
-    let mut senders = JoinSet::new();
-    for number in 0..SENDERS {
-        let (stop, sent, base) = (Arc::clone(stop), Arc::clone(sent), sightline.ingest_http());
-        senders.spawn(async move {
-            let host = format!("ledger-{number}");
-            let promised = send(&base, &host, &stop, &sent).await;
-            (host, promised)
-        });
-    }
-    senders
-}
-
-async fn send(base: &str, host: &str, stop: &AtomicBool, sent: &AtomicUsize) -> Promised {
-    let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().build().unwrap();
-    let mut promised = Promised::default();
-    let mut number = 0;
-    while !stop.load(Ordering::Relaxed) {
-        let now = otlp::now();
-        let lines: Vec<String> = (0..LINES).map(|line| format!("{host} batch {number} line {line}")).collect();
-        let logs = otlp::logs(host, now, lines.clone()).encode_to_vec();
-        // The store's time stamps are milliseconds: a batch's points are a millisecond apart, batches further.
-        let points = (0..POINTS).map(|point| (now + point as u64 * 1_000_000, (number * POINTS + point) as f64));
-        let points: Vec<(u64, f64)> = points.collect();
-        let metrics = otlp::gauge(host, "ledger_value", points.clone()).encode_to_vec();
-        promised.planned += 2;
-        if deliver(&http, &format!("{base}/v1/logs"), &logs).await {
-            promised.lines.extend(lines);
-            sent.fetch_add(1, Ordering::Relaxed);
-        }
-        if deliver(&http, &format!("{base}/v1/metrics"), &metrics).await {
-            promised.points += points.len();
-            promised.sum += points.iter().map(|(_, value)| value).sum::<f64>();
-            sent.fetch_add(1, Ordering::Relaxed);
-        }
-        if number % REPEATED == 0 {
-            deliver(&http, &format!("{base}/v1/logs"), &logs).await;
-            deliver(&http, &format!("{base}/v1/metrics"), &metrics).await;
-        }
-        number += 1;
-        tokio::time::sleep(EVERY).await;
-    }
-    promised
-}
-
-/// Sends until it is acknowledged; gives up after a minute.
-async fn deliver(http: &reqwest::Client, url: &str, body: &[u8]) -> bool {
-    let attempts = async {
-        loop {
-            let request = http.post(url).header("content-type", "application/x-protobuf").body(body.to_vec());
-            match request.send().await {
-                Ok(answer) if answer.status().is_success() => return,
-                Ok(answer) if answer.status().is_client_error() => {
-                    panic!("the gateway refuses for good: {} {}", answer.status(), answer.text().await.unwrap_or_default());
-                }
-                _ => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-    };
-    tokio::time::timeout(GIVE_UP, attempts).await.is_ok()
-}
-
-async fn finish(mut senders: JoinSet<(String, Promised)>, stop: &AtomicBool) -> BTreeMap<String, Promised> {
-    stop.store(true, Ordering::Relaxed);
-    let mut promised = BTreeMap::new();
-    while let Some(sender) = senders.join_next().await {
-        let (host, kept) = sender.unwrap();
-        let accepted = kept.lines.len() / LINES + kept.points / POINTS;
-        assert!(accepted * 10 >= kept.planned * 9, "only {accepted} of {} batches were accepted", kept.planned);
-        promised.insert(host, kept);
-    }
-    promised
-}
-
-/// Waits until nothing is in flight between the gateway and the stores.
-async fn settle(admin: &Client) {
-    eventually("nothing is in flight", SETTLED, async || {
-        let status = admin.get("/api/v1/status").await?;
-        let account = status["broker"]["account"].as_array().unwrap();
-        let waiting: Vec<_> = account
-            .iter()
-            .filter(|stream| {
-                let name = stream["stream"].as_str().unwrap();
-                (name.contains("_LOGS_") || name.contains("_METRICS_")) && stream["in_flight"] != 0
-            })
-            .collect();
-        if waiting.is_empty() { Ok(()) } else { Err(format!("{waiting:?}")) }
-    })
-    .await;
-}
-
-async fn judge_lines(admin: &Client, promised: &BTreeMap<String, Promised>) -> Found {
-    let mut found = Found::default();
-    for (host, kept) in promised {
-        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
-        let mut cursor = String::new();
-        loop {
-            let selector = encode(&format!("{{host_name=\"{host}\"}}"));
-            let path = format!("/api/v1/logs?match={selector}&limit=1000&order=asc&from=-1h&to={}&cursor={cursor}", later());
-            let path = path.trim_end_matches("&cursor=").to_owned();
-            let page = admin.get(&path).await.unwrap();
-            for item in page["items"].as_array().unwrap() {
-                *seen.entry(item["body"].as_str().unwrap().to_owned()).or_default() += 1;
-            }
-            match page["next"].as_str() {
-                Some(next) => cursor = next.to_owned(),
-                None => break,
-            }
-        }
-        found.lost += kept.lines.iter().filter(|line| !seen.contains_key(*line)).count();
-        found.duplicated += seen.values().map(|times| times - 1).sum::<usize>();
-        found.foreign += seen.keys().filter(|line| !kept.lines.contains(*line)).count();
-    }
-    found
-}
-
-/// An hour from now: a batch's last lines lie a little in the future when it is sent.
-fn later() -> u64 {
-    otlp::now() / 1_000_000_000 + 3_600
-}
-
-async fn judge_points(admin: &Client, promised: &BTreeMap<String, Promised>) {
-    for (host, kept) in promised {
-        let count = format!("count_over_time(ledger_value{{host_name=\"{host}\"}}[1h])");
-        let sum = format!("sum_over_time(ledger_value{{host_name=\"{host}\"}}[1h])");
-        eventually("every point is stored once", SETTLED, async || {
-            let found = admin.query(&count).await?.first().map_or(0.0, |(_, value)| *value);
-            let total = admin.query(&sum).await?.first().map_or(0.0, |(_, value)| *value);
-            if (found, total) == (kept.points as f64, kept.sum) {
-                Ok(())
-            } else {
-                Err(format!("{host}: {found} points of sum {total}, promised {} of {}", kept.points, kept.sum))
-            }
-        })
-        .await;
-    }
-}
-
-/// Rows of the table itself beyond one for each identity, whatever the API would show.
-async fn raw_duplicates(sightline: &Sightline) -> i64 {
-    let pool = sqlx::PgPool::connect(&sightline.database_url).await.unwrap();
-    sqlx::query_scalar("select count(*) - count(distinct (batch, part, idx)) from log_writer.logs").fetch_one(&pool).await.unwrap()
 }

@@ -2,6 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod bad_input;
+mod books;
 mod ledger;
+mod outage;
 mod path;
 mod settings;

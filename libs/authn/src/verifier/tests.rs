@@ -19,10 +19,7 @@ fn signer_and_verifier() -> (Signer, Verifier) {
 }
 
 fn user_at(signer: &Signer, now: SystemTime) -> String {
-    signer
-        .user("acme", "u-1", &[Permission::LogsRead], now, MINUTE)
-        .unwrap()
-        .token
+    signer.user("acme", "u-1", &[Permission::LogsRead], now, MINUTE).unwrap().token
 }
 
 fn user(signer: &Signer) -> String {
@@ -50,11 +47,7 @@ fn forged(header: &Header, key: &EncodingKey, change: impl FnOnce(&mut Value)) -
 }
 
 fn header(alg: Algorithm, kid: &str) -> Header {
-    Header {
-        typ: Some("at+jwt".into()),
-        kid: Some(kid.into()),
-        ..Header::new(alg)
-    }
+    Header { typ: Some("at+jwt".into()), kid: Some(kid.into()), ..Header::new(alg) }
 }
 
 #[tokio::test]
@@ -63,18 +56,9 @@ async fn a_user_is_known_by_their_token_and_may_do_what_it_says() {
     let token = user(&signer);
     for _from_the_signature_then_from_the_cache in 0..2 {
         let principal = verifier.user(&token).await.unwrap();
-        assert_eq!(
-            (principal.tenant.as_str(), principal.subject.as_str()),
-            ("acme", "u-1")
-        );
+        assert_eq!((principal.tenant.as_str(), principal.subject.as_str()), ("acme", "u-1"));
         principal.require(Permission::LogsRead).unwrap();
-        assert_eq!(
-            principal
-                .require(Permission::RulesWrite)
-                .unwrap_err()
-                .kind(),
-            Kind::Forbidden
-        );
+        assert_eq!(principal.require(Permission::RulesWrite).unwrap_err().kind(), Kind::Forbidden);
         assert!(!format!("{principal:?}").contains(&token));
     }
 }
@@ -82,96 +66,46 @@ async fn a_user_is_known_by_their_token_and_may_do_what_it_says() {
 #[tokio::test]
 async fn users_and_agents_cannot_use_each_others_tokens() {
     let (signer, verifier) = signer_and_verifier();
-    let agent = signer
-        .agent("acme", "a-1", SystemTime::now(), MINUTE)
-        .unwrap()
-        .token;
+    let agent = signer.agent("acme", "a-1", SystemTime::now(), MINUTE).unwrap().token;
     assert_eq!(verifier.agent(&agent).await.unwrap().agent_id, "a-1");
-    assert_eq!(
-        refusal(&verifier, &agent).await,
-        unauthenticated("token_invalid"),
-        "from the cache"
-    );
-    let unseen = signer
-        .agent("acme", "a-2", SystemTime::now(), MINUTE)
-        .unwrap()
-        .token;
-    assert_eq!(
-        refusal(&verifier, &unseen).await,
-        unauthenticated("token_wrong_kind")
-    );
-    assert_eq!(
-        verifier.agent(&user(&signer)).await.unwrap_err().code(),
-        "token_wrong_kind"
-    );
+    assert_eq!(refusal(&verifier, &agent).await, unauthenticated("token_invalid"), "from the cache");
+    let unseen = signer.agent("acme", "a-2", SystemTime::now(), MINUTE).unwrap().token;
+    assert_eq!(refusal(&verifier, &unseen).await, unauthenticated("token_wrong_kind"));
+    assert_eq!(verifier.agent(&user(&signer)).await.unwrap_err().code(), "token_wrong_kind");
 }
 
 #[tokio::test]
 async fn a_token_is_good_from_its_beginning_to_its_end_with_five_seconds_for_clocks() {
     let (signer, verifier) = signer_and_verifier();
     let now = SystemTime::now();
-    assert_eq!(
-        refusal(&verifier, &user_at(&signer, now - 2 * MINUTE)).await,
-        unauthenticated("token_expired")
-    );
-    assert_eq!(
-        refusal(&verifier, &user_at(&signer, now + MINUTE)).await,
-        unauthenticated("token_invalid")
-    );
-    verifier
-        .user(&user_at(&signer, now - Duration::from_secs(62)))
-        .await
-        .unwrap();
-    verifier
-        .user(&user_at(&signer, now + Duration::from_secs(3)))
-        .await
-        .unwrap();
+    assert_eq!(refusal(&verifier, &user_at(&signer, now - 2 * MINUTE)).await, unauthenticated("token_expired"));
+    assert_eq!(refusal(&verifier, &user_at(&signer, now + MINUTE)).await, unauthenticated("token_invalid"));
+    verifier.user(&user_at(&signer, now - Duration::from_secs(62))).await.unwrap();
+    verifier.user(&user_at(&signer, now + Duration::from_secs(3))).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_key_that_is_not_ours_signs_nothing() {
     let (signer, verifier) = signer_and_verifier();
     let other = Signer::generate().unwrap();
-    assert_eq!(
-        refusal(&verifier, &user(&other)).await,
-        unauthenticated("token_invalid")
-    );
+    assert_eq!(refusal(&verifier, &user(&other)).await, unauthenticated("token_invalid"));
     let stolen_name = header(Algorithm::EdDSA, signer.key_id());
-    let token = forged(
-        &stolen_name,
-        &EncodingKey::from_ed_der(other.pkcs8()),
-        |_| (),
-    );
-    assert_eq!(
-        refusal(&verifier, &token).await,
-        unauthenticated("token_invalid")
-    );
+    let token = forged(&stolen_name, &EncodingKey::from_ed_der(other.pkcs8()), |_| ());
+    assert_eq!(refusal(&verifier, &token).await, unauthenticated("token_invalid"));
 }
 
 #[tokio::test]
 async fn no_other_algorithm_is_taken() {
     let (signer, verifier) = signer_and_verifier();
-    let public = BASE64URL_NOPAD
-        .decode(signer.jwk()["x"].as_str().unwrap().as_bytes())
-        .unwrap();
-    let confused = forged(
-        &header(Algorithm::HS256, signer.key_id()),
-        &EncodingKey::from_secret(&public),
-        |_| (),
-    );
-    assert_eq!(
-        refusal(&verifier, &confused).await,
-        unauthenticated("token_invalid")
-    );
+    let public = BASE64URL_NOPAD.decode(signer.jwk()["x"].as_str().unwrap().as_bytes()).unwrap();
+    let confused = forged(&header(Algorithm::HS256, signer.key_id()), &EncodingKey::from_secret(&public), |_| ());
+    assert_eq!(refusal(&verifier, &confused).await, unauthenticated("token_invalid"));
     let real = user(&signer);
     let claims = real.split('.').nth(1).unwrap();
     for alg in ["none", "None", "NONE", ""] {
         let head = json!({"alg": alg, "typ": "at+jwt", "kid": signer.key_id()}).to_string();
         let token = format!("{}.{claims}.", BASE64URL_NOPAD.encode(head.as_bytes()));
-        assert_eq!(
-            refusal(&verifier, &token).await,
-            unauthenticated("token_invalid")
-        );
+        assert_eq!(refusal(&verifier, &token).await, unauthenticated("token_invalid"));
     }
 }
 
@@ -190,35 +124,15 @@ async fn every_claim_must_be_there_and_right() {
         ("exp", json!("soon")),
     ] {
         let token = forged(&head, &key, |claims| claims[claim] = wrong);
-        assert_eq!(
-            refusal(&verifier, &token).await,
-            unauthenticated("token_invalid"),
-            "{claim}"
-        );
+        assert_eq!(refusal(&verifier, &token).await, unauthenticated("token_invalid"), "{claim}");
     }
     for claim in ["iss", "aud", "sub", "tenant", "jti", "iat", "nbf", "exp"] {
-        let token = forged(&head, &key, |claims| {
-            drop(claims.as_object_mut().unwrap().remove(claim))
-        });
-        assert_eq!(
-            refusal(&verifier, &token).await,
-            unauthenticated("token_invalid"),
-            "{claim}"
-        );
+        let token = forged(&head, &key, |claims| drop(claims.as_object_mut().unwrap().remove(claim)));
+        assert_eq!(refusal(&verifier, &token).await, unauthenticated("token_invalid"), "{claim}");
     }
     for typ in [None, Some("JWT".to_owned())] {
-        let token = forged(
-            &Header {
-                typ,
-                ..head.clone()
-            },
-            &key,
-            |_| (),
-        );
-        assert_eq!(
-            refusal(&verifier, &token).await,
-            unauthenticated("token_invalid")
-        );
+        let token = forged(&Header { typ, ..head.clone() }, &key, |_| ());
+        assert_eq!(refusal(&verifier, &token).await, unauthenticated("token_invalid"));
     }
 }
 
@@ -231,10 +145,7 @@ async fn garbage_is_refused_without_a_panic() {
     }
     let long = "a".repeat(1 << 20);
     for garbage in ["", ".", "..", "...", "é.è.ê", long.as_str()] {
-        assert_eq!(
-            refusal(&verifier, garbage).await,
-            unauthenticated("token_invalid")
-        );
+        assert_eq!(refusal(&verifier, garbage).await, unauthenticated("token_invalid"));
     }
 }
 
@@ -243,13 +154,8 @@ async fn a_withdrawn_key_takes_its_remembered_tokens_along() {
     let (signer, verifier) = signer_and_verifier();
     let token = user(&signer);
     verifier.user(&token).await.unwrap();
-    verifier
-        .source
-        .publish(Keys::parse(&Signer::generate().unwrap().jwks()).unwrap());
-    assert_eq!(
-        refusal(&verifier, &token).await,
-        unauthenticated("token_invalid")
-    );
+    verifier.source.publish(Keys::parse(&Signer::generate().unwrap().jwks()).unwrap());
+    assert_eq!(refusal(&verifier, &token).await, unauthenticated("token_invalid"));
 }
 
 #[tokio::test]
@@ -257,18 +163,9 @@ async fn a_request_says_who_calls_in_its_header_or_in_a_subprotocol() {
     let (signer, verifier) = signer_and_verifier();
     let token = user(&signer);
     let mut headers = HeaderMap::new();
-    assert_eq!(
-        verifier.request(&headers).await.unwrap_err().code(),
-        "token_missing"
-    );
-    headers.insert(
-        "sec-websocket-protocol",
-        format!("sightline.v1, bearer.{token}").parse().unwrap(),
-    );
+    assert_eq!(verifier.request(&headers).await.unwrap_err().code(), "token_missing");
+    headers.insert("sec-websocket-protocol", format!("sightline.v1, bearer.{token}").parse().unwrap());
     assert_eq!(verifier.request(&headers).await.unwrap().subject, "u-1");
     let metadata = MetadataMap::from_headers(headers);
-    assert_eq!(
-        verifier.caller(&metadata).await.unwrap_err().code(),
-        "token_missing"
-    );
+    assert_eq!(verifier.caller(&metadata).await.unwrap_err().code(), "token_missing");
 }

@@ -12,10 +12,10 @@ use serde_json::json;
 use crate::account;
 use crate::build;
 use crate::configuration::Configuration;
-use crate::console::{Step, result};
+use crate::console::{Step, note, result};
 use crate::interrupt::Interrupt;
 use crate::process::spawn_from_lasting_thread;
-use crate::servers::{Binaries, ServerUrls, Servers};
+use crate::servers::{Binaries, NAMES, NATS, POSTGRES, ServerUrls, Servers};
 use crate::summary::Summary;
 use crate::workspace::{Scratch, Workspace};
 
@@ -33,7 +33,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
     if scope == Scope::Workspace {
         command.arg("--workspace");
     }
-    command.args(arguments).env(VARIABLE, temporary.variable(workspace.bin())).stdout(Stdio::piped());
+    command.args(arguments).env(VARIABLE, temporary.variable(workspace.bin())?).stdout(Stdio::piped());
     let mut child = spawn_from_lasting_thread(command).context("start cargo test")?;
     let output = child.stdout.take().context("read the tests' output")?;
     let reader = std::thread::spawn(move || pass_through(output, std::io::stdout()));
@@ -80,9 +80,9 @@ pub fn servers() -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     let configuration = Configuration::from_environment()?;
     let scratch = Scratch::create()?;
-    let binaries = configuration.search(account::for_postgres()?.as_ref())?.obtain(&interrupt)?;
+    let binaries = configuration.search(account::for_postgres()?.as_ref())?.obtain(&NAMES, &interrupt)?;
     let servers = Servers::start_throwaway(&binaries, scratch.path(), &interrupt)?;
-    result(&variable(&servers.urls, &binaries, workspace.bin()));
+    result(&variable(&servers.urls, &binaries, workspace.bin())?);
     while !interrupt.requested() {
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -106,7 +106,7 @@ impl Temporary {
         interrupt: &Interrupt,
     ) -> Result<Self> {
         let scratch = Scratch::create()?;
-        let binaries = prepare(configuration, workspace, programs, interrupt)?;
+        let binaries = prepare(configuration, workspace, &NAMES, programs, interrupt)?;
         let step = Step::begin("start", "nats-server, postgres, redis-server, victoria-metrics");
         let servers = Servers::start_throwaway(&binaries, scratch.path(), interrupt)?;
         step.done("servers are ready");
@@ -114,7 +114,7 @@ impl Temporary {
         Ok(Self { binaries, urls, _servers: servers, _scratch: scratch })
     }
 
-    pub fn variable(&self, bin: &Path) -> String {
+    pub fn variable(&self, bin: &Path) -> Result<String> {
         variable(&self.urls, &self.binaries, bin)
     }
 }
@@ -123,12 +123,17 @@ impl Temporary {
 pub fn prepare(
     configuration: &Configuration,
     workspace: &Workspace,
+    servers: &[&'static str],
     programs: Programs,
     interrupt: &Interrupt,
 ) -> Result<Binaries> {
     let search = configuration.search(account::for_postgres()?.as_ref())?;
     std::thread::scope(|scope| {
-        let fetch = scope.spawn(|| search.obtain(interrupt));
+        let fetch = scope.spawn(|| {
+            let found = search.obtain(servers, interrupt);
+            // The build may go on for minutes: whoever has to install something by hand wants to know now.
+            found.inspect_err(|error| note(&format!("{:>8}  {error:#}", "fetch")))
+        });
         let built = build_programs(workspace, programs, interrupt);
         let binaries = fetch.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         built.and(binaries)
@@ -153,18 +158,18 @@ fn build_programs(workspace: &Workspace, programs: Programs, interrupt: &Interru
     Ok(())
 }
 
-fn variable(urls: &ServerUrls, binaries: &Binaries, bin: &Path) -> String {
-    json!({
+fn variable(urls: &ServerUrls, binaries: &Binaries, bin: &Path) -> Result<String> {
+    let variable = json!({
         "nats": urls.nats,
         "nats_monitor": urls.nats_monitor.as_deref().unwrap_or_default(),
         "postgres": urls.postgres,
         "redis": urls.redis,
         "metrics": urls.metrics,
         "bin_dir": bin,
-        "pg_bin": binaries.postgres_directory(),
-        "nats_server": binaries.nats.path,
-    })
-    .to_string()
+        "pg_bin": binaries.get(POSTGRES)?.path.parent(),
+        "nats_server": binaries.get(NATS)?.path,
+    });
+    Ok(variable.to_string())
 }
 
 /// Shows the output as it comes, unbroken, and reads the results on the way.

@@ -57,7 +57,8 @@ struct Site {
 }
 
 fn supervise(site: &Site, began: Instant, interrupt: &Interrupt) -> Result<()> {
-    let binaries = prepare(&site.configuration, &site.workspace, Programs::Debug, interrupt)?;
+    let binaries =
+        prepare(&site.configuration, &site.workspace, &site.configuration.own_servers(), Programs::Debug, interrupt)?;
     let stack = site.stack()?;
     make_certificates(site, &stack)?;
     keep_previous_logs(&site.logs())?;
@@ -117,7 +118,7 @@ impl Site {
                 None => {
                     let (spawn, probe) = layout.server(name)?;
                     supervisor
-                        .add_server(Watched::new(spawn, Health::Server(probe)).version(binaries.version(name)))?;
+                        .add_server(Watched::new(spawn, Health::Server(probe)).version(&binaries.get(name)?.version))?;
                 }
             }
         }

@@ -1,5 +1,6 @@
 //! Finds the servers' programs: on the path, in the usual places, in our cache, or fetched into our cache.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -7,8 +8,8 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
+use super::POSTGRES;
 use super::apt::{self, Apt};
-use super::{METRICS, NATS, POSTGRES, REDIS};
 use crate::account::Account;
 use crate::console::Step;
 use crate::interrupt::Interrupt;
@@ -27,29 +28,18 @@ pub struct Program {
     pub version: String,
 }
 
+/// The programs of the servers that were asked for.
 #[derive(Debug, Clone)]
-pub struct Binaries {
-    pub nats: Program,
-    pub postgres: Program,
-    pub redis: Program,
-    pub metrics: Program,
-}
+pub struct Binaries(BTreeMap<&'static str, Program>);
 
 impl Binaries {
-    /// Empty if neither the program nor its package tells.
-    pub fn version(&self, server: &str) -> &str {
-        match server {
-            NATS => &self.nats.version,
-            POSTGRES => &self.postgres.version,
-            REDIS => &self.redis.version,
-            METRICS => &self.metrics.version,
-            _ => "",
-        }
+    pub fn get(&self, server: &str) -> Result<&Program> {
+        self.0.get(server).with_context(|| format!("find {server}: nobody asked for it"))
     }
 
-    /// The directory of `postgres`, `initdb` and `psql`.
-    pub fn postgres_directory(&self) -> &Path {
-        self.postgres.path.parent().unwrap_or(Path::new("/"))
+    /// One of `postgres`, `initdb` and `psql`, which lie together.
+    pub fn of_postgres(&self, program: &str) -> Result<PathBuf> {
+        Ok(self.get(POSTGRES)?.path.with_file_name(program))
     }
 }
 
@@ -83,9 +73,9 @@ impl Search {
         Ok(Self { path, cache: base.join("sightline/servers").join(platform()), only_fetched })
     }
 
-    /// Fetches what is missing. An error names the packages to install by hand.
-    pub fn obtain(&self, interrupt: &Interrupt) -> Result<Binaries> {
-        let missing: Vec<&'static str> = super::NAMES.into_iter().filter(|name| self.locate(name).is_none()).collect();
+    /// Finds the programs of `servers` and fetches what is missing. An error names the packages to install by hand.
+    pub fn obtain(&self, servers: &[&'static str], interrupt: &Interrupt) -> Result<Binaries> {
+        let missing: Vec<&'static str> = servers.iter().copied().filter(|name| self.locate(name).is_none()).collect();
         if !missing.is_empty() {
             self.fetch(&missing, interrupt).map_err(|error| {
                 let packages = missing.iter().flat_map(|name| apt::packages(name)).copied().collect::<Vec<_>>().join(" ");
@@ -95,12 +85,8 @@ impl Search {
                 ))
             })?;
         }
-        Ok(Binaries {
-            nats: self.expect(NATS)?,
-            postgres: self.expect(POSTGRES)?,
-            redis: self.expect(REDIS)?,
-            metrics: self.expect(METRICS)?,
-        })
+        let found: Result<_> = servers.iter().map(|name| Ok((*name, self.expect(name)?))).collect();
+        found.map(Binaries)
     }
 
     fn expect(&self, name: &str) -> Result<Program> {

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{Binaries, Durability, Layout};
+use super::{Binaries, Durability, Layout, POSTGRES};
 use crate::account::{self, Account};
 use crate::process::bound_to_us;
 use crate::services::{self, Service};
@@ -30,7 +30,7 @@ pub struct Cluster {
 impl Cluster {
     pub fn prepare(layout: &Layout<'_>) -> Result<Self> {
         // One directory a major version: a newer server cannot read an older one's files.
-        let directory = layout.data.join(format!("postgres-{}", major(&layout.binaries.postgres.version)));
+        let directory = layout.data.join(format!("postgres-{}", major(&layout.binaries.get(POSTGRES)?.version)));
         let account = owner(&directory).or_else(|| layout.postgres_account.clone());
         let cluster = Self { directory, account };
         if cluster.directory.join("PG_VERSION").exists() {
@@ -62,7 +62,7 @@ impl Cluster {
                 .context("hand over the data directory")?;
         }
         let output = self
-            .command(binaries, "initdb")
+            .command(binaries, "initdb")?
             .arg("-D")
             .arg(&fresh)
             .args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"])
@@ -108,13 +108,13 @@ impl Cluster {
         command_line.split(|byte| *byte == 0).any(|argument| argument == directory)
     }
 
-    fn command(&self, binaries: &Binaries, program: &str) -> Command {
+    fn command(&self, binaries: &Binaries, program: &str) -> Result<Command> {
         let mut command = bound_to_us("KILL", self.account.as_ref());
-        command.arg(binaries.postgres_directory().join(program)).env_remove("TZ");
-        if let Some(path) = &binaries.postgres.library_path {
+        command.arg(binaries.of_postgres(program)?).env_remove("TZ");
+        if let Some(path) = &binaries.get(POSTGRES)?.library_path {
             command.env("LD_LIBRARY_PATH", path);
         }
-        command
+        Ok(command)
     }
 }
 
@@ -142,8 +142,8 @@ pub fn prepare_database(binaries: &Binaries, server_url: &str, database: &str) -
 }
 
 fn run_script(binaries: &Binaries, url: &str, script: &str) -> Result<()> {
-    let mut command = Command::new(binaries.postgres_directory().join("psql"));
-    if let Some(path) = &binaries.postgres.library_path {
+    let mut command = Command::new(binaries.of_postgres("psql")?);
+    if let Some(path) = &binaries.get(POSTGRES)?.library_path {
         command.env("LD_LIBRARY_PATH", path);
     }
     let mut psql = command

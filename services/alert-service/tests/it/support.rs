@@ -1,0 +1,110 @@
+//! A running alert-service, what feeds it, and what hears it.
+
+use std::time::{Duration, SystemTime};
+
+use alert_service::app;
+use alert_service::store::{MIGRATIONS, SCHEMA};
+use bus::{Bus, Delivery, Follow, From, Outgoing, Stream, Subject};
+use lifecycle::Process;
+use prost::Message as _;
+use proto::alerts::alerts_client::AlertsClient;
+use proto::alerts::{Alert, ListAlertsRequest, Notification, Transition};
+use sqlx::PgPool;
+
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+pub struct Service {
+    pub process: Process,
+    pub pool: PgPool,
+    pub bus: Bus,
+    pub tenant: String,
+    pub notifications: Follow,
+    client: AlertsClient<rpc::Channel>,
+    published: u64,
+}
+
+impl Service {
+    pub async fn start() -> Self {
+        Self::start_on(&testkit::database().await, &testkit::namespace()).await
+    }
+
+    pub async fn start_on(database: &store::Settings, namespace: &bus::Settings) -> Self {
+        let process = Process::for_test();
+        let ready = process.ready("postgres");
+        let pool = store::connect(database, SCHEMA, MIGRATIONS, &ready).await.unwrap();
+        process.spawn("postgres watch", store::watch(pool.clone(), ready, process.stopping()));
+        let bus = Bus::connect(namespace, process.ready("nats")).await.unwrap();
+        let notifications = bus.follow(Stream::Notifications, From::Sequence(1)).await;
+        let (verifier, identity) = (testkit::tokens().verifier(), testkit::identity("alert-service"));
+        let listen = settings::loopback(0);
+        let address =
+            app::start(&process, pool.clone(), bus.clone(), verifier, &identity, listen).await.unwrap();
+        let url = format!("https://localhost:{}", address.port());
+        let client = AlertsClient::new(rpc::channel(&testkit::identity("api-gateway"), &url).unwrap());
+        Self { process, pool, bus, tenant: testkit::tenant(), notifications, client, published: 0 }
+    }
+
+    /// A transition of this test's tenant; the series' name is also a label.
+    pub fn transition(&self, state: &str, series: &str, sample: u64) -> Transition {
+        Transition {
+            id: format!("{}-{series}-{state}-{sample}", self.tenant),
+            tenant: self.tenant.clone(),
+            rule_id: "rule".into(),
+            rule_version: 1,
+            series: series.into(),
+            state: state.into(),
+            value: 97.5,
+            sample_unix_nano: sample,
+            received_unix_nano: now(),
+            evaluated_unix_nano: now(),
+            series_labels: [("series".to_owned(), series.to_owned())].into(),
+            rule_name: "cpu high".into(),
+            level: "critical".into(),
+            condition: "> 90".into(),
+            annotations: [("summary".to_owned(), "{{ $labels.series }} at {{ $value }}".to_owned())].into(),
+            receivers: vec!["ops".into()],
+            shard: "metrics.00".into(),
+            epoch: 1,
+            ..Transition::default()
+        }
+    }
+
+    /// Publishes past the broker's own sorting out of repeats.
+    pub async fn publish(&mut self, transition: &Transition) {
+        self.published += 1;
+        let id = format!("{}-{}", transition.id, self.published);
+        self.bus.publish(Subject::Transitions, Outgoing::new(id, transition.encode_to_vec())).await.unwrap();
+    }
+
+    pub async fn notification(&mut self) -> Notification {
+        let delivery = next(&mut self.notifications).await;
+        let notification = Notification::decode(delivery.payload().clone()).unwrap();
+        assert_eq!(delivery.id(), notification.id, "a notification published twice must be one message");
+        notification
+    }
+
+    pub async fn list(&mut self, request: ListAlertsRequest) -> Result<(Vec<Alert>, String), fault::Fault> {
+        let token = testkit::admin_token(&self.tenant);
+        let answer = self.client.list_alerts(rpc::forward(request, &token)).await?.into_inner();
+        Ok((answer.items, answer.next))
+    }
+
+    pub async fn list_as(&mut self, token: &str) -> Result<usize, fault::Fault> {
+        let answer = self.client.list_alerts(rpc::forward(ListAlertsRequest::default(), token)).await?;
+        Ok(answer.into_inner().items.len())
+    }
+
+    pub async fn outcomes(&self) -> Vec<String> {
+        let query = "select outcome from transitions where tenant = $1 order by recorded_at";
+        sqlx::query_scalar(query).bind(&self.tenant).fetch_all(&self.pool).await.unwrap()
+    }
+}
+
+pub async fn next(follow: &mut Follow) -> Delivery {
+    tokio::time::timeout(PATIENCE, follow.next()).await.expect("a message in time")
+}
+
+pub fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_nanos()).unwrap()
+}

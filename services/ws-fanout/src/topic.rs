@@ -1,0 +1,140 @@
+//! A topic: its listeners, and the task that follows its streams while there are any.
+
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use bus::{Bus, Delivery, From, Stream};
+use futures::StreamExt as _;
+use futures::stream::{BoxStream, SelectAll};
+use lifecycle::CancellationToken;
+use series::Reader;
+use tokio::sync::watch;
+
+use crate::client::Client;
+use crate::event::{self, Event, Unreadable};
+use crate::metrics::Metrics;
+
+/// What can be listened to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Metrics,
+    Logs,
+    Alerts,
+}
+
+impl Kind {
+    fn streams(self, shards: u16) -> Vec<Stream> {
+        match self {
+            Self::Metrics => (0..shards).map(Stream::Metrics).collect(),
+            Self::Logs => (0..shards).map(Stream::Logs).collect(),
+            Self::Alerts => vec![Stream::Transitions],
+        }
+    }
+}
+
+/// One topic. Clones share it.
+#[derive(Clone)]
+pub(crate) struct Topic {
+    kind: Kind,
+    clients: Arc<Mutex<Vec<Weak<Client>>>>,
+    /// How many listen; wakes the follower.
+    listening: Arc<watch::Sender<usize>>,
+    /// Whether the streams are followed now.
+    live: Arc<watch::Sender<bool>>,
+    metrics: Metrics,
+}
+
+/// Keeps a client listening; dropping it ends that.
+pub(crate) struct Listening {
+    topic: Topic,
+    pub(crate) client: Arc<Client>,
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.topic.listening.send_modify(|count| *count -= 1);
+        self.topic.metrics.clients.dec();
+    }
+}
+
+impl Topic {
+    pub(crate) fn new(kind: Kind, metrics: Metrics) -> Self {
+        Self {
+            kind,
+            clients: Arc::default(),
+            listening: Arc::new(watch::Sender::new(0)),
+            live: Arc::new(watch::Sender::new(false)),
+            metrics,
+        }
+    }
+
+    pub(crate) fn listeners(&self) -> usize {
+        *self.listening.borrow()
+    }
+
+    /// Adds a client, and returns when everything that is published from now on will reach it.
+    pub(crate) async fn listen(&self, client: Client) -> Listening {
+        let client = Arc::new(client);
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&client));
+        self.metrics.clients.inc();
+        let listening = Listening { topic: self.clone(), client };
+        self.listening.send_modify(|count| *count += 1);
+        // The sender is our own, so this can only end with the state that is waited for.
+        let _ = self.live.subscribe().wait_for(|live| *live).await;
+        listening
+    }
+
+    /// Follows the streams whenever somebody listens, until the process stops.
+    pub(crate) async fn run(self, bus: Bus, stopping: CancellationToken) -> anyhow::Result<()> {
+        let mut listening = self.listening.subscribe();
+        loop {
+            tokio::select! {
+                () = stopping.cancelled() => return Ok(()),
+                waited = listening.wait_for(|count| *count > 0) => { waited?; }
+            }
+            let mut follows: SelectAll<BoxStream<'static, Delivery>> = SelectAll::new();
+            for stream in self.kind.streams(bus.settings().shards) {
+                follows.push(bus.follow(stream, From::New).await.into_stream().boxed());
+            }
+            self.live.send_replace(true);
+            let mut reader = Reader::new();
+            let mut deserted = pin!(async { listening.wait_for(|count| *count == 0).await.map(|_| ()) });
+            loop {
+                tokio::select! {
+                    () = stopping.cancelled() => return Ok(()),
+                    gone = &mut deserted => { gone?; break }
+                    Some(delivery) = follows.next() => self.show(&mut reader, &delivery),
+                }
+            }
+            self.live.send_replace(false);
+        }
+    }
+
+    fn show(&self, reader: &mut Reader, delivery: &Delivery) {
+        let clients = self.present();
+        let each = |event: Event| {
+            self.metrics.events.inc();
+            for client in clients.iter().filter(|client| client.wants(&event)) {
+                self.metrics.frames.inc();
+                if client.queue.push(event.frame()) {
+                    self.metrics.dropped.inc();
+                }
+            }
+        };
+        let read: Result<(), Unreadable> = match self.kind {
+            Kind::Metrics => event::metrics(reader, delivery, each),
+            Kind::Logs => event::logs(delivery, each),
+            Kind::Alerts => event::alert(delivery, each),
+        };
+        if let Err(error) = read {
+            self.metrics.unreadable.inc();
+            tracing::debug!(%error, stream = delivery.stream(), "a message cannot be shown");
+        }
+    }
+
+    fn present(&self) -> Vec<Arc<Client>> {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.retain(|client| client.strong_count() > 0);
+        clients.iter().filter_map(Weak::upgrade).collect()
+    }
+}
