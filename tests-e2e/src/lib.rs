@@ -1,6 +1,10 @@
 //! A whole Sightline of its own for each test: the built programs, started as `cargo dev up` starts them, on free ports,
 //! in a namespace and a database that nobody else has.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test or benchmark that cannot get its installation must stop at once")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test or benchmark that cannot get its installation must stop at once"
+)]
 
 pub mod bench;
 pub mod client;
@@ -11,12 +15,14 @@ pub mod receiver;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use devstack::process::{Process, Spawn};
 use devstack::servers::ServerUrls;
 use devstack::services::{AGENT, DatabaseAccess, Listener, Ports, SERVICES, Stack, certificates};
 use tempfile::TempDir;
+use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use crate::client::Client;
 
@@ -30,6 +36,7 @@ pub struct Sightline {
     /// The database, as its superuser sees it.
     pub database_url: String,
     folder: TempDir,
+    _turn: OwnedMutexGuard<()>,
 }
 
 impl Sightline {
@@ -43,6 +50,9 @@ impl Sightline {
 
     /// Everything that the services need, but none of them started yet: `stack` may still be changed.
     pub async fn prepare(overrides: &[(&str, &str)]) -> Self {
+        // Ten processes are enough for two cores: installations take turns.
+        static TURN: LazyLock<Arc<Mutex<()>>> = LazyLock::new(Arc::default);
+        let turn = Arc::clone(&TURN).lock_owned().await;
         let folder = tempfile::tempdir().unwrap();
         let servers = testkit::servers();
         let database_url = testkit::database().await.database_url.reveal().to_owned();
@@ -63,9 +73,10 @@ impl Sightline {
             overrides: overrides.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
         };
         stack.overrides.entry("SIGHTLINE_STREAM_MAX_BYTES".to_owned()).or_insert_with(|| "64MiB".to_owned());
-        let made = Command::new(program("devcerts")).arg("--out").arg(&stack.tls).args(certificates("")).output().unwrap();
+        let made =
+            Command::new(program("devcerts")).arg("--out").arg(&stack.tls).args(certificates("")).output().unwrap();
         assert!(made.status.success(), "devcerts: {}", String::from_utf8_lossy(&made.stderr));
-        Self { stack, processes: BTreeMap::new(), database_url, folder }
+        Self { stack, processes: BTreeMap::new(), database_url, folder, _turn: turn }
     }
 
     /// Starts the ten services.
@@ -133,7 +144,8 @@ impl Sightline {
         let address = self.stack.admin_address(name);
         loop {
             let asked = address.clone();
-            let answer = tokio::task::spawn_blocking(move || devstack::http::get(&asked, "/readyz", Duration::from_secs(2)));
+            let answer =
+                tokio::task::spawn_blocking(move || devstack::http::get(&asked, "/readyz", Duration::from_secs(2)));
             let state = match answer.await.unwrap() {
                 Ok(answer) if answer.status == 200 => return,
                 Ok(answer) => answer.body,

@@ -49,12 +49,8 @@ pub async fn start(
 ) -> anyhow::Result<SocketAddr> {
     let metrics = process.register(Metrics::register);
     let committed = Arc::new(Notify::new());
-    let consumer = Consumer {
-        bus: bus.clone(),
-        pool: pool.clone(),
-        metrics: metrics.clone(),
-        committed: Arc::clone(&committed),
-    };
+    let consumer =
+        Consumer { bus: bus.clone(), pool: pool.clone(), metrics: metrics.clone(), committed: Arc::clone(&committed) };
     let publisher = Publisher { bus: bus.clone(), pool: pool.clone(), metrics: metrics.clone(), committed };
     let deliveries = Deliveries { bus, pool: pool.clone(), metrics };
     process.spawn("transitions", consumer.run(process.stopping()));

@@ -23,7 +23,7 @@ const BATCH: usize = 64;
 /// How long an end waits for its beginning. What a killed replica held comes again after 20 s.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long it stays away in between.
+/// How long it stays away the first time; each further time a little longer, up to eight times as long.
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// Reads transitions until the process stops.
@@ -121,7 +121,10 @@ impl Consumer {
             self.metrics.taken(taken);
             match taken {
                 Taken::Applied(..) | Taken::Repeated => delivery.ack().await,
-                Taken::AwaitsPredecessor => delivery.nak(PAUSE).await,
+                Taken::AwaitsPredecessor => {
+                    let times = u32::try_from(delivery.deliveries()).unwrap_or(u32::MAX).clamp(1, 8);
+                    delivery.nak(PAUSE * times).await;
+                }
                 Taken::Refused(reason) => bury(delivery, reason).await,
             }
         }

@@ -77,7 +77,8 @@ impl Deliveries {
 
 /// The news, and the seconds from signal to page where both ends are known.
 fn read(delivery: &Delivery) -> Result<(store::Delivery, Option<f64>), String> {
-    let event = DeliveryEvent::decode(delivery.payload().clone()).map_err(|error| format!("not a delivery: {error}"))?;
+    let event =
+        DeliveryEvent::decode(delivery.payload().clone()).map_err(|error| format!("not a delivery: {error}"))?;
     let delivered = match event.state.as_str() {
         "delivered" => true,
         "failed" => false,

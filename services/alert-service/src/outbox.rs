@@ -76,7 +76,8 @@ impl Publisher {
             return Ok(0);
         }
         let published = join_all(waiting.iter().map(|waiting| self.publish(waiting))).await;
-        let sent: Vec<i64> = waiting.iter().zip(&published).filter(|(_, ok)| ok.is_ok()).map(|(w, _)| w.number).collect();
+        let sent: Vec<i64> =
+            waiting.iter().zip(&published).filter(|(_, ok)| ok.is_ok()).map(|(w, _)| w.number).collect();
         store::mark_sent(&mut transaction, &sent).await.context("mark what was sent")?;
         transaction.commit().await.context("commit what was sent")?;
         self.metrics.notifications.inc_by(sent.len().try_into().unwrap_or(u64::MAX));

@@ -15,11 +15,11 @@ const MAX_LIMIT: u32 = 1000;
 /// # Errors
 /// More than a page holds.
 pub fn limit(asked: u32) -> fault::Result<usize> {
-    match asked {
-        0 => Ok(DEFAULT_LIMIT as usize),
-        1..=MAX_LIMIT => Ok(asked as usize),
-        _ => Err(Fault::field("limit", format!("a page has at most {MAX_LIMIT} items"))),
+    let asked = if asked == 0 { DEFAULT_LIMIT } else { asked };
+    if asked > MAX_LIMIT {
+        return Err(Fault::field("limit", format!("a page has at most {MAX_LIMIT} items")));
     }
+    usize::try_from(asked).map_err(Fault::internal)
 }
 
 /// The place behind an alert that began at `starts`.

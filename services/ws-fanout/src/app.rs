@@ -9,6 +9,7 @@ use bus::Bus;
 use lifecycle::Process;
 use rpc::Identity;
 use tokio::net::TcpListener;
+use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::metrics::Metrics;
@@ -48,14 +49,18 @@ pub async fn serve(config: Config, process: Process, verifier: Verifier) -> anyh
         stalled_after: config.stalled_after,
         metrics,
         stopping: process.stopping(),
+        sockets: TaskTracker::new(),
     });
-    let router = socket::router(shared);
+    let router = socket::router(Arc::clone(&shared));
     let stopping = process.stopping();
     process.spawn("live streams", async move {
         axum::serve(listener, router)
             .with_graceful_shutdown(stopping.cancelled_owned())
             .await
-            .context("serve live streams")
+            .context("serve live streams")?;
+        shared.sockets.close();
+        shared.sockets.wait().await;
+        Ok(())
     });
     Ok(address)
 }

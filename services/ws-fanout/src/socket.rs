@@ -15,6 +15,7 @@ use lifecycle::CancellationToken;
 use selector::Selector;
 use serde_json::json;
 use tokio::time::timeout;
+use tokio_util::task::TaskTracker;
 
 use crate::client::{Client, Wanted};
 use crate::metrics::Metrics;
@@ -36,6 +37,8 @@ pub(crate) struct Shared {
     pub(crate) stalled_after: Duration,
     pub(crate) metrics: Metrics,
     pub(crate) stopping: CancellationToken,
+    /// Open sockets: a server that shuts down gracefully does not wait for what it has upgraded.
+    pub(crate) sockets: TaskTracker,
 }
 
 impl Shared {
@@ -82,7 +85,11 @@ async fn open(shared: Arc<Shared>, kind: Kind, query: String, request: Request) 
         .max_frame_size(LARGEST_MESSAGE)
         .max_write_buffer_size(WRITE_BUFFER)
         .protocols(protocol);
-    Ok(upgrade.on_upgrade(move |socket| serve(shared, kind, caller, wanted, socket)))
+    let open = shared.sockets.token();
+    Ok(upgrade.on_upgrade(async move |socket| {
+        serve(shared, kind, caller, wanted, socket).await;
+        drop(open);
+    }))
 }
 
 /// A browser closes a socket whose offered subprotocol is not taken.

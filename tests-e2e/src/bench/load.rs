@@ -63,7 +63,13 @@ pub async fn run(url: &str, signal: Signal, duration: Duration) -> Outcome {
     outcome
 }
 
-async fn worker(channel: Channel, signal: Signal, templates: Arc<Vec<Template>>, first: usize, until: Instant) -> Outcome {
+async fn worker(
+    channel: Channel,
+    signal: Signal,
+    templates: Arc<Vec<Template>>,
+    first: usize,
+    until: Instant,
+) -> Outcome {
     let path = PathAndQuery::from_static(match signal {
         Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
         Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",

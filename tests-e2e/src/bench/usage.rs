@@ -32,7 +32,8 @@ pub fn find(program: &str, argument: &str) -> Option<u32> {
     std::fs::read_dir("/proc").ok()?.flatten().find_map(|entry| {
         let pid: u32 = entry.file_name().to_str()?.parse().ok()?;
         let line = std::fs::read(entry.path().join("cmdline")).ok()?;
-        let arguments: Vec<&str> = line.split(|byte| *byte == 0).filter_map(|part| std::str::from_utf8(part).ok()).collect();
+        let arguments: Vec<&str> =
+            line.split(|byte| *byte == 0).filter_map(|part| std::str::from_utf8(part).ok()).collect();
         let named = Path::new(arguments.first()?).file_name()?.to_str()? == program;
         (named && arguments.iter().any(|part| part.contains(argument))).then_some(pid)
     })

@@ -3,7 +3,12 @@
 //! Two phases a signal. With the readers stopped, only the gateway and nats-server work: an item is counted when it was
 //! acknowledged after the broker's acknowledgement. With the readers running, the phase ends when they have stored
 //! everything. Rounds alternate; figures are medians with the lowest and highest round.
-#![expect(clippy::print_stdout, clippy::unwrap_used, clippy::panic, reason = "prints its report, and stops when it cannot measure")]
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "prints its report, and stops when it cannot measure"
+)]
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -134,7 +139,9 @@ async fn settle(admin: &Client) {
             .as_array()
             .into_iter()
             .flatten()
-            .filter(|stream| stream["stream"].as_str().is_some_and(|name| name.contains("_LOGS_") || name.contains("_METRICS_")))
+            .filter(|stream| {
+                stream["stream"].as_str().is_some_and(|name| name.contains("_LOGS_") || name.contains("_METRICS_"))
+            })
             .filter_map(|stream| stream["in_flight"].as_u64())
             .sum();
         if waiting == 0 { Ok(()) } else { Err(format!("{waiting} envelopes wait")) }

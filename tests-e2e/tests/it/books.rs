@@ -129,7 +129,11 @@ async fn deliver(http: &reqwest::Client, url: &str, body: &[u8]) -> bool {
             match request.send().await {
                 Ok(answer) if answer.status().is_success() => return,
                 Ok(answer) if answer.status().is_client_error() => {
-                    panic!("the gateway refuses for good: {} {}", answer.status(), answer.text().await.unwrap_or_default());
+                    panic!(
+                        "the gateway refuses for good: {} {}",
+                        answer.status(),
+                        answer.text().await.unwrap_or_default()
+                    );
                 }
                 _ => tokio::time::sleep(Duration::from_millis(50)).await,
             }
@@ -162,7 +166,8 @@ pub async fn judge_lines(admin: &Client, promised: &BTreeMap<String, Promised>) 
         let mut cursor = String::new();
         loop {
             let selector = encode(&format!("{{host_name=\"{host}\"}}"));
-            let path = format!("/api/v1/logs?match={selector}&limit=1000&order=asc&from=-1h&to={}&cursor={cursor}", later());
+            let path =
+                format!("/api/v1/logs?match={selector}&limit=1000&order=asc&from=-1h&to={}&cursor={cursor}", later());
             let path = path.trim_end_matches("&cursor=").to_owned();
             let page = admin.get(&path).await.unwrap();
             for item in page["items"].as_array().unwrap() {
@@ -205,5 +210,8 @@ pub async fn judge_points(admin: &Client, promised: &BTreeMap<String, Promised>)
 /// Rows of the table itself beyond one for each identity, whatever the API would show.
 pub async fn raw_duplicates(sightline: &Sightline) -> i64 {
     let pool = sqlx::PgPool::connect(&sightline.database_url).await.unwrap();
-    sqlx::query_scalar("select count(*) - count(distinct (batch, part, idx)) from log_writer.logs").fetch_one(&pool).await.unwrap()
+    sqlx::query_scalar("select count(*) - count(distinct (batch, part, idx)) from log_writer.logs")
+        .fetch_one(&pool)
+        .await
+        .unwrap()
 }

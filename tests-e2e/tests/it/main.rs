@@ -1,5 +1,5 @@
 //! The whole of Sightline on real servers.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 mod bad_input;
 mod books;

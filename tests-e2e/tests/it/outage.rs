@@ -85,7 +85,9 @@ async fn says_what_is_missing(sightline: &Sightline, service: &str) {
     eventually("the service says what it misses", PATIENCE, async || {
         let asked = address.clone();
         let answer =
-            tokio::task::spawn_blocking(move || devstack::http::get(&asked, "/readyz", Duration::from_secs(2))).await.unwrap();
+            tokio::task::spawn_blocking(move || devstack::http::get(&asked, "/readyz", Duration::from_secs(2)))
+                .await
+                .unwrap();
         let answer = answer.map_err(|error| format!("{service}: {error:#}\n{}", sightline.tail(service)))?;
         if answer.status == 503 { Ok(()) } else { Err(format!("{service}: {} {}", answer.status, answer.body)) }
     })

@@ -66,10 +66,7 @@ async fn transitions_wait_while_postgres_is_away_and_the_process_says_so() {
     let second = service.transition("resolved", "a", 20);
     service.publish(&second).await;
     let process = service.process.clone();
-    eventually("not ready", PATIENCE, async || {
-        process.missing().get("postgres").cloned().ok_or("ready")
-    })
-    .await;
+    eventually("not ready", PATIENCE, async || process.missing().get("postgres").cloned().ok_or("ready")).await;
 
     wire.set(true);
     assert_eq!(service.notification().await.alert.unwrap().state, "resolved");

@@ -33,7 +33,10 @@ async fn alerts_are_listed_newest_first_and_chosen_by_state_and_labels() {
         (ListAlertsRequest { state: "resolved".into(), ..Default::default() }, vec!["b"]),
         (ListAlertsRequest { rule_id: "rule".into(), ..Default::default() }, vec!["c", "b", "a"]),
         (ListAlertsRequest { rule_id: "other".into(), ..Default::default() }, vec![]),
-        (ListAlertsRequest { r#match: r#"{series=~"a|b",severity="critical"}"#.into(), ..Default::default() }, vec!["b", "a"]),
+        (
+            ListAlertsRequest { r#match: r#"{series=~"a|b",severity="critical"}"#.into(), ..Default::default() },
+            vec!["b", "a"],
+        ),
         (ListAlertsRequest { r#match: r#"{series!="a",env=""}"#.into(), ..Default::default() }, vec!["c", "b"]),
     ];
     for (request, expected) in chosen {

@@ -37,8 +37,7 @@ impl Service {
         let notifications = bus.follow(Stream::Notifications, From::Sequence(1)).await;
         let (verifier, identity) = (testkit::tokens().verifier(), testkit::identity("alert-service"));
         let listen = settings::loopback(0);
-        let address =
-            app::start(&process, pool.clone(), bus.clone(), verifier, &identity, listen).await.unwrap();
+        let address = app::start(&process, pool.clone(), bus.clone(), verifier, &identity, listen).await.unwrap();
         let url = format!("https://localhost:{}", address.port());
         let client = AlertsClient::new(rpc::channel(&testkit::identity("api-gateway"), &url).unwrap());
         Self { process, pool, bus, tenant: testkit::tenant(), notifications, client, published: 0 }

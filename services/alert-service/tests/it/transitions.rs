@@ -61,10 +61,7 @@ async fn an_owner_that_lost_its_shard_is_refused_into_a_dead_letter() {
     service.publish(&zombie).await;
     let letter = next(&mut dead).await;
     assert_eq!(Transition::decode(letter.payload()).unwrap().wire.id, zombie.id);
-    assert_eq!(
-        letter.header("Sl-Dead-Reason"),
-        Some("epoch 1 of shard metrics.00 ended: epoch 2 was heard before")
-    );
+    assert_eq!(letter.header("Sl-Dead-Reason"), Some("epoch 1 of shard metrics.00 ended: epoch 2 was heard before"));
     service.publish(&old).await;
     assert_eq!(service.outcomes().await, ["opened", "opened"]);
     service.process.stop().await;
@@ -91,7 +88,8 @@ async fn a_rule_without_receivers_has_alerts_but_no_notifications() {
     let loud = service.transition("firing", "b", 10);
     service.publish(&loud).await;
     assert_eq!(service.notification().await.alert.unwrap().labels["series"], "b");
-    let (alerts, _) = service.list(ListAlertsRequest { r#match: r#"series="a""#.into(), ..Default::default() }).await.unwrap();
+    let (alerts, _) =
+        service.list(ListAlertsRequest { r#match: r#"series="a""#.into(), ..Default::default() }).await.unwrap();
     assert_eq!((alerts.len(), alerts[0].delivery.as_str()), (1, "none"));
     service.process.stop().await;
 }

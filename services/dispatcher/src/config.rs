@@ -1,0 +1,92 @@
+//! What the dispatcher can be told.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use url::Url;
+
+use crate::delivery::Backoff;
+
+/// The whole configuration.
+#[derive(clap::Parser, Debug, Clone)]
+#[command(name = "dispatcher", version, about = "Carries notifications to receivers")]
+pub struct Config {
+    #[command(flatten)]
+    pub process: lifecycle::Settings,
+    #[command(flatten)]
+    pub database: ::store::Settings,
+    #[command(flatten)]
+    pub bus: bus::Settings,
+    #[command(flatten)]
+    pub tls: rpc::Settings,
+    #[command(flatten)]
+    pub webhooks: Webhooks,
+    /// Address of the gRPC API
+    #[arg(long, env = "SIGHTLINE_GRPC_LISTEN", default_value = "0.0.0.0:9507")]
+    pub grpc_listen: SocketAddr,
+    /// Address of auth, as https://host:port
+    #[arg(long, env = "SIGHTLINE_AUTH_URL")]
+    pub auth_url: String,
+}
+
+/// How webhooks are sent.
+#[derive(clap::Args, Debug, Clone)]
+pub struct Webhooks {
+    /// Networks that are not public and that webhooks may be sent to all the same, for example `10.0.0.0/8,fd00::/8`;
+    /// without it loopback, private, link-local and reserved addresses are refused
+    #[arg(long, env = "SIGHTLINE_WEBHOOK_ALLOWED_NETWORKS", value_delimiter = ',')]
+    pub webhook_allowed_networks: Vec<IpNet>,
+    /// How long a receiver may take for its answer
+    #[arg(long, env = "SIGHTLINE_WEBHOOK_TIMEOUT", default_value = "10s", value_parser = settings::duration)]
+    pub webhook_timeout: Duration,
+    /// Wait after a delivery's first failure; each further failure doubles it
+    #[arg(long, env = "SIGHTLINE_WEBHOOK_RETRY_FIRST", default_value = "1s", value_parser = settings::duration)]
+    pub webhook_retry_first: Duration,
+    /// The longest wait between two attempts
+    #[arg(long, env = "SIGHTLINE_WEBHOOK_RETRY_MOST", default_value = "5m", value_parser = settings::duration)]
+    pub webhook_retry_most: Duration,
+    /// Age at which a delivery that never succeeded is given up
+    #[arg(long, env = "SIGHTLINE_WEBHOOK_RETRY_FOR", default_value = "12h", value_parser = settings::duration)]
+    pub webhook_retry_for: Duration,
+    /// Deliveries to one receiver at the same time, in each dispatcher
+    #[arg(long, env = "SIGHTLINE_WEBHOOK_CONCURRENCY", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub webhook_concurrency: u16,
+    /// Where people reach Sightline; notifications link to it
+    #[arg(long, env = "SIGHTLINE_EXTERNAL_URL", default_value = "http://localhost:8080")]
+    pub external_url: Url,
+}
+
+impl Webhooks {
+    /// How failures are repeated.
+    #[must_use]
+    pub fn backoff(&self) -> Backoff {
+        Backoff { first: self.webhook_retry_first, most: self.webhook_retry_most, give_up: self.webhook_retry_for }
+    }
+}
+
+impl settings::Settings for Config {
+    fn check(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let webhooks = &self.webhooks;
+        if webhooks.webhook_timeout.is_zero() || webhooks.webhook_timeout >= self.process.shutdown_deadline {
+            wrong.push("SIGHTLINE_WEBHOOK_TIMEOUT must be above 0 and below SIGHTLINE_SHUTDOWN_DEADLINE, or a stop cuts deliveries off".into());
+        }
+        if webhooks.webhook_retry_first.is_zero() || webhooks.webhook_retry_first > webhooks.webhook_retry_most {
+            wrong.push("SIGHTLINE_WEBHOOK_RETRY_FIRST must be above 0 and at most SIGHTLINE_WEBHOOK_RETRY_MOST".into());
+        }
+        if !matches!(webhooks.external_url.scheme(), "http" | "https") {
+            wrong.push("SIGHTLINE_EXTERNAL_URL must begin with http:// or https://".into());
+        }
+        wrong
+    }
+}
+
+impl lifecycle::Config for Config {
+    const SERVICE: &'static str = "dispatcher";
+    const ADMIN_PORT: u16 = 9407;
+
+    fn process(&self) -> &lifecycle::Settings {
+        &self.process
+    }
+}

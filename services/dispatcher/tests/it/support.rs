@@ -1,0 +1,150 @@
+//! A running dispatcher, what feeds it, and what hears it.
+
+use std::time::{Duration, SystemTime};
+
+use bus::{Bus, Follow, From, Outgoing, Stream, Subject};
+use dispatcher::app;
+use dispatcher::config::Webhooks;
+use dispatcher::store::{MIGRATIONS, SCHEMA};
+use fault::Fault;
+use lifecycle::Process;
+use prost::Message as _;
+use proto::alerts::{Alert, DeliveryEvent, Notification};
+use proto::dispatch::dispatch_client::DispatchClient;
+use proto::dispatch::{
+    CreateReceiverRequest, Delivery, ListDeliveriesRequest, ListReceiversRequest, Receiver, Webhook,
+};
+use testkit::eventually;
+
+pub const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Quick, and open to this machine.
+pub fn webhooks() -> Webhooks {
+    Webhooks {
+        webhook_allowed_networks: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+        webhook_timeout: Duration::from_secs(5),
+        webhook_retry_first: Duration::from_millis(50),
+        webhook_retry_most: Duration::from_secs(1),
+        webhook_retry_for: Duration::from_secs(60),
+        webhook_concurrency: 2,
+        external_url: "http://localhost:8080".parse().unwrap(),
+    }
+}
+
+pub struct Service {
+    pub process: Process,
+    pub bus: Bus,
+    pub tenant: String,
+    pub events: Follow,
+    client: DispatchClient<rpc::Channel>,
+    published: u64,
+}
+
+impl Service {
+    pub async fn start() -> Self {
+        Self::start_with(&webhooks()).await
+    }
+
+    pub async fn start_with(webhooks: &Webhooks) -> Self {
+        let process = Process::for_test();
+        let database = testkit::database().await;
+        let pool = store::connect(&database, SCHEMA, MIGRATIONS, &process.ready("postgres")).await.unwrap();
+        let bus = Bus::connect(&testkit::namespace(), process.ready("nats")).await.unwrap();
+        let events = bus.follow(Stream::Deliveries, From::Sequence(1)).await;
+        let (verifier, identity) = (testkit::tokens().verifier(), testkit::identity("dispatcher"));
+        let listen = settings::loopback(0);
+        let address = app::start(&process, pool, bus.clone(), verifier, webhooks, &identity, listen).await.unwrap();
+        let url = format!("https://localhost:{}", address.port());
+        let client = DispatchClient::new(rpc::channel(&testkit::identity("api-gateway"), &url).unwrap());
+        Self { process, bus, tenant: testkit::tenant(), events, client, published: 0 }
+    }
+
+    pub async fn create(&mut self, name: &str, url: &str) -> Receiver {
+        self.try_create(request(name, url)).await.unwrap()
+    }
+
+    pub async fn try_create(&mut self, request: CreateReceiverRequest) -> Result<Receiver, Fault> {
+        let token = testkit::admin_token(&self.tenant);
+        self.create_as(request, &token).await
+    }
+
+    pub async fn create_as(&mut self, request: CreateReceiverRequest, token: &str) -> Result<Receiver, Fault> {
+        Ok(self.client.create_receiver(rpc::forward(request, token)).await?.into_inner())
+    }
+
+    pub async fn receivers_as(
+        &mut self,
+        request: ListReceiversRequest,
+        token: &str,
+    ) -> Result<(Vec<Receiver>, String), Fault> {
+        let answer = self.client.list_receivers(rpc::forward(request, token)).await?.into_inner();
+        Ok((answer.items, answer.next))
+    }
+
+    pub async fn deliveries(&mut self, request: ListDeliveriesRequest) -> Result<(Vec<Delivery>, String), Fault> {
+        let token = testkit::admin_token(&self.tenant);
+        let answer = self.client.list_deliveries(rpc::forward(request, &token)).await?.into_inner();
+        Ok((answer.items, answer.next))
+    }
+
+    /// The delivery to `receiver` as soon as it is over.
+    pub async fn over(&mut self, receiver: &str) -> Delivery {
+        let request = ListDeliveriesRequest { receiver: receiver.into(), ..Default::default() };
+        eventually("the end of a delivery", PATIENCE, async || {
+            let (mut items, _) = self.deliveries(request.clone()).await.unwrap();
+            match items.pop() {
+                Some(delivery) if delivery.state != "pending" => Ok(delivery),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await
+    }
+
+    pub async fn event(&mut self) -> DeliveryEvent {
+        let delivery = tokio::time::timeout(PATIENCE, self.events.next()).await.expect("an event in time");
+        DeliveryEvent::decode(delivery.payload().clone()).unwrap()
+    }
+
+    /// Publishes past the broker's own sorting out of repeats.
+    pub async fn publish(&mut self, notification: &Notification) {
+        self.published += 1;
+        let id = format!("{}-{}", notification.id, self.published);
+        let message = Outgoing::new(id, notification.encode_to_vec());
+        self.bus.publish(Subject::Notifications, message).await.unwrap();
+    }
+}
+
+pub fn request(name: &str, url: &str) -> CreateReceiverRequest {
+    let webhook = Webhook { url: url.into(), secret: String::new() };
+    CreateReceiverRequest { name: name.into(), webhook: Some(webhook), idempotency_key: String::new() }
+}
+
+/// A notification about `alert` in `state`, to `receivers`.
+pub fn notification(tenant: &str, alert: &str, state: &str, receivers: &[&str]) -> Notification {
+    let updated = if state == "firing" { 10 } else { 20 };
+    let told = Alert {
+        id: alert.into(),
+        rule_id: "rule".into(),
+        rule_name: "cpu high".into(),
+        state: state.into(),
+        labels: [("alertname".to_owned(), "cpu high".to_owned())].into(),
+        value: 97.5,
+        starts_unix_nano: 10,
+        ends_unix_nano: if state == "firing" { 0 } else { 20 },
+        updated_unix_nano: updated,
+        ..Alert::default()
+    };
+    Notification {
+        id: format!("{tenant}-{alert}-{state}"),
+        tenant: tenant.into(),
+        alert: Some(told),
+        receivers: receivers.iter().map(|name| (*name).to_owned()).collect(),
+        received_unix_nano: now(),
+        created_unix_nano: now(),
+    }
+}
+
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    u64::try_from(since.as_nanos()).unwrap()
+}

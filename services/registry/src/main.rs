@@ -1,0 +1,7 @@
+//! The registry.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    lifecycle::main(registry::app::run)
+}

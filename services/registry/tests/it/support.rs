@@ -1,0 +1,222 @@
+//! A registry of one's own, with the gateway's part played by the test.
+
+pub mod proxy;
+
+use std::collections::HashMap;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use authn::Permission;
+use bus::{Bus, Follow, From, Outgoing, Stream, Subject};
+use fault::Fault;
+use lifecycle::Process;
+use prost::Message as _;
+use proto::registry::registry_client::RegistryClient;
+use proto::registry::{
+    GetResourceRequest, ListResourcesRequest, ListResourcesResponse, Resource, ResourceChanged, ResourceSeen,
+};
+use registry::config::Settings;
+use settings::Secret;
+use testkit::eventually;
+use tokio::task::JoinSet;
+
+pub const SOON: Duration = Duration::from_secs(10);
+pub const IDLE_AFTER: Duration = Duration::from_millis(600);
+pub const OFFLINE_AFTER: Duration = Duration::from_millis(1_500);
+
+/// What outlives a registry: its servers, and a connection to each.
+pub struct Site {
+    pub database: store::Settings,
+    pub broker: bus::Settings,
+    pub redis_url: Secret,
+    pub bus: Bus,
+    process: Process,
+}
+
+pub struct Registry {
+    client: RegistryClient<rpc::Channel>,
+    pub process: Process,
+}
+
+/// Heartbeats until it is dropped.
+pub struct Beating(#[expect(dead_code, reason = "dropping it ends the beating")] JoinSet<()>);
+
+impl Site {
+    pub async fn new() -> Self {
+        let (process, broker) = (Process::for_test(), testkit::namespace());
+        let bus = Bus::connect(&broker, process.ready("nats")).await.unwrap();
+        let redis_url = Secret::from(testkit::redis_url());
+        Self { database: testkit::database().await, broker, redis_url, bus, process }
+    }
+
+    pub async fn start(&self) -> Registry {
+        self.start_with(IDLE_AFTER, OFFLINE_AFTER).await
+    }
+
+    /// With thresholds that nothing in a test reaches.
+    pub async fn start_patient(&self) -> Registry {
+        self.start_with(Duration::from_secs(600), Duration::from_secs(6_000)).await
+    }
+
+    pub async fn start_with(&self, idle_after: Duration, offline_after: Duration) -> Registry {
+        let process = Process::for_test();
+        let settings = Settings {
+            grpc_listen: settings::loopback(0),
+            redis_url: self.redis_url.clone(),
+            idle_after,
+            offline_after,
+        };
+        let verifier = testkit::tokens().verifier();
+        let identity = testkit::identity("registry");
+        let address = registry::app::serve(&settings, &self.database, &self.broker, &identity, verifier, &process);
+        let url = format!("https://localhost:{}", address.await.unwrap().port());
+        let channel = rpc::channel(&testkit::identity("api-gateway"), &url).unwrap();
+        Registry { client: RegistryClient::new(channel), process }
+    }
+
+    pub async fn publish(&self, seen: &ResourceSeen) {
+        self.publish_bytes(seen.encode_to_vec()).await;
+    }
+
+    pub async fn publish_bytes(&self, payload: Vec<u8>) {
+        let id = uuid::Uuid::new_v4().to_string();
+        self.bus.publish(Subject::ResourcesSeen, Outgoing::new(id, payload)).await.unwrap();
+    }
+
+    pub async fn changes(&self) -> Changes {
+        Changes(self.bus.follow(Stream::Resources, From::New).await)
+    }
+
+    pub async fn redis(&self) -> redis::aio::MultiplexedConnection {
+        let client = redis::Client::open(self.redis_url.reveal()).unwrap();
+        client.get_multiplexed_async_connection().await.unwrap()
+    }
+
+    pub fn heartbeats_key(&self, tenant: &str) -> String {
+        format!("{}:heartbeats:{tenant}", self.broker.namespace)
+    }
+
+    /// Loses everything that Redis holds for this namespace.
+    pub async fn flush(&self) {
+        let mut redis = self.redis().await;
+        let pattern = format!("{}:*", self.broker.namespace);
+        let keys: Vec<String> = redis::cmd("KEYS").arg(pattern).query_async(&mut redis).await.unwrap();
+        let _: i64 = redis::cmd("DEL").arg(keys).query_async(&mut redis).await.unwrap();
+    }
+
+    /// Leaves heartbeats of `id` as a gateway does, only faster.
+    pub async fn beat(&self, tenant: &str, id: &str) -> Beating {
+        let (mut redis, key, id) = (self.redis().await, self.heartbeats_key(tenant), id.to_owned());
+        let mut beating = JoinSet::new();
+        beating.spawn(async move {
+            // Ends when its way to Redis is cut.
+            while let Ok((seconds, micros)) = redis::cmd("TIME").query_async::<(u64, u64)>(&mut redis).await {
+                let now = seconds * 1_000 + micros / 1_000;
+                let added: Result<i64, _> =
+                    redis::cmd("ZADD").arg(&key).arg(now).arg(&id).query_async(&mut redis).await;
+                if added.is_err() {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        Beating(beating)
+    }
+
+    pub async fn stop(self) {
+        self.bus.delete_all_streams().await.unwrap();
+        self.flush().await;
+        self.process.stop().await;
+    }
+}
+
+/// `ResourceChanged` as others read it.
+pub struct Changes(Follow);
+
+impl Changes {
+    /// The next change.
+    pub async fn next(&mut self) -> ResourceChanged {
+        let next = async {
+            loop {
+                let delivery = self.0.next().await;
+                if delivery.subject().ends_with(".resources.changed") {
+                    break ResourceChanged::decode(delivery.payload().clone()).unwrap();
+                }
+            }
+        };
+        tokio::time::timeout(SOON, next).await.expect("a change is published")
+    }
+
+    /// The next change, as its name and the statuses that it goes between.
+    pub async fn next_step(&mut self) -> (String, String, String) {
+        let change = self.next().await;
+        (change.change, change.previous_status, change.resource.unwrap().status)
+    }
+}
+
+impl Registry {
+    pub async fn list(&self, tenant: &str, selector: &str) -> Result<Vec<Resource>, Fault> {
+        Ok(self.page(tenant, selector, 0, "").await?.items)
+    }
+
+    pub async fn page(
+        &self,
+        tenant: &str,
+        selector: &str,
+        limit: u32,
+        cursor: &str,
+    ) -> Result<ListResourcesResponse, Fault> {
+        let request = ListResourcesRequest { r#match: selector.to_owned(), limit, cursor: cursor.to_owned() };
+        let token = testkit::tokens().user(tenant, &[Permission::ResourcesRead]);
+        Ok(self.client.clone().list_resources(rpc::forward(request, &token)).await?.into_inner())
+    }
+
+    pub async fn get(&self, tenant: &str, id: &str) -> Result<Resource, Fault> {
+        let token = testkit::tokens().user(tenant, &[Permission::ResourcesRead]);
+        self.get_with(&token, id).await
+    }
+
+    pub async fn get_with(&self, token: &str, id: &str) -> Result<Resource, Fault> {
+        let request = rpc::forward(GetResourceRequest { id: id.to_owned() }, token);
+        Ok(self.client.clone().get_resource(request).await?.into_inner())
+    }
+
+    pub async fn until_listed(&self, tenant: &str, count: usize) -> Vec<Resource> {
+        eventually("the resources are listed", SOON, async || {
+            let items = self.list(tenant, "").await.map_err(|fault| fault.to_string())?;
+            if items.len() == count { Ok(items) } else { Err(format!("{items:?}")) }
+        })
+        .await
+    }
+
+    pub async fn until_status(&self, tenant: &str, id: &str, status: &str) -> Resource {
+        eventually("the status", SOON, async || {
+            let resource = self.get(tenant, id).await.map_err(|fault| fault.to_string())?;
+            if resource.status == status { Ok(resource) } else { Err(format!("{resource:?}")) }
+        })
+        .await
+    }
+
+    pub async fn stop(self) {
+        drop(self.client);
+        self.process.stop().await;
+    }
+}
+
+pub fn now() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
+}
+
+/// A host that was seen just now.
+pub fn host(tenant: &str, name: &str) -> ResourceSeen {
+    let labels = [("host.name", name), ("os.type", "linux")];
+    let labels: HashMap<String, String> = labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    ResourceSeen {
+        tenant: tenant.to_owned(),
+        id: model::identify(tenant, [("host.name", name)]).id.to_string(),
+        kind: "host".to_owned(),
+        labels,
+        agent_id: format!("agent-of-{name}"),
+        seen_unix_nano: now(),
+        parent_id: String::new(),
+    }
+}
