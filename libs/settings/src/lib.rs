@@ -25,15 +25,37 @@ pub trait Settings: CommandFactory + FromArgMatches + Sized {
     }
 }
 
+/// What somebody who started the program wants of it.
+#[derive(Debug)]
+pub enum Asked<S> {
+    /// To run with these settings.
+    Run(S),
+    /// To say this and end.
+    Say(String),
+}
+
+impl<S> Asked<S> {
+    /// The settings, where the program is to run.
+    pub fn settings(self) -> Option<S> {
+        match self {
+            Self::Run(settings) => Some(settings),
+            Self::Say(_) => None,
+        }
+    }
+}
+
 /// Reads the process's arguments and environment, or ends the process with a message that says what is wrong.
 ///
 /// `--check-config` ends it too: with 0 when the configuration is usable.
+#[expect(clippy::print_stdout, reason = "command-line output")]
 pub fn parse<S: Settings>() -> S {
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
-        .collect();
+    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
     match read::<S>(std::env::args_os().collect(), &environment) {
-        Ok(settings) => settings,
+        Ok(Asked::Run(settings)) => settings,
+        Ok(Asked::Say(text)) => {
+            println!("{text}");
+            std::process::exit(0)
+        }
         Err(error) => error.exit(),
     }
 }
@@ -41,35 +63,25 @@ pub fn parse<S: Settings>() -> S {
 /// Reads `arguments` (program name first) and checks the names in `environment`.
 ///
 /// # Errors
-/// What is wrong, ready to print; also the answers to `--help`, `--version` and `--check-config`.
+/// What is wrong, ready to print; also the answers to `--help` and `--version`.
 pub fn read<S: Settings>(
     mut arguments: Vec<OsString>,
     environment: &BTreeMap<String, OsString>,
-) -> Result<S, clap::Error> {
-    let mut command = S::command()
-        .arg(
-            Arg::new("check-config")
-                .long("check-config")
-                .action(ArgAction::SetTrue)
-                .help("Check the configuration, say what is wrong with it, and exit"),
-        )
-        .arg(
-            Arg::new("print-variables")
-                .long("print-variables")
-                .action(ArgAction::SetTrue)
-                .hide(true),
-        );
-    if arguments.iter().any(|a| a == "--print-variables") {
-        return Err(command.error(
-            ErrorKind::DisplayHelp,
-            variables(&command).join("\n") + "\n",
-        ));
+) -> Result<Asked<S>, clap::Error> {
+    let check = Arg::new("check-config")
+        .long("check-config")
+        .action(ArgAction::SetTrue)
+        .help("Check the configuration, say what is wrong with it, and exit");
+    let mut command = S::command().arg(check);
+    // Asked by a test of every program, with nothing configured.
+    if arguments.iter().any(|argument| argument == "--print-variables") {
+        return Ok(Asked::Say(variables(&command).join("\n")));
     }
     if let Err(message) = names::check(environment) {
         return Err(command.error(ErrorKind::InvalidValue, message));
     }
-    let from_files = secret::from_files(&command, environment)
-        .map_err(|message| command.error(ErrorKind::Io, message))?;
+    let from_files =
+        secret::from_files(&command, environment).map_err(|message| command.error(ErrorKind::Io, message))?;
     let program = arguments.len().min(1);
     arguments.splice(program..program, from_files);
     let matches = command.try_get_matches_from_mut(arguments)?;
@@ -79,9 +91,9 @@ pub fn read<S: Settings>(
         return Err(command.error(ErrorKind::ValueValidation, wrong.join("\n")));
     }
     if matches.get_flag("check-config") {
-        return Err(command.error(ErrorKind::DisplayVersion, "the configuration is valid\n"));
+        return Ok(Asked::Say("the configuration is valid".to_owned()));
     }
-    Ok(settings)
+    Ok(Asked::Run(settings))
 }
 
 fn variables(command: &clap::Command) -> Vec<String> {
@@ -102,8 +114,7 @@ fn variables(command: &clap::Command) -> Vec<String> {
 /// # Errors
 /// Says which form is wanted.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write a duration such as 250ms, 30s or 5m"))
+    humantime::parse_duration(text).map_err(|error| format!("{error}; write a duration such as 250ms, 30s or 5m"))
 }
 
 /// Value parser for sizes: plain bytes, or with `KiB`, `MiB`, `GiB`.
@@ -112,18 +123,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// Says which form is wanted.
 pub fn bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
-    let units = [
-        ("GiB", 1 << 30),
-        ("MiB", 1 << 20),
-        ("KiB", 1 << 10),
-        ("B", 1),
-    ];
+    let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
     let (digits, unit) = units
         .iter()
-        .find_map(|(suffix, unit)| {
-            text.strip_suffix(suffix)
-                .map(|digits| (digits.trim(), *unit))
-        })
+        .find_map(|(suffix, unit)| text.strip_suffix(suffix).map(|digits| (digits.trim(), *unit)))
         .unwrap_or((text, 1));
     digits
         .parse::<u64>()
@@ -161,53 +164,36 @@ mod tests {
     }
 
     fn run(arguments: &[&str], environment: &[(&str, &str)]) -> Result<Sample, String> {
-        let arguments = std::iter::once("sample")
-            .chain(arguments.iter().copied())
-            .map(OsString::from)
-            .collect();
-        let environment = environment
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), OsString::from(v)))
-            .collect();
-        read::<Sample>(arguments, &environment).map_err(|error| error.to_string())
+        let arguments = std::iter::once("sample").chain(arguments.iter().copied()).map(OsString::from).collect();
+        let environment = environment.iter().map(|(k, v)| ((*k).to_owned(), OsString::from(v))).collect();
+        match read::<Sample>(arguments, &environment) {
+            Ok(Asked::Run(sample)) => Ok(sample),
+            Ok(Asked::Say(text)) => Err(text),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     #[test]
     fn a_misspelt_variable_is_an_error_that_names_the_nearest() {
         let error = run(&[], &[("SIGHTLINE_NATS_URI", "x")]).unwrap_err();
-        assert!(
-            error.contains("SIGHTLINE_NATS_URI") && error.contains("SIGHTLINE_NATS_URL"),
-            "{error}"
-        );
+        assert!(error.contains("SIGHTLINE_NATS_URI") && error.contains("SIGHTLINE_NATS_URL"), "{error}");
     }
 
     #[test]
     fn fields_that_contradict_each_other_are_refused() {
-        assert!(
-            run(&["--deadline", "0s"], &[])
-                .unwrap_err()
-                .contains("cut every request off")
-        );
+        assert!(run(&["--deadline", "0s"], &[]).unwrap_err().contains("cut every request off"));
     }
 
     #[test]
     fn check_config_says_that_all_is_well() {
-        assert!(
-            run(&["--check-config"], &[])
-                .unwrap_err()
-                .contains("the configuration is valid")
-        );
+        assert!(run(&["--check-config"], &[]).unwrap_err().contains("the configuration is valid"));
     }
 
     #[test]
     fn a_secret_may_lie_in_a_file() {
         let path = std::env::temp_dir().join(format!("settings-secret-{}", std::process::id()));
         std::fs::write(&path, "postgres://a\n").unwrap();
-        let sample = run(
-            &[],
-            &[("SIGHTLINE_DATABASE_URL_FILE", path.to_str().unwrap())],
-        )
-        .unwrap();
+        let sample = run(&[], &[("SIGHTLINE_DATABASE_URL_FILE", path.to_str().unwrap())]).unwrap();
         std::fs::remove_file(&path).unwrap();
         assert_eq!(sample.database_url.reveal(), "postgres://a");
         assert!(!format!("{sample:?}").contains("postgres"));

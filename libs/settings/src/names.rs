@@ -11,22 +11,13 @@ const OUTSIDE: [&str; 2] = ["SIGHTLINE_DEV_", "SIGHTLINE_TEST_"];
 /// Refuses a name that no program knows, since it is one that somebody meant to have an effect.
 pub(crate) fn check(environment: &BTreeMap<String, OsString>) -> Result<(), String> {
     let known: Vec<&str> = KNOWN.lines().collect();
-    for name in environment
-        .keys()
-        .filter(|name| name.starts_with("SIGHTLINE_"))
-    {
+    for name in environment.keys().filter(|name| name.starts_with("SIGHTLINE_")) {
         if known.contains(&name.as_str()) || OUTSIDE.iter().any(|prefix| name.starts_with(prefix)) {
             continue;
         }
-        let nearest = known
-            .iter()
-            .min_by_key(|candidate| distance(name, candidate));
-        let hint = nearest
-            .map(|nearest| format!("; did you mean {nearest}?"))
-            .unwrap_or_default();
-        return Err(format!(
-            "{name} is set, but no Sightline program knows it{hint}"
-        ));
+        let nearest = known.iter().min_by_key(|candidate| distance(name, candidate));
+        let hint = nearest.map(|nearest| format!("; did you mean {nearest}?")).unwrap_or_default();
+        return Err(format!("{name} is set, but no Sightline program knows it{hint}"));
     }
     Ok(())
 }

@@ -49,14 +49,8 @@ pub(crate) fn from_files(
     environment: &BTreeMap<String, OsString>,
 ) -> Result<Vec<OsString>, String> {
     let mut arguments = Vec::new();
-    for argument in command
-        .get_arguments()
-        .filter(|argument| is_secret(argument))
-    {
-        let (Some(name), Some(flag)) = (
-            argument.get_env().and_then(|n| n.to_str()),
-            argument.get_long(),
-        ) else {
+    for argument in command.get_arguments().filter(|argument| is_secret(argument)) {
+        let (Some(name), Some(flag)) = (argument.get_env().and_then(|n| n.to_str()), argument.get_long()) else {
             continue;
         };
         let Some(path) = environment.get(&format!("{name}_FILE")) else {
@@ -65,12 +59,8 @@ pub(crate) fn from_files(
         if environment.contains_key(name) {
             return Err(format!("{name} and {name}_FILE are both set; keep one"));
         }
-        let value = std::fs::read_to_string(path).map_err(|error| {
-            format!(
-                "cannot read {} (from {name}_FILE): {error}",
-                path.to_string_lossy()
-            )
-        })?;
+        let value = std::fs::read_to_string(path)
+            .map_err(|error| format!("cannot read {} (from {name}_FILE): {error}", path.to_string_lossy()))?;
         arguments.push(OsString::from(format!("--{flag}={}", value.trim_end())));
     }
     Ok(arguments)

@@ -112,7 +112,9 @@ mod tests {
 
     fn read(arguments: &[&str]) -> Result<Config, String> {
         let arguments = std::iter::once("agent").chain(arguments.iter().copied()).map(OsString::from).collect();
-        settings::read(arguments, &BTreeMap::new()).map_err(|error| error.to_string())
+        settings::read(arguments, &BTreeMap::new())
+            .map(|asked| asked.settings().unwrap())
+            .map_err(|error| error.to_string())
     }
 
     #[test]

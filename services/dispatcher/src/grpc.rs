@@ -16,7 +16,7 @@ use crate::address::Policy;
 use crate::delivery::State;
 use crate::page;
 use crate::receiver::{Draft, Receiver, new_secret};
-use crate::store::{deliveries, receivers};
+use crate::store::{ledger, receivers};
 
 /// `sightline.dispatch.v1.Dispatch`.
 pub struct DispatchApi {
@@ -70,7 +70,7 @@ impl Dispatch for DispatchApi {
         let limit = page::limit(request.limit)?;
         let before = page::row(&request.cursor)?;
         let filter = filter(caller.tenant, request)?;
-        let found = deliveries::list(&self.pool, &filter, before, rows(limit)).await;
+        let found = ledger::list(&self.pool, &filter, before, rows(limit)).await;
         let mut found = found.map_err(::store::fault)?;
         let next = page::cut(&mut found, limit, |(number, _)| number.to_string());
         let items = found.into_iter().map(|(_, delivery)| delivery).collect();
@@ -83,7 +83,7 @@ fn rows(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
 }
 
-fn filter(tenant: String, request: ListDeliveriesRequest) -> fault::Result<deliveries::Filter> {
+fn filter(tenant: String, request: ListDeliveriesRequest) -> fault::Result<ledger::Filter> {
     let state = match request.state.as_str() {
         "" => None,
         name => {
@@ -96,7 +96,7 @@ fn filter(tenant: String, request: ListDeliveriesRequest) -> fault::Result<deliv
             return Err(Fault::field(path, "take the NUL characters out"));
         }
     }
-    Ok(deliveries::Filter { tenant, alert_id: request.alert_id, receiver: request.receiver, state })
+    Ok(ledger::Filter { tenant, alert_id: request.alert_id, receiver: request.receiver, state })
 }
 
 /// A receiver for an answer; its secret is shown only to who creates it.

@@ -1,6 +1,7 @@
-//! Every SQL statement of this service: [`receivers`] and the ledger of [`deliveries`].
+//! Every SQL statement of this service: [`receivers`], [`deliveries`] and what people see of them, the [`ledger`].
 
 pub mod deliveries;
+pub mod ledger;
 pub mod receivers;
 
 use sqlx::Row as _;

@@ -318,7 +318,8 @@ impl Home {
 
     pub async fn start_with(&self, endpoint: &str, more: &[String]) -> Process {
         let arguments = std::iter::once("agent".to_owned()).chain(self.arguments(endpoint)).chain(more.iter().cloned());
-        let config: Config = settings::read(arguments.map(Into::into).collect(), &BTreeMap::new()).unwrap();
+        let config: Config =
+            settings::read(arguments.map(Into::into).collect(), &BTreeMap::new()).unwrap().settings().unwrap();
         let process = Process::for_test();
         agent::app::run(config, process.clone()).await.unwrap();
         process

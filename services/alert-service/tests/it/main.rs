@@ -1,5 +1,5 @@
 //! The alert-service against real Postgres and NATS.
-#![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "helpers of tests stop like tests")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot be prepared must stop at once")]
 
 mod absence;
 mod kill;

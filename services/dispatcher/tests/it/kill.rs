@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use bus::{Bus, Outgoing, Subject};
 use dispatcher::address::Policy;
 use dispatcher::receiver::{Draft, new_secret};
-use dispatcher::store::{MIGRATIONS, SCHEMA, deliveries, receivers};
+use dispatcher::store::{MIGRATIONS, SCHEMA, ledger, receivers};
 use lifecycle::Process;
 use prost::Message as _;
 use testkit::eventually;
@@ -82,9 +82,9 @@ async fn a_delivery_that_a_kill_cut_off_is_made_again_with_the_same_id() {
     let second = receiver.request().await;
     assert_eq!(first.header("webhook-id"), second.header("webhook-id"));
     assert_eq!(first.body, second.body);
-    let filter = deliveries::Filter { tenant: "t".into(), ..Default::default() };
+    let filter = ledger::Filter { tenant: "t".into(), ..Default::default() };
     let delivery = eventually("the end of the delivery", PATIENCE, async || {
-        let (_, delivery) = deliveries::list(&pool, &filter, i64::MAX, 1).await.unwrap().remove(0);
+        let (_, delivery) = ledger::list(&pool, &filter, i64::MAX, 1).await.unwrap().remove(0);
         if delivery.state == "delivered" { Ok(delivery) } else { Err(format!("{delivery:?}")) }
     })
     .await;

@@ -1,5 +1,5 @@
 //! The dispatcher against real Postgres, NATS and HTTP receivers.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "helpers of tests stop like tests")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot be prepared must stop at once")]
 
 mod addresses;
 mod deliveries;
