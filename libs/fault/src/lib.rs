@@ -158,6 +158,12 @@ impl Fault {
         &self.detail
     }
 
+    /// When the caller is told to come back.
+    #[must_use]
+    pub fn retry_delay(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
     /// Whether the same request may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

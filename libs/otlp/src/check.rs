@@ -148,7 +148,7 @@ pub struct Part<'a> {
     pub items: u64,
     /// Items that are not.
     pub refused: Refusals,
-    /// Every item taken has a time of its own (observed times count).
+    /// At least one log record has a time of its own (observed times count); not determined for metrics.
     pub timed: bool,
     /// The client used attribute keys that are ours.
     reserved: bool,
@@ -234,7 +234,7 @@ fn each_part<'a>(
 }
 
 fn part<'a>(content: &'a [u8], signal: Signal, limits: &Limits) -> Result<Part<'a>, Invalid> {
-    let mut part = Part { content, signal, items: 0, refused: Refusals::default(), timed: true, reserved: false };
+    let mut part = Part { content, signal, items: 0, refused: Refusals::default(), timed: false, reserved: false };
     let mut header = content.len();
     let mut reader = Reader::new(content);
     while let Some((number, wire)) = reader.next().map_err(|problem| RESOURCE_ITEMS.invalid(problem))? {
@@ -288,7 +288,7 @@ fn scope(content: &[u8], part: &mut Part<'_>, limits: &Limits) -> Result<(), Inv
                     Some(reason) => part.refused.add(reason, 1),
                     None => {
                         part.items += 1;
-                        part.timed &= record.timed;
+                        part.timed |= record.timed;
                     }
                 }
             }

@@ -52,7 +52,7 @@ pub async fn start(
 ) -> anyhow::Result<SocketAddr> {
     let metrics = process.register(Metrics::register);
     let (added, finished) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let policy = Arc::new(Policy::new(webhooks.webhook_allowed_networks.clone()));
+    let policy = Arc::new(Policy::new(webhooks.webhook_allowed_networks.0.clone()));
     let consumer = Consumer {
         bus: bus.clone(),
         pool: pool.clone(),

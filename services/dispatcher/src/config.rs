@@ -1,6 +1,7 @@
 //! What the dispatcher can be told.
 
 use std::net::SocketAddr;
+use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -35,8 +36,8 @@ pub struct Config {
 pub struct Webhooks {
     /// Networks that are not public and that webhooks may be sent to all the same, for example `10.0.0.0/8,fd00::/8`;
     /// without it loopback, private, link-local and reserved addresses are refused
-    #[arg(long, env = "SIGHTLINE_WEBHOOK_ALLOWED_NETWORKS", value_delimiter = ',')]
-    pub webhook_allowed_networks: Vec<IpNet>,
+    #[arg(long, env = "SIGHTLINE_WEBHOOK_ALLOWED_NETWORKS", default_value = "")]
+    pub webhook_allowed_networks: Networks,
     /// How long a receiver may take for its answer
     #[arg(long, env = "SIGHTLINE_WEBHOOK_TIMEOUT", default_value = "10s", value_parser = settings::duration)]
     pub webhook_timeout: Duration,
@@ -55,6 +56,22 @@ pub struct Webhooks {
     /// Where people reach Sightline; notifications link to it
     #[arg(long, env = "SIGHTLINE_EXTERNAL_URL", default_value = "http://localhost:8080")]
     pub external_url: Url,
+}
+
+/// Networks, separated by commas; the empty text is none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Networks(pub Vec<IpNet>);
+
+impl FromStr for Networks {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let networks = text.split(',').map(str::trim).filter(|network| !network.is_empty());
+        let read = |network: &str| {
+            network.parse().map_err(|_| format!("`{network}` is no network; write 10.0.0.0/8 or ::1/128"))
+        };
+        networks.map(read).collect::<Result<_, _>>().map(Self)
+    }
 }
 
 impl Webhooks {
@@ -88,5 +105,18 @@ impl lifecycle::Config for Config {
 
     fn process(&self) -> &lifecycle::Settings {
         &self.process
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Networks;
+
+    #[test]
+    fn networks_are_separated_by_commas_and_may_be_none() {
+        let read = |text: &str| text.parse::<Networks>();
+        assert_eq!(read("").unwrap(), Networks::default());
+        assert_eq!(read("127.0.0.0/8, ::1/128").unwrap().0.len(), 2);
+        assert!(read("10.0.0.0/8,here").unwrap_err().contains("`here`"));
     }
 }

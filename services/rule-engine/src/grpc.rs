@@ -14,7 +14,7 @@ use crate::document;
 use crate::store::{self, Store};
 
 const DEFAULT_LIMIT: u32 = 100;
-const MAX_LIMIT: u32 = 500;
+const MAX_LIMIT: u32 = 1_000;
 const MAX_KEY: usize = 200;
 
 /// The service's gRPC face.

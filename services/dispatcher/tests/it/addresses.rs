@@ -9,7 +9,7 @@ use crate::support::{Service, notification, request, webhooks};
 async fn without_leave_this_machine_is_neither_accepted_nor_reached_by_name() {
     let mut receiver = Receiver::start([]).await;
     let mut closed = webhooks();
-    closed.webhook_allowed_networks.clear();
+    closed.webhook_allowed_networks.0.clear();
     let mut service = Service::start_with(&closed).await;
     let port = receiver.address.port();
     for host in ["127.0.0.1", "0x7f.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254"] {

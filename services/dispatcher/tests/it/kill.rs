@@ -67,7 +67,7 @@ async fn a_delivery_that_a_kill_cut_off_is_made_again_with_the_same_id() {
     std::fs::write(folder.path().join("key.pem"), issued.key).unwrap();
 
     let mut receiver = Receiver::start([Answer::Hang]).await;
-    let policy = Policy::new(webhooks().webhook_allowed_networks);
+    let policy = Policy::new(webhooks().webhook_allowed_networks.0);
     let draft = Draft::check("ops", &receiver.url(), "", "", &policy).unwrap();
     receivers::create(&pool, "t", &draft, &new_secret().unwrap()).await.unwrap();
 

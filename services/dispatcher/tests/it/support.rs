@@ -21,7 +21,7 @@ pub const PATIENCE: Duration = Duration::from_secs(15);
 /// Quick, and open to this machine.
 pub fn webhooks() -> Webhooks {
     Webhooks {
-        webhook_allowed_networks: vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+        webhook_allowed_networks: "127.0.0.0/8,::1/128".parse().unwrap(),
         webhook_timeout: Duration::from_secs(5),
         webhook_retry_first: Duration::from_millis(50),
         webhook_retry_most: Duration::from_secs(1),

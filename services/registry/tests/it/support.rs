@@ -68,7 +68,7 @@ impl Site {
         let verifier = testkit::tokens().verifier();
         let identity = testkit::identity("registry");
         let address = registry::app::serve(&settings, &self.database, &self.broker, &identity, verifier, &process);
-        let url = format!("https://localhost:{}", address.await.unwrap().port());
+        let url = format!("https://localhost:{}", address.await.map_err(|error| format!("{error:#}")).unwrap().port());
         let channel = rpc::channel(&testkit::identity("api-gateway"), &url).unwrap();
         Registry { client: RegistryClient::new(channel), process }
     }

@@ -1,0 +1,137 @@
+//! Builds what the ingest-gateway needs and registers its tasks.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use authn::Verifier;
+use axum::Router;
+use axum::response::IntoResponse as _;
+use bus::Bus;
+use lifecycle::Process;
+use otlp::Limits;
+use tonic::service::Routes;
+
+use crate::admission::Admission;
+use crate::agent_stream::{self, Streams};
+use crate::backlog::Backlog;
+use crate::collector::Collector;
+use crate::config::Config;
+use crate::frames::Sizes;
+use crate::heartbeat::{Heartbeats, Redis};
+use crate::intake::Intake;
+use crate::listener::{Listener, Tls, bind};
+use crate::metrics::{Metrics, Port};
+use crate::otlp_grpc::{self, Entrance};
+use crate::otlp_http;
+use crate::seen::sightings;
+use crate::sender::Policy;
+
+/// Where the public ports are, for tests that asked for any free one.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    pub grpc: SocketAddr,
+    pub http: SocketAddr,
+}
+
+/// Runs the ingest-gateway.
+///
+/// # Errors
+/// A configuration that cannot work.
+pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
+    let identity = rpc::Identity::load(&config.tls)?;
+    let verifier = Verifier::new(rpc::channel(&identity, &config.auth_url)?, &process);
+    start(config, process, verifier).await.map(drop)
+}
+
+/// Starts everything, with `verifier` to decide about tokens.
+///
+/// # Errors
+/// A configuration that cannot work.
+pub async fn start(config: Config, process: Process, verifier: Verifier) -> anyhow::Result<Addresses> {
+    let ingest = &config.ingest;
+    let (grpc_tls, http_tls) = (Tls::load(ingest, Port::Grpc)?, Tls::load(ingest, Port::Http)?);
+    // A taken port is known before anything is waited for.
+    let (grpc, http) = (bind(config.grpc_listen).await?, bind(config.http_listen).await?);
+    let addresses = Addresses { grpc: grpc.local_addr()?, http: http.local_addr()? };
+    let redis = Redis::new(&config.redis_url, &config.bus.namespace)?;
+    let metrics = process.register(Metrics::new);
+    let bus = Bus::connect(&config.bus, process.ready("nats")).await?;
+
+    let collector = Collector::new(bus.clone(), metrics.clone());
+    let backlog = Backlog::new(config.bus.shards);
+    let heartbeats = Heartbeats::default();
+    let (sightings, announcer) = sightings(&metrics);
+    let stopping = process.stopping();
+    process.spawn("collect", collector.clone().run(stopping.clone()));
+    process.spawn("watch the backlog", backlog.clone().watch(bus.clone(), stopping.clone()));
+    process.spawn("announce resources", announcer.run(bus, stopping.clone()));
+    process.spawn("write heartbeats", heartbeats.clone().write(redis, metrics.clone(), stopping.clone()));
+
+    let size = |bytes: u64| usize::try_from(bytes).context("use the size limits");
+    let entrance = Entrance {
+        intake: Intake {
+            collector,
+            backlog,
+            sightings,
+            heartbeats,
+            metrics: metrics.clone(),
+            limits: Limits::default(),
+            shards: config.bus.shards,
+        },
+        policy: Policy::new(verifier, &ingest.anonymous_networks, &ingest.anonymous_tenant),
+        admission: Admission::new(ingest.in_flight_bytes, metrics.in_flight_bytes.clone()),
+        metrics: metrics.clone(),
+        sizes: Sizes { message: size(ingest.message_bytes)?, unpacked: size(ingest.unpacked_bytes)? },
+    };
+    let streams = Streams { entrance: entrance.clone(), stopping: stopping.clone() };
+    let listener = |port, tcp, tls, router| Listener {
+        port,
+        tcp,
+        tls,
+        router,
+        connections: ingest.connections,
+        max_age: ingest.connection_max_age,
+        metrics: metrics.clone(),
+        stopping: stopping.clone(),
+    };
+    let grpc_router = otlp_grpc::routes()
+        .with_state(entrance.clone())
+        .merge(agent_stream::routes().with_state(streams))
+        .merge(health(&process))
+        .fallback(async || tonic::Status::unimplemented("there is no such method here").into_http::<axum::body::Body>());
+    let http_router = otlp_http::routes().with_state(entrance).fallback(async || {
+        let text = "nothing is here; OTLP goes to /v1/metrics and /v1/logs\n";
+        (http::StatusCode::NOT_FOUND, text).into_response()
+    });
+    process.spawn("grpc", listener(Port::Grpc, grpc, grpc_tls, grpc_router).run());
+    process.spawn("http", listener(Port::Http, http, http_tls, http_router).run());
+    tracing::info!(
+        grpc = %addresses.grpc,
+        http = %addresses.http,
+        tls = ?ingest.tls,
+        anonymous_networks = ?ingest.anonymous_networks,
+        "taking telemetry"
+    );
+    Ok(addresses)
+}
+
+/// `grpc.health.v1`, which follows `/readyz`.
+fn health(process: &Process) -> Router {
+    let (health, service) = tonic_health::server::health_reporter();
+    let watched = process.clone();
+    process.spawn("grpc health", async move {
+        let stopping = watched.stopping();
+        while !stopping.is_cancelled() {
+            let ready = watched.missing().is_empty();
+            let status = if ready { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
+            health.set_service_status("", status).await;
+            tokio::select! {
+                () = tokio::time::sleep(std::time::Duration::from_millis(500)) => {}
+                () = stopping.cancelled() => {}
+            }
+        }
+        health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        Ok(())
+    });
+    Routes::new(service).into_axum_router()
+}

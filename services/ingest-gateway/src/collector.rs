@@ -1,0 +1,299 @@
+//! Groups parts of many requests into envelopes, and answers everybody in an envelope when the broker has it.
+//!
+//! A part goes out at once while nothing of its lane (signal, shard, tenant) is on its way; otherwise it waits for company until
+//! an acknowledgement comes back, the envelope is large enough, or a few milliseconds have passed. Handing a part over never
+//! waits, and what was handed over is published whether or not the client still listens.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use bus::{Bus, Encoding, Envelope, Schema, Subject};
+use fault::Fault;
+use lifecycle::CancellationToken;
+use tokio::sync::{Notify, oneshot};
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+
+use crate::admission::Hold;
+use crate::metrics::{Metrics, Signal};
+use crate::refusal;
+
+/// No body is larger: the broker takes messages of 1 MiB.
+pub const MAX_BODY: usize = 512 << 10;
+/// An envelope of this size waits for no more company.
+const ENOUGH: usize = 256 << 10;
+/// Nor does one that has waited this long.
+const PATIENCE: Duration = Duration::from_millis(3);
+/// Lanes with nothing in them are kept for their next part, up to so many.
+const KEPT_LANES: usize = 1024;
+
+/// Which envelopes a part may share.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Lane {
+    pub signal: Signal,
+    pub shard: u16,
+    pub tenant: Arc<str>,
+}
+
+/// What goes into an envelope.
+pub struct Part<'a> {
+    /// Bytes that `write` appends, or a few more.
+    pub size: usize,
+    /// Appends the part to a body: bodies of one schema can be concatenated.
+    pub write: &'a dyn Fn(&mut Vec<u8>),
+    /// Points, records or snapshots in it.
+    pub items: u64,
+    /// When it came in.
+    pub received_unix_nano: u64,
+}
+
+/// Says whether the broker has a part.
+pub struct Receipt(oneshot::Receiver<bool>);
+
+impl Receipt {
+    /// Waits for the broker.
+    ///
+    /// # Errors
+    /// The part is not known to be with the broker; sending it again is right.
+    pub async fn acknowledged(self) -> Result<(), Fault> {
+        match self.0.await {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(unacknowledged()),
+        }
+    }
+}
+
+fn unacknowledged() -> Fault {
+    // The cause was logged once, for all who wait for the envelope.
+    Fault::new(fault::Kind::Unavailable, "broker_unavailable", "the data could not be made safe; send it again")
+        .retry_after(Duration::from_secs(1))
+}
+
+/// Clones share the lanes.
+#[derive(Clone)]
+pub struct Collector {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    bus: Bus,
+    metrics: Metrics,
+    lanes: Mutex<HashMap<Lane, Filling>>,
+    /// Somebody waits for company.
+    waiting: Notify,
+    tasks: TaskTracker,
+    run: Uuid,
+    published: std::sync::atomic::AtomicU64,
+}
+
+/// What a lane has gathered and not yet published.
+#[derive(Default)]
+struct Filling {
+    batch: Batch,
+    on_the_way: usize,
+}
+
+#[derive(Default)]
+struct Batch {
+    body: Vec<u8>,
+    items: u64,
+    received_unix_nano: u64,
+    waiters: Vec<(oneshot::Sender<bool>, Arc<Hold>)>,
+    since: Option<Instant>,
+}
+
+impl Batch {
+    fn add(&mut self, part: &Part<'_>, waiter: oneshot::Sender<bool>, hold: Arc<Hold>) {
+        if self.body.capacity() == 0 {
+            self.body.reserve(part.size.max(16 << 10));
+        }
+        (part.write)(&mut self.body);
+        self.items += part.items;
+        self.received_unix_nano = match self.received_unix_nano {
+            0 => part.received_unix_nano,
+            oldest => oldest.min(part.received_unix_nano),
+        };
+        self.waiters.push((waiter, hold));
+        self.since.get_or_insert_with(Instant::now);
+    }
+}
+
+impl Collector {
+    #[must_use]
+    pub fn new(bus: Bus, metrics: Metrics) -> Self {
+        let inner = Inner {
+            bus,
+            metrics,
+            lanes: Mutex::default(),
+            waiting: Notify::new(),
+            tasks: TaskTracker::new(),
+            run: Uuid::new_v4(),
+            published: 0.into(),
+        };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Hands a part over. `hold`, the room of its request, is given back when the broker has answered.
+    pub fn submit(&self, lane: &Lane, part: &Part<'_>, hold: &Arc<Hold>) -> Receipt {
+        let (waiter, receipt) = oneshot::channel();
+        let mut ready = [None, None];
+        {
+            let mut lanes = self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+            let filling = match lanes.get_mut(lane) {
+                Some(filling) => filling,
+                None => lanes.entry(lane.clone()).or_default(),
+            };
+            if !filling.batch.body.is_empty() && filling.batch.body.len() + part.size > MAX_BODY {
+                ready[0] = Some(filling.take());
+            }
+            filling.batch.add(part, waiter, Arc::clone(hold));
+            if filling.on_the_way == 0 || filling.batch.body.len() >= ENOUGH {
+                ready[1] = Some(filling.take());
+            }
+        }
+        if ready[1].is_none() {
+            self.inner.waiting.notify_one();
+        }
+        for batch in ready.into_iter().flatten() {
+            self.publish(lane.clone(), batch);
+        }
+        Receipt(receipt)
+    }
+
+    /// Publishes what has waited long enough, until the process stops; then everything.
+    ///
+    /// # Errors
+    /// None; the signature is a task's.
+    pub async fn run(self, stopping: CancellationToken) -> anyhow::Result<()> {
+        while !stopping.is_cancelled() {
+            tokio::select! {
+                () = self.inner.waiting.notified() => tokio::time::sleep(PATIENCE).await,
+                () = stopping.cancelled() => break,
+            }
+            self.flush(PATIENCE / 2);
+        }
+        // What still comes in from requests that are being read goes out with the acknowledgement before it.
+        self.flush(Duration::ZERO);
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+        Ok(())
+    }
+
+    fn flush(&self, age: Duration) {
+        let mut ready = Vec::new();
+        let mut young = false;
+        {
+            let mut lanes = self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+            for (lane, filling) in lanes.iter_mut() {
+                match filling.batch.since {
+                    Some(since) if since.elapsed() >= age => ready.push((lane.clone(), filling.take())),
+                    Some(_) => young = true,
+                    None => {}
+                }
+            }
+            if lanes.len() > KEPT_LANES {
+                lanes.retain(|_, filling| filling.on_the_way > 0 || filling.batch.since.is_some());
+            }
+        }
+        if young {
+            self.inner.waiting.notify_one();
+        }
+        for (lane, batch) in ready {
+            self.publish(lane, batch);
+        }
+    }
+
+    /// Publishes in a task of its own, so that no client's going away can stop it.
+    fn publish(&self, lane: Lane, batch: Batch) {
+        let collector = self.clone();
+        self.inner.tasks.spawn(async move {
+            let acknowledged = collector.inner.send(&lane, batch.body, batch.items, batch.received_unix_nano).await;
+            if acknowledged {
+                collector.inner.metrics.accepted(lane.signal, batch.items);
+            }
+            for (waiter, _hold) in batch.waiters {
+                // Who does not wait any more has gone away; the data is taken all the same.
+                let _ = waiter.send(acknowledged);
+            }
+            collector.landed(lane);
+        });
+    }
+
+    /// An envelope of `lane` is with the broker, or failed: what has gathered meanwhile is next.
+    fn landed(&self, lane: Lane) {
+        let next = {
+            let mut lanes = self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(filling) = lanes.get_mut(&lane) else { return };
+            filling.on_the_way = filling.on_the_way.saturating_sub(1);
+            filling.batch.since.map(|_| filling.take())
+        };
+        if let Some(batch) = next {
+            self.publish(lane, batch);
+        }
+    }
+}
+
+impl Filling {
+    fn take(&mut self) -> Batch {
+        self.on_the_way += 1;
+        std::mem::take(&mut self.batch)
+    }
+}
+
+impl Inner {
+    async fn send(&self, lane: &Lane, body: Vec<u8>, items: u64, received_unix_nano: u64) -> bool {
+        let (schema, subject) = match lane.signal {
+            Signal::Metrics => (Schema::OtlpMetrics, Subject::Metrics(lane.shard)),
+            Signal::Logs => (Schema::OtlpLogs, Subject::Logs(lane.shard)),
+            Signal::Processes => (Schema::Processes, Subject::Processes(lane.shard)),
+        };
+        let size = body.len();
+        let envelope = Envelope {
+            schema,
+            tenant: lane.tenant.to_string(),
+            items,
+            received_unix_nano,
+            encoding: Encoding::Lz4,
+            body: body.into(),
+        };
+        let number = self.published.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let id = format!("{}-{number}", self.run.simple());
+        let begun = Instant::now();
+        let outcome = match envelope.encode(id) {
+            Ok(message) => self.bus.publish(subject, message).await.map_err(anyhow::Error::from),
+            Err(error) => Err(anyhow::Error::from(error).context("pack an envelope")),
+        };
+        match outcome {
+            Ok(()) => self.metrics.published(lane.signal, size, begun.elapsed()),
+            Err(error) => {
+                self.metrics.not_published(lane.signal);
+                tracing::warn!(
+                    signal = ?lane.signal,
+                    shard = lane.shard,
+                    items,
+                    error = format!("{error:#}"),
+                    "an envelope is not acknowledged; its senders are told to send it again"
+                );
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Waits for all receipts.
+///
+/// # Errors
+/// One part is not with the broker: the whole request is to be sent again.
+pub async fn all_acknowledged(receipts: Vec<Receipt>) -> Result<(), Fault> {
+    for receipt in receipts {
+        receipt.acknowledged().await?;
+    }
+    Ok(())
+}
+
+/// There is no room in a stream.
+pub(crate) fn backlogged() -> Fault {
+    refusal::overloaded("storage is behind; try again shortly").retry_after(Duration::from_secs(3))
+}

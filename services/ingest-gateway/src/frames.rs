@@ -1,0 +1,256 @@
+//! gRPC's framing, by hand: a message is handed on as the bytes that came, and every limit holds before memory is taken.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use bytes::{Buf as _, Bytes, BytesMut};
+use fault::Fault;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use tonic::Status;
+
+use crate::admission::{Admission, Hold};
+use crate::inflate::{Packing, unpack};
+use crate::refusal;
+
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+/// Whether a message is compressed, and its length.
+const PREFIX: usize = 5;
+const RESERVE: usize = 256 << 10;
+/// Between two pieces of one message. Between two messages a stream may be silent for as long as it likes.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a message may be.
+#[derive(Debug, Clone, Copy)]
+pub struct Sizes {
+    /// Bytes as it travels.
+    pub message: usize,
+    /// Bytes when it is unpacked.
+    pub unpacked: usize,
+}
+
+/// One message, with the room that it takes.
+pub struct Message {
+    pub bytes: Bytes,
+    pub hold: Hold,
+}
+
+/// The messages of a request.
+pub struct Frames {
+    body: Body,
+    buffer: BytesMut,
+    packing: Packing,
+    sizes: Sizes,
+    admission: Admission,
+}
+
+impl Frames {
+    /// Begins to read a request's body.
+    ///
+    /// # Errors
+    /// The request is not gRPC, or packed in a way that we do not know.
+    pub fn new(request: Request<Body>, sizes: Sizes, admission: Admission) -> Result<Self, Fault> {
+        let (head, body) = request.into_parts();
+        let packing = packing(&head.headers, "grpc-encoding")?;
+        Ok(Self { body, buffer: BytesMut::new(), packing, sizes, admission })
+    }
+
+    /// The next message, or nothing at the end of the stream.
+    ///
+    /// # Errors
+    /// It is too large, broken, stalls, or there is no room.
+    pub async fn next(&mut self) -> Result<Option<Message>, Fault> {
+        let mut hold = self.admission.begin();
+        hold.grow(self.buffer.len())?;
+        if self.buffer.is_empty() && !self.more(&mut hold, None).await? {
+            return Ok(None);
+        }
+        while self.buffer.len() < PREFIX {
+            self.piece(&mut hold).await?;
+        }
+        let compressed = match self.buffer[0] {
+            0 => false,
+            1 if self.packing != Packing::None => true,
+            1 => return Err(malformed("it is marked as compressed, but there is no grpc-encoding header")),
+            _ => return Err(malformed("its first byte is neither 0 nor 1")),
+        };
+        let length = u32::from_be_bytes([self.buffer[1], self.buffer[2], self.buffer[3], self.buffer[4]]) as usize;
+        if length > self.sizes.message {
+            return Err(refusal::too_large("message", self.sizes.message));
+        }
+        // The length is the client's word: not all of it is believed at once.
+        self.buffer.reserve((PREFIX + length).saturating_sub(self.buffer.len()).min(RESERVE));
+        while self.buffer.len() < PREFIX + length {
+            self.piece(&mut hold).await?;
+        }
+        self.buffer.advance(PREFIX);
+        let bytes = self.buffer.split_to(length).freeze();
+        hold.shrink(PREFIX + self.buffer.len());
+        let packing = if compressed { self.packing } else { Packing::None };
+        let bytes = unpack(bytes, packing, self.sizes.unpacked, &mut hold).await?;
+        Ok(Some(Message { bytes, hold }))
+    }
+
+    /// The one message of a unary call.
+    ///
+    /// # Errors
+    /// As [`Frames::next`]; also when there is none, or more than one.
+    pub async fn only(&mut self) -> Result<Message, Fault> {
+        let message = self.next().await?.ok_or_else(|| malformed("it has no message"))?;
+        if !self.buffer.is_empty() || self.more(&mut self.admission.begin(), Some(PATIENCE)).await? {
+            return Err(malformed("it has more than one message"));
+        }
+        Ok(message)
+    }
+
+    async fn piece(&mut self, hold: &mut Hold) -> Result<(), Fault> {
+        if self.more(hold, Some(PATIENCE)).await? { Ok(()) } else { Err(malformed("it ends within a message")) }
+    }
+
+    /// Reads the next piece of the body; false at its end.
+    async fn more(&mut self, hold: &mut Hold, patience: Option<Duration>) -> Result<bool, Fault> {
+        let piece = next_piece(&mut self.body, patience).await?;
+        let Some(piece) = piece else { return Ok(false) };
+        hold.grow(piece.len())?;
+        // A piece that nothing precedes is taken over without a copy.
+        if self.buffer.is_empty() {
+            self.buffer = BytesMut::from(piece);
+        } else {
+            self.buffer.extend_from_slice(&piece);
+        }
+        Ok(true)
+    }
+}
+
+/// The whole of an HTTP body, at most `limit` bytes.
+///
+/// # Errors
+/// It is too large, stalls, or there is no room.
+pub async fn whole(mut body: Body, limit: usize, hold: &mut Hold) -> Result<Bytes, Fault> {
+    let Some(first) = next_piece(&mut body, Some(PATIENCE)).await? else { return Ok(Bytes::new()) };
+    let check = |length: usize| if length > limit { Err(refusal::too_large("message", limit)) } else { Ok(()) };
+    check(first.len())?;
+    hold.grow(first.len())?;
+    let mut all: Option<BytesMut> = None;
+    while let Some(piece) = next_piece(&mut body, Some(PATIENCE)).await? {
+        let all = all.get_or_insert_with(|| BytesMut::from(&first[..]));
+        check(all.len() + piece.len())?;
+        hold.grow(piece.len())?;
+        all.extend_from_slice(&piece);
+    }
+    Ok(all.map_or(first, BytesMut::freeze))
+}
+
+/// The next piece that is not empty.
+async fn next_piece(body: &mut Body, patience: Option<Duration>) -> Result<Option<Bytes>, Fault> {
+    loop {
+        let frame = match patience {
+            Some(patience) => tokio::time::timeout(patience, body.frame())
+                .await
+                .map_err(|_| Fault::invalid("message_stalled", "the rest of the message did not come in time"))?,
+            None => body.frame().await,
+        };
+        match frame {
+            None => return Ok(None),
+            // The client is gone or broke its connection; it will not read what we say.
+            Some(Err(_)) => return Err(malformed("the connection broke within it")),
+            Some(Ok(frame)) => match frame.into_data() {
+                Ok(piece) if !piece.is_empty() => return Ok(Some(piece)),
+                _ => {}
+            },
+        }
+    }
+}
+
+/// How a message says that it is packed.
+///
+/// # Errors
+/// In a way that we do not know.
+pub fn packing(headers: &HeaderMap, name: &str) -> Result<Packing, Fault> {
+    let Some(value) = headers.get(name) else { return Ok(Packing::None) };
+    value.to_str().ok().and_then(Packing::named).ok_or_else(|| {
+        Fault::invalid("encoding_unknown", format!("{name} must be one of identity, gzip and zstd"))
+    })
+}
+
+fn malformed(what: &str) -> Fault {
+    Fault::invalid("message_malformed", format!("the request is not well-formed: {what}"))
+}
+
+/// Whether the request claims to be gRPC.
+#[must_use]
+pub fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    kind == "application/grpc" || kind.starts_with("application/grpc+proto") || kind.starts_with("application/grpc;")
+}
+
+/// A message with its frame around it.
+#[must_use]
+pub fn frame(message: &[u8]) -> Bytes {
+    let mut framed = BytesMut::with_capacity(PREFIX + message.len());
+    framed.extend_from_slice(&[0]);
+    framed.extend_from_slice(&u32::try_from(message.len()).unwrap_or(u32::MAX).to_be_bytes());
+    framed.extend_from_slice(message);
+    framed.freeze()
+}
+
+/// The trailers that end an answer well.
+#[must_use]
+pub fn trailers(status: Option<Status>) -> HeaderMap {
+    let mut trailers = HeaderMap::new();
+    match status {
+        None => {
+            trailers.insert(GRPC_STATUS, HeaderValue::from_static("0"));
+        }
+        Some(status) => {
+            // Only a message that is no header text could fail, and tonic encodes those.
+            if status.add_header(&mut trailers).is_err() {
+                trailers.insert(GRPC_STATUS, HeaderValue::from_static("14"));
+            }
+        }
+    }
+    trailers
+}
+
+/// A unary answer.
+#[must_use]
+pub fn answer(message: &[u8]) -> Response {
+    let frames = [Ok::<_, std::convert::Infallible>(Frame::data(frame(message))), Ok(Frame::trailers(trailers(None)))];
+    streaming(futures::stream::iter(frames))
+}
+
+/// An answer whose frames come one by one.
+pub fn streaming<S, E>(frames: S) -> Response
+where
+    S: futures::Stream<Item = Result<Frame<Bytes>, E>> + Send + 'static,
+    E: Into<axum::BoxError> + 'static,
+{
+    let mut response = Response::new(Body::new(StreamBody::new(frames)));
+    response.headers_mut().insert(header::CONTENT_TYPE, GRPC);
+    response
+}
+
+/// An answer that says why there is no other.
+#[must_use]
+pub fn refuse(fault: Fault) -> Response {
+    let accept = fault.code() == "encoding_unknown";
+    let status = if accept { Status::unimplemented(fault.detail()) } else { refusal::status(fault) };
+    let mut response: Response = status.into_http();
+    if accept {
+        let known = HeaderValue::from_static("identity,gzip,zstd");
+        response.headers_mut().insert("grpc-accept-encoding", known);
+    }
+    response
+}
+
+/// What a caller gets who does not speak gRPC at all.
+#[must_use]
+pub fn not_grpc() -> Response {
+    let text = "this port speaks gRPC (content-type application/grpc); OTLP over HTTP is on port 4318\n";
+    let mut response = Response::new(Body::from(text));
+    *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    response
+}

@@ -1,0 +1,29 @@
+//! The way in. A success answer is given when the broker has acknowledged everything it stands for, never before.
+//!
+//! A request passes: [`listener`] (connection, TLS) -> [`otlp_grpc`], [`otlp_http`] or [`agent_stream`] (framing, encoding)
+//! -> [`sender`] (who is it) -> [`admission`] (is there room, counted in bytes before anything is unpacked) -> [`inflate`]
+//! -> [`intake`] (walk the wire, name resources, stamp, split) -> [`collector`] (group with others of the same stream and
+//! tenant, publish, answer everybody who is in it). Beside that path, never on it: [`seen`] tells the registry which resources
+//! there are, [`heartbeat`] tells Redis that they live, [`backlog`] watches whether the writers keep up.
+//!
+//! Absences that hold: no request waits for anything but the broker (and, for a key it does not know, for auth); no database is
+//! asked; no OTLP object is built for protobuf; a client that goes away cancels no publish that has begun.
+
+pub mod admission;
+pub mod agent_stream;
+pub mod app;
+pub mod backlog;
+pub mod collector;
+pub mod config;
+pub mod frames;
+pub mod heartbeat;
+pub mod inflate;
+pub mod intake;
+pub mod listener;
+pub mod metrics;
+pub mod otlp_grpc;
+pub mod otlp_http;
+pub mod processes;
+pub mod refusal;
+pub mod seen;
+pub mod sender;

@@ -1,0 +1,105 @@
+//! OTLP over gRPC.
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use axum::routing::post;
+use axum::{Extension, Router};
+use fault::Fault;
+use http::Request;
+use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
+use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceResponse};
+use otlp::Signal;
+use prost::Message as _;
+use tonic::Status;
+
+use crate::admission::Admission;
+use crate::frames::{self, Frames, Sizes};
+use crate::intake::{Intake, Taken, explain};
+use crate::listener::Peer;
+use crate::metrics::{self, Metrics, Outcome, Protocol};
+use crate::refusal;
+use crate::sender::Policy;
+
+/// What every protocol needs. Clones share it.
+#[derive(Clone)]
+pub struct Entrance {
+    pub intake: Intake,
+    pub policy: Policy,
+    pub admission: Admission,
+    pub metrics: Metrics,
+    pub sizes: Sizes,
+}
+
+/// The header in which our agent numbers its batches.
+pub const BATCH_HEADER: &str = "sightline-batch";
+
+/// The OTLP services.
+pub fn routes() -> Router<Entrance> {
+    Router::new()
+        .route("/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", post(metrics))
+        .route("/opentelemetry.proto.collector.logs.v1.LogsService/Export", post(logs))
+        .route("/opentelemetry.proto.collector.trace.v1.TraceService/Export", post(traces))
+}
+
+async fn metrics(State(entrance): State<Entrance>, Extension(peer): Extension<Peer>, request: Request<Body>) -> Response {
+    entrance.export(Signal::Metrics, &peer, request).await
+}
+
+async fn logs(State(entrance): State<Entrance>, Extension(peer): Extension<Peer>, request: Request<Body>) -> Response {
+    entrance.export(Signal::Logs, &peer, request).await
+}
+
+async fn traces() -> Response {
+    Status::unimplemented("traces are not taken yet; send metrics and logs").into_http()
+}
+
+impl Entrance {
+    async fn export(&self, signal: Signal, peer: &Peer, request: Request<Body>) -> Response {
+        if !frames::is_grpc(request.headers()) {
+            return frames::not_grpc();
+        }
+        let outcome = self.take(signal, peer, request).await;
+        self.count(signal, Protocol::OtlpGrpc, &outcome);
+        match outcome {
+            Ok(taken) => frames::answer(&answer(signal, &taken)),
+            Err(fault) => frames::refuse(fault),
+        }
+    }
+
+    async fn take(&self, signal: Signal, peer: &Peer, request: Request<Body>) -> Result<Taken, Fault> {
+        let sender = self.policy.sender(request.headers(), peer.address.ip()).await?;
+        let batch = request.headers().get(BATCH_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let message = Frames::new(request, self.sizes, self.admission.clone())?.only().await?;
+        self.intake.otlp(signal, message.bytes, &sender, batch.as_deref(), message.hold).await
+    }
+
+    pub(crate) fn count(&self, signal: Signal, protocol: Protocol, outcome: &Result<Taken, Fault>) {
+        let label = match signal {
+            Signal::Metrics => metrics::Signal::Metrics,
+            Signal::Logs => metrics::Signal::Logs,
+        };
+        let outcome = outcome.as_ref().err().map_or(Outcome::Accepted, refusal::outcome);
+        self.metrics.request(label, protocol, outcome);
+    }
+}
+
+/// The answer to a request that was taken, perhaps without some of its items.
+pub(crate) fn answer(signal: Signal, taken: &Taken) -> Vec<u8> {
+    let rejected = i64::try_from(taken.refused.total()).unwrap_or(i64::MAX);
+    if rejected == 0 {
+        // Nothing is set in either answer.
+        return Vec::new();
+    }
+    let error_message = explain(&taken.refused);
+    match signal {
+        Signal::Metrics => ExportMetricsServiceResponse {
+            partial_success: Some(ExportMetricsPartialSuccess { rejected_data_points: rejected, error_message }),
+        }
+        .encode_to_vec(),
+        Signal::Logs => ExportLogsServiceResponse {
+            partial_success: Some(ExportLogsPartialSuccess { rejected_log_records: rejected, error_message }),
+        }
+        .encode_to_vec(),
+    }
+}

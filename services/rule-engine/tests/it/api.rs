@@ -1,0 +1,158 @@
+//! Rules as callers see them.
+
+use authn::Permission;
+use fault::{Fault, Kind};
+use proto::rules::{
+    CreateRuleRequest, DeleteRuleRequest, GetRuleRequest, ListRulesRequest, Rule, RuleDocument, UpdateRuleRequest,
+};
+
+use crate::support::{Installation, Replica, TENANT, as_admin, log_rule, metric_rule};
+
+fn document(name: &str) -> RuleDocument {
+    metric_rule(name, "system.cpu.usage_percent", "> 90", 30_000)
+}
+
+async fn create(replica: &Replica, document: RuleDocument, key: &str) -> Result<Rule, Fault> {
+    let request = CreateRuleRequest { document: Some(document), idempotency_key: key.to_owned() };
+    Ok(replica.client().create_rule(as_admin(request)).await.map_err(Fault::from)?.into_inner())
+}
+
+async fn update(replica: &Replica, rule: &Rule, document: RuleDocument, expected_version: u64) -> Result<Rule, Fault> {
+    let request = UpdateRuleRequest { id: rule.id.clone(), document: Some(document), expected_version };
+    Ok(replica.client().update_rule(as_admin(request)).await.map_err(Fault::from)?.into_inner())
+}
+
+#[track_caller]
+fn is_refused<T: std::fmt::Debug>(outcome: Result<T, Fault>, kind: Kind, code: &str) {
+    let fault = outcome.expect_err("a refusal");
+    assert_eq!((fault.kind(), fault.code()), (kind, code), "{fault}");
+}
+
+#[tokio::test]
+async fn a_rule_is_created_read_changed_and_deleted() {
+    let installation = Installation::new().await;
+    let replica = installation.replica().await;
+    let mut wanted = document("cpu high");
+    wanted.labels = [("team".to_owned(), "infra".to_owned())].into();
+    let rule = create(&replica, wanted.clone(), "").await.unwrap();
+    assert_eq!((rule.version, rule.document.as_ref()), (1, Some(&wanted)));
+    assert!(rule.created_unix_nano > 0 && rule.created_unix_nano == rule.updated_unix_nano);
+
+    let found = replica.client().get_rule(as_admin(GetRuleRequest { id: rule.id.clone() })).await.unwrap().into_inner();
+    assert_eq!(found, rule);
+
+    is_refused(update(&replica, &rule, document("hot"), 7).await, Kind::Stale, "rule_changed");
+    let changed = update(&replica, &rule, document("hot"), 1).await.unwrap();
+    assert_eq!((changed.version, changed.created_unix_nano), (2, rule.created_unix_nano));
+    assert!(changed.updated_unix_nano > rule.updated_unix_nano);
+    assert_eq!(update(&replica, &rule, document("hot"), 0).await.unwrap(), changed, "the same again changes nothing");
+
+    let delete = |version| DeleteRuleRequest { id: rule.id.clone(), expected_version: version };
+    let stale = replica.client().delete_rule(as_admin(delete(1))).await.map_err(Fault::from);
+    is_refused(stale, Kind::Stale, "rule_changed");
+    replica.client().delete_rule(as_admin(delete(2))).await.unwrap();
+    let gone = replica.client().get_rule(as_admin(GetRuleRequest { id: rule.id.clone() })).await.map_err(Fault::from);
+    is_refused(gone, Kind::NotFound, "rule_not_found");
+    is_refused(update(&replica, &rule, document("hot"), 0).await, Kind::NotFound, "rule_not_found");
+    replica.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn names_are_unique_in_a_tenant_and_free_again_after_a_deletion() {
+    let installation = Installation::new().await;
+    let replica = installation.replica().await;
+    let rule = create(&replica, document("one"), "").await.unwrap();
+    let other = create(&replica, document("two"), "").await.unwrap();
+    is_refused(create(&replica, document("one"), "").await, Kind::Conflict, "rule_exists");
+    is_refused(update(&replica, &other, document("one"), 0).await, Kind::Conflict, "rule_exists");
+    replica.delete(&rule).await;
+    create(&replica, document("one"), "").await.unwrap();
+    replica.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn a_repeated_request_answers_the_first_rule() {
+    let installation = Installation::new().await;
+    let replica = installation.replica().await;
+    let first = create(&replica, document("one"), "key").await.unwrap();
+    assert_eq!(create(&replica, document("one"), "key").await.unwrap(), first);
+    is_refused(create(&replica, document("two"), "key").await, Kind::Conflict, "idempotency_key_reused");
+    let (a, b) = tokio::join!(create(&replica, document("race"), "k2"), create(&replica, document("race"), "k2"));
+    assert_eq!(a.unwrap(), b.unwrap());
+    replica.delete(&first).await;
+    is_refused(create(&replica, document("one"), "key").await, Kind::Conflict, "rule_deleted");
+    replica.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn wrong_fields_are_named() {
+    let installation = Installation::new().await;
+    let replica = installation.replica().await;
+    let wrong = RuleDocument { level: "loud".into(), r#match: "{kind=}".into(), condition: "90".into(), ..document("x") };
+    let status = {
+        let request = CreateRuleRequest { document: Some(wrong), idempotency_key: String::new() };
+        replica.client().create_rule(as_admin(request)).await.unwrap_err()
+    };
+    for path in ["level", "match", "condition"] {
+        assert!(status.message().contains(&format!("{path}: ")), "{status}");
+    }
+    is_refused::<Rule>(Err(Fault::from(status)), Kind::Invalid, "invalid_fields");
+    is_refused(create(&replica, RuleDocument { for_millis: 5, ..log_rule("l", "x", "{}") }, "").await, Kind::Invalid, "invalid_fields");
+    replica.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn lists_are_paged_in_order_of_creation() {
+    let installation = Installation::new().await;
+    let replica = installation.replica().await;
+    for number in 0..5 {
+        create(&replica, document(&format!("rule {number}")), "").await.unwrap();
+    }
+    let mut names = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let request = ListRulesRequest { limit: 2, cursor };
+        let page = replica.client().list_rules(as_admin(request)).await.unwrap().into_inner();
+        assert!(page.items.len() <= 2);
+        names.extend(page.items.into_iter().map(|rule| rule.document.unwrap().name));
+        cursor = page.next;
+        if cursor.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(names, ["rule 0", "rule 1", "rule 2", "rule 3", "rule 4"]);
+    let odd = ListRulesRequest { limit: 2, cursor: "odd".into() };
+    is_refused(replica.client().list_rules(as_admin(odd)).await.map_err(Fault::from), Kind::Invalid, "invalid_fields");
+    replica.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn another_tenants_rule_is_not_there_and_permissions_are_needed() {
+    let installation = Installation::new().await;
+    let replica = installation.replica().await;
+    let rule = create(&replica, document("one"), "").await.unwrap();
+    let stranger = testkit::admin_token("other");
+    let get = rpc::forward(GetRuleRequest { id: rule.id.clone() }, &stranger);
+    is_refused(replica.client().get_rule(get).await.map_err(Fault::from), Kind::NotFound, "rule_not_found");
+    let delete = rpc::forward(DeleteRuleRequest { id: rule.id.clone(), expected_version: 0 }, &stranger);
+    is_refused(replica.client().delete_rule(delete).await.map_err(Fault::from), Kind::NotFound, "rule_not_found");
+    let list = rpc::forward(ListRulesRequest::default(), &stranger);
+    assert!(replica.client().list_rules(list).await.unwrap().into_inner().items.is_empty());
+
+    let reader = testkit::tokens().user(TENANT, &[Permission::RulesRead]);
+    let delete = rpc::forward(DeleteRuleRequest { id: rule.id.clone(), expected_version: 0 }, &reader);
+    is_refused(replica.client().delete_rule(delete).await.map_err(Fault::from), Kind::Forbidden, "permission_missing");
+    let writer = testkit::tokens().user(TENANT, &[Permission::RulesWrite]);
+    let get = rpc::forward(GetRuleRequest { id: rule.id.clone() }, &writer);
+    is_refused(replica.client().get_rule(get).await.map_err(Fault::from), Kind::Forbidden, "permission_missing");
+    let nobody = tonic::Request::new(ListRulesRequest::default());
+    let refused = replica.client().list_rules(nobody).await.map_err(Fault::from).expect_err("a refusal");
+    assert_eq!(refused.kind(), Kind::Unauthenticated);
+    replica.stop().await;
+    installation.end().await;
+}

@@ -1,0 +1,184 @@
+//! What a kill, a stop and a second replica change: who evaluates, never what is decided.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use proto::rules::Rule as Wire;
+use rule_engine::book::Book;
+use rule_engine::evaluation::Evaluation;
+use rule_engine::rule::Rule;
+use rule_engine::store::{Claim, Position, Snapshot, Store};
+
+use crate::support::{Installation, SECOND, TENANT, gauge, line, log_rule, metric_rule, now};
+
+/// Ids and sample times that a run without disturbances gives.
+fn undisturbed(rule: &Wire, bodies: &[Vec<u8>]) -> Vec<(String, u64)> {
+    let document = rule.document.clone().unwrap();
+    let rule = Rule::new(rule.id.parse().unwrap(), rule.version, TENANT.to_owned(), document).unwrap();
+    let book = Arc::new(Book::new(1, vec![Arc::new(rule)], &Book::default()));
+    let mut evaluation = Evaluation::new(book);
+    let mut said = Vec::new();
+    let received = now();
+    for body in bodies {
+        let mut decide = |decision: rule_engine::transition::Decision| said.push((decision.id(), decision.sample_unix_nano));
+        evaluation.metrics(TENANT, body, received, &mut decide).unwrap();
+    }
+    said
+}
+
+#[tokio::test]
+async fn a_wait_that_is_half_over_at_a_kill_ends_when_it_would_have_ended() {
+    let installation = Installation::new().await;
+    let first = installation.replica().await;
+    let rule = first.create(metric_rule("hot", "m", "> 90", 30_000)).await;
+    installation.rules_are_in_force(&first).await;
+
+    // Half a minute of samples, one a second, that came in late and all at once.
+    let begin = now() - 60 * SECOND;
+    let bodies: Vec<Vec<u8>> =
+        (0..40).map(|second| gauge("m", "web", begin + second * SECOND, if second < 35 { 95.0 } else { 1.0 })).collect();
+    for body in &bodies[..15] {
+        installation.publish_metrics(TENANT, body.clone()).await;
+    }
+    first.kill();
+    let second = installation.replica().await;
+    for body in &bodies[15..] {
+        installation.publish_metrics(TENANT, body.clone()).await;
+    }
+    let said = installation.says(2).await;
+    let told: Vec<(String, u64)> = said.iter().map(|said| (said.id.clone(), said.sample_unix_nano)).collect();
+    assert_eq!(told, undisturbed(&rule, &bodies));
+    assert_eq!(told.iter().map(|(_, time)| (time - begin) / SECOND).collect::<Vec<_>>(), [30, 35]);
+    assert!(said.iter().all(|said| said.epoch == 2), "the second owner said it: {said:?}");
+    second.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn kill_after_kill_says_everything_once() {
+    let installation = Installation::new().await;
+    let mut replica = installation.replica().await;
+    let rule = replica.create(metric_rule("hot", "m", "> 90", 4_000)).await;
+    installation.rules_are_in_force(&replica).await;
+    let begin = now() - 300 * SECOND;
+    // Seven seconds hot, three seconds cold, and so on.
+    let value = |second: u64| if second % 10 < 7 { 95.0 } else { 1.0 };
+    let bodies: Vec<Vec<u8>> = (0..90).map(|second| gauge("m", "web", begin + second * SECOND, value(second))).collect();
+    for part in bodies.chunks(30) {
+        for body in &part[..20] {
+            installation.publish_metrics(TENANT, body.clone()).await;
+        }
+        replica.kill();
+        replica = installation.replica().await;
+        for body in &part[20..] {
+            installation.publish_metrics(TENANT, body.clone()).await;
+        }
+    }
+    let expected = undisturbed(&rule, &bodies);
+    assert_eq!(expected.len(), 18);
+    let mut told: Vec<(String, u64)> =
+        installation.says(18).await.into_iter().map(|said| (said.id, said.sample_unix_nano)).collect();
+    told.sort_by_key(|(_, time)| *time);
+    assert_eq!(told, expected);
+    replica.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn replicas_share_the_shards_and_take_over_from_one_that_dies() {
+    let installation = Installation::new().await;
+    let first = installation.replica().await;
+    installation.holds(&[2]).await;
+    let second = installation.replica().await;
+    installation.holds(&[1, 1]).await;
+    first.create(metric_rule("hot", "m", "> 1", 0)).await;
+    installation.rules_are_in_force(&second).await;
+
+    let killed = Instant::now();
+    first.kill();
+    installation.holds(&[2]).await;
+    assert!(killed.elapsed() < Duration::from_secs(10), "the takeover took {:?}", killed.elapsed());
+    installation.publish_metrics(TENANT, gauge("m", "web", now(), 2.0)).await;
+    installation.says(1).await;
+    second.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn a_clean_stop_saves_and_hands_on_at_once() {
+    let installation = Installation::new().await;
+    let first = installation.replica().await;
+    first.create(metric_rule("hot", "m", "> 1", 10_000)).await;
+    first.create(log_rule("oom", "oom", "{}")).await;
+    installation.rules_are_in_force(&first).await;
+    let begin = now();
+    installation.publish_metrics(TENANT, gauge("m", "web", begin, 2.0)).await;
+    installation.publish_logs(TENANT, line("web", begin, "oom")).await;
+    installation.says(1).await;
+    first.stop().await;
+    assert_eq!(installation.holdings().await, [0; 0], "no lease is left to run out");
+
+    let second = installation.replica().await;
+    installation.holds(&[2]).await;
+    installation.publish_logs(TENANT, line("web", begin + SECOND, "oom")).await;
+    installation.publish_metrics(TENANT, gauge("m", "web", begin + 10 * SECOND, 2.0)).await;
+    let said = installation.says(2).await;
+    assert_eq!((said.len(), said[1].rule_name.as_str()), (2, "hot"));
+    assert_eq!(said[1].since_unix_nano, begin);
+    second.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn what_fired_before_a_kill_resolves_though_its_rule_was_deleted_meanwhile() {
+    let installation = Installation::new().await;
+    let first = installation.replica().await;
+    let rule = first.create(metric_rule("hot", "m", "> 1", 0)).await;
+    installation.rules_are_in_force(&first).await;
+    installation.publish_metrics(TENANT, gauge("m", "web", now(), 2.0)).await;
+    installation.says(1).await;
+    // Killed before the alert is in any snapshot, and the rule goes before anybody takes over.
+    first.kill();
+    let pool = sqlx::PgPool::connect(installation.database.database_url.reveal()).await.unwrap();
+    sqlx::query(
+        "with next as (update rule_engine.revision set number = number + 1 returning number)
+         update rule_engine.rule_versions set until_revision = next.number, retired_at = now() from next
+         where rule_id = $1::uuid",
+    )
+    .bind(&rule.id)
+    .execute(&pool)
+    .await
+    .unwrap();
+
+    let second = installation.replica().await;
+    let said = installation.says(2).await;
+    assert_eq!((said[1].state.as_str(), said[1].rule_id.as_str()), ("resolved", rule.id.as_str()));
+    second.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn an_owner_that_was_replaced_cannot_write_its_snapshot() {
+    let installation = Installation::new().await;
+    let replica = installation.replica().await;
+    installation.holds(&[2]).await;
+    testkit::eventually("both shards have a snapshot", Duration::from_secs(10), async || {
+        let epochs = installation.epochs().await;
+        if epochs == [(0, 1), (1, 1)] { Ok(()) } else { Err(format!("{epochs:?}")) }
+    })
+    .await;
+    replica.stop().await;
+
+    let process = lifecycle::Process::for_test();
+    let ready = process.ready("postgres");
+    let pool = store::connect(&installation.database, "rule_engine", rule_engine::store::MIGRATIONS, &ready).await.unwrap();
+    let store = Store::new(pool);
+    assert!(matches!(store.claim(0, 3).await.unwrap(), Claim::Snapshot(_)));
+    let snapshot =
+        Snapshot { revision: 0, metrics: Position::default(), logs: Position::default(), state: Vec::new() };
+    assert!(store.save(0, 2, &snapshot).await.unwrap().is_err());
+    assert!(store.save(0, 3, &snapshot).await.unwrap().is_ok());
+    assert_eq!(store.claim(0, 2).await.unwrap(), Claim::Fenced);
+    process.stop().await;
+    installation.end().await;
+}
