@@ -33,13 +33,8 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
     let identity = rpc::Identity::load(&config.tls)?;
     let auth = rpc::channel(&identity, &config.auth_url)?;
     let verifier = Verifier::new(auth, &process);
-    let surroundings = Surroundings {
-        identity,
-        listen: config.grpc_listen,
-        verifier,
-        bus: config.bus,
-        store: config.store,
-    };
+    let surroundings =
+        Surroundings { identity, listen: config.grpc_listen, verifier, bus: config.bus, store: config.store };
     start(surroundings, &process).await.map(|_| ())
 }
 
@@ -60,10 +55,9 @@ pub async fn start(surroundings: Surroundings, process: &Process) -> anyhow::Res
     let (sender, books) = watch::channel(book);
     process.spawn("rules", reload::run(store.clone(), sender, metrics.clone(), process.stopping()));
     let api = Api::service(store.clone(), surroundings.verifier);
-    let address =
-        rpc::serve(process, "rule-engine", &surroundings.identity, surroundings.listen, Routes::new(api))
-            .await
-            .context("serve rules")?;
+    let address = rpc::serve(process, "rule-engine", &surroundings.identity, surroundings.listen, Routes::new(api))
+        .await
+        .context("serve rules")?;
     let tools = Tools { bus, store, books, metrics };
     process.spawn("shards", leases::run(tools, process.stopping()));
     Ok(address)

@@ -3,11 +3,7 @@
 use std::net::SocketAddr;
 
 #[derive(clap::Parser, Debug, Clone)]
-#[command(
-    name = "rule-engine",
-    version,
-    about = "Keeps rules and evaluates them on the stream"
-)]
+#[command(name = "rule-engine", version, about = "Keeps rules and evaluates them on the stream")]
 pub struct Config {
     #[command(flatten)]
     pub process: lifecycle::Settings,

@@ -44,26 +44,10 @@ pub fn check(mut document: RuleDocument) -> fault::Result<RuleDocument> {
         wrong.add("match", "may not contain NUL");
     }
     check_subject(&mut document, &mut wrong);
-    check_labels(
-        "labels",
-        &document.labels,
-        &["alertname", "severity"],
-        MAX_LABEL_VALUE,
-        &mut wrong,
-    );
-    check_labels(
-        "annotations",
-        &document.annotations,
-        &[],
-        MAX_ANNOTATION,
-        &mut wrong,
-    );
+    check_labels("labels", &document.labels, &["alertname", "severity"], MAX_LABEL_VALUE, &mut wrong);
+    check_labels("annotations", &document.annotations, &[], MAX_ANNOTATION, &mut wrong);
     check_receivers(&document.receivers, &mut wrong);
-    if wrong.0.is_empty() {
-        Ok(document)
-    } else {
-        Err(Fault::fields(wrong.0))
-    }
+    if wrong.0.is_empty() { Ok(document) } else { Err(Fault::fields(wrong.0)) }
 }
 
 fn check_subject(document: &mut RuleDocument, wrong: &mut Wrong) {
@@ -88,10 +72,7 @@ fn check_subject(document: &mut RuleDocument, wrong: &mut Wrong) {
                 wrong.add("log.contains", message);
             }
             if !document.condition.is_empty() {
-                wrong.add(
-                    "condition",
-                    "is for metric rules; a log rule fires on every match",
-                );
+                wrong.add("condition", "is for metric rules; a log rule fires on every match");
             }
             if document.for_millis != 0 {
                 wrong.add("for", "is for metric rules; a log rule fires at once");
@@ -110,20 +91,11 @@ fn check_metric(metric: &str, wrong: &mut Wrong) {
     let starts_well = metric.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == ':');
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_:.-/".contains(c);
     if !starts_well || metric.len() > MAX_METRIC || !metric.chars().all(allowed) {
-        wrong.add(
-            "metric",
-            "write a metric's name, such as system.cpu.usage_percent",
-        );
+        wrong.add("metric", "write a metric's name, such as system.cpu.usage_percent");
     }
 }
 
-fn check_labels(
-    path: &str,
-    labels: &HashMap<String, String>,
-    reserved: &[&str],
-    max_value: usize,
-    wrong: &mut Wrong,
-) {
+fn check_labels(path: &str, labels: &HashMap<String, String>, reserved: &[&str], max_value: usize, wrong: &mut Wrong) {
     if labels.len() > MAX_LABELS {
         wrong.add(path, format!("at most {MAX_LABELS} are allowed"));
     }
@@ -132,43 +104,29 @@ fn check_labels(
     for name in names {
         let path = format!("{path}.{name}");
         if !is_label_name(name) {
-            wrong.add(
-                path,
-                "a name has letters, digits and `_`, and no digit first",
-            );
+            wrong.add(path, "a name has letters, digits and `_`, and no digit first");
         } else if reserved.contains(&name.as_str()) {
             wrong.add(path, "is set by Sightline itself; choose another name");
         } else if labels[name].len() > max_value || labels[name].contains('\0') {
-            wrong.add(
-                path,
-                format!("a value has at most {max_value} bytes and no NUL"),
-            );
+            wrong.add(path, format!("a value has at most {max_value} bytes and no NUL"));
         }
     }
 }
 
 fn is_label_name(name: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    name.len() <= 100
-        && name.chars().all(allowed)
-        && name.starts_with(|c: char| !c.is_ascii_digit())
+    name.len() <= 100 && name.chars().all(allowed) && name.starts_with(|c: char| !c.is_ascii_digit())
 }
 
 fn check_receivers(receivers: &[String], wrong: &mut Wrong) {
     if receivers.len() > MAX_RECEIVERS {
-        wrong.add(
-            "receivers",
-            format!("at most {MAX_RECEIVERS} may be told of one rule"),
-        );
+        wrong.add("receivers", format!("at most {MAX_RECEIVERS} may be told of one rule"));
     }
     for (index, name) in receivers.iter().enumerate() {
         let path = format!("receivers[{index}]");
         let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         if name.is_empty() || name.len() > MAX_RECEIVER_NAME || !name.chars().all(allowed) {
-            wrong.add(
-                path,
-                "write a receiver's name: letters, digits, `.`, `_` and `-`",
-            );
+            wrong.add(path, "write a receiver's name: letters, digits, `.`, `_` and `-`");
         } else if receivers[..index].contains(name) {
             wrong.add(path, "is named twice");
         }
@@ -180,10 +138,7 @@ struct Wrong(Vec<Field>);
 
 impl Wrong {
     fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
-        self.0.push(Field {
-            path: path.into(),
-            message: message.into(),
-        });
+        self.0.push(Field { path: path.into(), message: message.into() });
     }
 
     fn text(&mut self, path: &str, text: &str, max: usize) {
@@ -218,9 +173,7 @@ mod tests {
             name: "oom".into(),
             level: "error".into(),
             r#match: "{}".into(),
-            subject: Some(Subject::Log(LogCondition {
-                contains: "Out of memory".into(),
-            })),
+            subject: Some(Subject::Log(LogCondition { contains: "Out of memory".into() })),
             ..RuleDocument::default()
         }
     }
@@ -229,16 +182,9 @@ mod tests {
     fn refused(document: RuleDocument, paths: &[&str]) {
         let fault = check(document).expect_err("refused");
         for path in paths {
-            assert!(
-                fault.detail().contains(&format!("{path}: ")),
-                "{path} is not in {fault}"
-            );
+            assert!(fault.detail().contains(&format!("{path}: ")), "{path} is not in {fault}");
         }
-        assert_eq!(
-            fault.detail().matches(": ").count() >= paths.len(),
-            true,
-            "{fault}"
-        );
+        assert_eq!(fault.detail().matches(": ").count() >= paths.len(), true, "{fault}");
     }
 
     #[test]
@@ -258,60 +204,18 @@ mod tests {
             receivers: vec!["ops".into(), "ops".into(), "a b".into()],
             ..metric()
         };
-        refused(
-            wrong,
-            &[
-                "name",
-                "level",
-                "match",
-                "condition",
-                "labels.0",
-                "receivers[1]",
-                "receivers[2]",
-            ],
-        );
+        refused(wrong, &["name", "level", "match", "condition", "labels.0", "receivers[1]", "receivers[2]"]);
     }
 
     #[test]
     fn a_rule_watches_exactly_one_thing_and_its_fields_belong_to_it() {
-        refused(
-            RuleDocument {
-                subject: None,
-                ..metric()
-            },
-            &["metric"],
-        );
-        refused(
-            RuleDocument {
-                condition: "> 1".into(),
-                for_millis: 1,
-                ..log()
-            },
-            &["condition", "for"],
-        );
-        refused(
-            RuleDocument {
-                hold_millis: 5_000,
-                ..metric()
-            },
-            &["hold"],
-        );
-        refused(
-            RuleDocument {
-                hold_millis: 5,
-                ..log()
-            },
-            &["hold"],
-        );
-        let empty = RuleDocument {
-            subject: Some(Subject::Log(LogCondition::default())),
-            ..log()
-        };
+        refused(RuleDocument { subject: None, ..metric() }, &["metric"]);
+        refused(RuleDocument { condition: "> 1".into(), for_millis: 1, ..log() }, &["condition", "for"]);
+        refused(RuleDocument { hold_millis: 5_000, ..metric() }, &["hold"]);
+        refused(RuleDocument { hold_millis: 5, ..log() }, &["hold"]);
+        let empty = RuleDocument { subject: Some(Subject::Log(LogCondition::default())), ..log() };
         refused(empty, &["log.contains"]);
-        let odd = RuleDocument {
-            subject: Some(Subject::Metric("rate(x[5m])".into())),
-            ..metric()
-        };
+        let odd = RuleDocument { subject: Some(Subject::Metric("rate(x[5m])".into())), ..metric() };
         refused(odd, &["metric"]);
     }
 }

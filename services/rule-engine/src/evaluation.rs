@@ -79,12 +79,7 @@ impl Evaluation {
     /// Nothing seen yet.
     #[must_use]
     pub fn new(book: Arc<Book>) -> Self {
-        Self {
-            book,
-            reader: series::Reader::new(),
-            thresholds: Thresholds::default(),
-            matches: Matches::default(),
-        }
+        Self { book, reader: series::Reader::new(), thresholds: Thresholds::default(), matches: Matches::default() }
     }
 
     /// Goes on from a snapshot that was made with the rules of `book`.
@@ -92,11 +87,7 @@ impl Evaluation {
     pub fn restore(book: Arc<Book>, saved: Saved) -> Self {
         let thresholds = Thresholds::restore(&book, saved.series, saved.metrics_seconds);
         let matches = Matches::restore(&book, saved.matches, saved.stream_time);
-        Self {
-            thresholds,
-            matches,
-            ..Self::new(book)
-        }
+        Self { thresholds, matches, ..Self::new(book) }
     }
 
     /// What must be kept to go on from here.
@@ -138,11 +129,10 @@ impl Evaluation {
         let mut tally = Tally::default();
         self.thresholds.pass_time(received_unix_nano, decide);
         let (book, thresholds) = (&self.book, &mut self.thresholds);
-        self.reader
-            .read(tenant, body, received_unix_nano, |sample| {
-                tally.items += 1;
-                thresholds.sample(book, &sample, received_unix_nano, &mut tally, decide);
-            })?;
+        self.reader.read(tenant, body, received_unix_nano, |sample| {
+            tally.items += 1;
+            thresholds.sample(book, &sample, received_unix_nano, &mut tally, decide);
+        })?;
         Ok(tally)
     }
 
@@ -164,14 +154,7 @@ impl Evaluation {
             return Ok(tally);
         };
         for resource in logs.resources() {
-            self.matches.resource(
-                literals,
-                tenant,
-                resource,
-                received_unix_nano,
-                &mut tally,
-                decide,
-            );
+            self.matches.resource(literals, tenant, resource, received_unix_nano, &mut tally, decide);
         }
         Ok(tally)
     }

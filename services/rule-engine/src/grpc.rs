@@ -4,8 +4,8 @@ use authn::{Permission, Principal, Verifier};
 use fault::Fault;
 use proto::rules::rules_server::{Rules, RulesServer};
 use proto::rules::{
-    CreateRuleRequest, DeleteRuleRequest, DeleteRuleResponse, GetRuleRequest, ListRulesRequest,
-    ListRulesResponse, Rule, RuleDocument, UpdateRuleRequest,
+    CreateRuleRequest, DeleteRuleRequest, DeleteRuleResponse, GetRuleRequest, ListRulesRequest, ListRulesResponse,
+    Rule, RuleDocument, UpdateRuleRequest,
 };
 use tonic::{Request, Response, Status};
 use uuid::Uuid;
@@ -70,11 +70,8 @@ impl Rules for Api {
             let message = format!("has at most {MAX_KEY} bytes and no control characters");
             return Err(Fault::field("idempotency_key", message).into());
         }
-        let request = store::Request {
-            tenant: &caller.tenant,
-            subject: &caller.subject,
-            idempotency_key: &idempotency_key,
-        };
+        let request =
+            store::Request { tenant: &caller.tenant, subject: &caller.subject, idempotency_key: &idempotency_key };
         let rule = self.store.create(request, &document).await?;
         tracing::info!(rule = rule.id, tenant = caller.tenant, subject = caller.subject, "rule created");
         Ok(Response::new(rule))

@@ -5,9 +5,9 @@ use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
+use ::store::{Lease, LeaseError};
 use anyhow::Context as _;
 use lifecycle::CancellationToken;
-use ::store::{Lease, LeaseError};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 

@@ -70,9 +70,7 @@ impl Metrics {
             transitions: Family::default(),
             missed: Family::default(),
             unreadable: Family::default(),
-            lag: Histogram::new([
-                0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0,
-            ]),
+            lag: Histogram::new([0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0, 300.0]),
             rules: Gauge::default(),
             owned_shards: Gauge::default(),
             snapshot_age: Gauge::default(),
@@ -83,8 +81,16 @@ impl Metrics {
         registry.register("evaluations", "Times that a rule looked at a sample or line", metrics.evaluations.clone());
         registry.register("skipped_samples", "Samples that no rule looked at, by reason", metrics.skipped.clone());
         registry.register("transitions", "Transitions that the broker acknowledged", metrics.transitions.clone());
-        registry.register("missed_messages", "Messages that the stream dropped before they were read", metrics.missed.clone());
-        registry.register("unreadable_messages", "Messages that could not be read and were passed over", metrics.unreadable.clone());
+        registry.register(
+            "missed_messages",
+            "Messages that the stream dropped before they were read",
+            metrics.missed.clone(),
+        );
+        registry.register(
+            "unreadable_messages",
+            "Messages that could not be read and were passed over",
+            metrics.unreadable.clone(),
+        );
         registry.register_with_unit(
             "evaluation_lag",
             "From the gateway's receipt of an envelope to the end of its evaluation",
@@ -112,9 +118,7 @@ impl Metrics {
         let by_signal = BySignal { signal: signal.as_str() };
         self.items.get_or_create(&by_signal).inc_by(tally.items);
         self.evaluations.get_or_create(&by_signal).inc_by(tally.evaluated);
-        for (reason, count) in
-            [("late", tally.late), ("ahead", tally.ahead), ("over_capacity", tally.over_capacity)]
-        {
+        for (reason, count) in [("late", tally.late), ("ahead", tally.ahead), ("over_capacity", tally.over_capacity)] {
             if count > 0 {
                 self.skipped.get_or_create(&ByReason { reason }).inc_by(count);
             }

@@ -52,22 +52,12 @@ impl Condition {
             .find_map(|(sign, comparison)| Some((*comparison, text.strip_prefix(sign)?)))
             .ok_or(InvalidCondition)?;
         let threshold = f64::from_str(number.trim()).map_err(|_| InvalidCondition)?;
-        if threshold.is_finite() {
-            Ok(Self {
-                comparison,
-                threshold,
-            })
-        } else {
-            Err(InvalidCondition)
-        }
+        if threshold.is_finite() { Ok(Self { comparison, threshold }) } else { Err(InvalidCondition) }
     }
 
     /// Whether it holds for `value`; for no NaN it does.
     #[must_use]
-    #[expect(
-        clippy::float_cmp,
-        reason = "people who write == 1 mean exactly that value"
-    )]
+    #[expect(clippy::float_cmp, reason = "people who write == 1 mean exactly that value")]
     pub fn holds(self, value: f64) -> bool {
         match self.comparison {
             Comparison::Above => value > self.threshold,
@@ -123,15 +113,9 @@ impl Rule {
     ///
     /// # Errors
     /// The document was not checked, or by an older and more tolerant version of this service.
-    pub fn new(
-        id: Uuid,
-        version: u64,
-        tenant: String,
-        document: RuleDocument,
-    ) -> fault::Result<Self> {
+    pub fn new(id: Uuid, version: u64, tenant: String, document: RuleDocument) -> fault::Result<Self> {
         let document = crate::document::check(document)?;
-        let selector = Selector::parse(&document.r#match)
-            .map_err(|error| Fault::field("match", error.to_string()))?;
+        let selector = Selector::parse(&document.r#match).map_err(|error| Fault::field("match", error.to_string()))?;
         let watch = match &document.subject {
             Some(Subject::Metric(metric)) => Watch::Metric {
                 name: series::metric_name(metric),
@@ -139,20 +123,12 @@ impl Rule {
                     .map_err(|error| Fault::field("condition", error.to_string()))?,
                 for_ms: i64::try_from(document.for_millis).unwrap_or(i64::MAX),
             },
-            Some(Subject::Log(log)) => Watch::Log {
-                literal: log.contains.clone(),
-                hold_ns: document.hold_millis.saturating_mul(1_000_000),
-            },
+            Some(Subject::Log(log)) => {
+                Watch::Log { literal: log.contains.clone(), hold_ns: document.hold_millis.saturating_mul(1_000_000) }
+            }
             None => return Err(Fault::field("metric", "a rule watches something")),
         };
-        Ok(Self {
-            id,
-            version,
-            tenant,
-            document,
-            selector,
-            watch,
-        })
+        Ok(Self { id, version, tenant, document, selector, watch })
     }
 
     /// Whether the rule is about a thing with these labels, which are sorted by name.

@@ -128,27 +128,16 @@ impl SavedSeries {
         let fires = bound.iter().any(|bound| bound.fires);
         let labels = watched.series.as_ref().filter(|_| fires);
         let labels = labels.map(|series| SavedLabels::of(&series.labels, &series.resource_id));
-        Self {
-            hash,
-            last_ms: watched.last_ms,
-            seen,
-            bound,
-            labels,
-        }
+        Self { hash, last_ms: watched.last_ms, seen, bound, labels }
     }
 
     /// The series' hash, when it was last seen, and what rules think of it.
     pub(crate) fn into_watched(self, book: &Book) -> (u64, u64, Watched) {
-        let bound = self
-            .bound
-            .into_iter()
-            .filter_map(|bound| bound.into_bound(book));
+        let bound = self.bound.into_iter().filter_map(|bound| bound.into_bound(book));
         let watched = Watched {
             last_ms: self.last_ms,
             bound: bound.collect(),
-            series: self
-                .labels
-                .map(|labels| Arc::new(labels.into_series(self.hash))),
+            series: self.labels.map(|labels| Arc::new(labels.into_series(self.hash))),
         };
         (self.hash, self.seen, watched)
     }
@@ -173,35 +162,20 @@ impl SavedBound {
     fn into_bound(self, book: &Book) -> Option<Bound> {
         let rule = find(book, &self.rule_id, self.version)?;
         let since_ms = self.since_ms;
-        let phase = if self.fires {
-            Phase::Firing { since_ms }
-        } else {
-            Phase::Pending { since_ms }
-        };
-        Some(Bound {
-            rule,
-            phase,
-            value: self.value,
-        })
+        let phase = if self.fires { Phase::Firing { since_ms } } else { Phase::Pending { since_ms } };
+        Some(Bound { rule, phase, value: self.value })
     }
 }
 
 impl SavedLabels {
     fn of(labels: &[(String, String)], resource_id: &str) -> Self {
-        let pairs = labels
-            .iter()
-            .flat_map(|(name, value)| [name.clone(), value.clone()]);
-        Self {
-            pairs: pairs.collect(),
-            resource_id: resource_id.to_owned(),
-        }
+        let pairs = labels.iter().flat_map(|(name, value)| [name.clone(), value.clone()]);
+        Self { pairs: pairs.collect(), resource_id: resource_id.to_owned() }
     }
 
     fn labels(&self) -> impl Iterator<Item = (String, String)> {
         let pairs = self.pairs.as_chunks::<2>().0;
-        pairs
-            .iter()
-            .map(|[name, value]| (name.clone(), value.clone()))
+        pairs.iter().map(|[name, value]| (name.clone(), value.clone()))
     }
 
     fn into_series(self, hash: u64) -> Series {
@@ -259,15 +233,9 @@ impl SavedMatch {
 /// A snapshot is read with the rules that it was made with, so that this finds every rule.
 fn find(book: &Book, id: &[u8], version: u64) -> Option<Arc<Rule>> {
     let id = Uuid::from_slice(id).ok();
-    let found = id
-        .and_then(|id| book.rule(id))
-        .filter(|rule| rule.version == version);
+    let found = id.and_then(|id| book.rule(id)).filter(|rule| rule.version == version);
     if found.is_none() {
-        tracing::warn!(
-            ?id,
-            version,
-            "the snapshot names a rule that was not in force; its state is dropped"
-        );
+        tracing::warn!(?id, version, "the snapshot names a rule that was not in force; its state is dropped");
     }
     found.map(Arc::clone)
 }

@@ -4,8 +4,8 @@ mod evaluation;
 mod row;
 
 use fault::{Fault, Kind};
-use proto::rules::{Rule as Wire, RuleDocument};
 use prost::Message as _;
+use proto::rules::{Rule as Wire, RuleDocument};
 use sha2::{Digest as _, Sha256};
 use sqlx::{PgConnection, Row as _};
 use store::{Pool, fault};
@@ -20,8 +20,7 @@ use row::{COLUMNS, wire};
 pub const CHANNEL: &str = "sightline_rules";
 
 /// The migrations of this service.
-pub const MIGRATIONS: store::Migrations =
-    store::migrations!("../../../migrations/rule_engine"; 1 "create_rules");
+pub const MIGRATIONS: store::Migrations = store::migrations!("../../../migrations/rule_engine"; 1 "create_rules");
 
 /// The service's tables.
 #[derive(Clone)]
@@ -90,9 +89,11 @@ impl Store {
             && let Some(first) = remember(&mut transaction, request, document, id).await?
         {
             return current(&mut transaction, request.tenant, first).await.map_err(|error| match error.kind() {
-                Kind::NotFound => {
-                    Fault::new(Kind::Conflict, "rule_deleted", "the rule that this key created was deleted; use another key")
-                }
+                Kind::NotFound => Fault::new(
+                    Kind::Conflict,
+                    "rule_deleted",
+                    "the rule that this key created was deleted; use another key",
+                ),
                 _ => error,
             });
         }
@@ -108,13 +109,7 @@ impl Store {
     ///
     /// # Errors
     /// NotFound, Stale, Conflict when the name is taken, Postgres.
-    pub async fn update(
-        &self,
-        tenant: &str,
-        id: Uuid,
-        document: &RuleDocument,
-        expected: u64,
-    ) -> fault::Result<Wire> {
+    pub async fn update(&self, tenant: &str, id: Uuid, document: &RuleDocument, expected: u64) -> fault::Result<Wire> {
         let mut transaction = self.pool.begin().await.map_err(fault)?;
         let revision = next_revision(&mut transaction).await?;
         let before = expect(current(&mut transaction, tenant, id).await?, expected)?;
@@ -244,7 +239,8 @@ async fn insert(
     before: Option<&Wire>,
     revision: i64,
 ) -> fault::Result<()> {
-    let inserted = row::insert(connection, tenant, id, version, document, before.map(|b| b.created_unix_nano), revision).await;
+    let inserted =
+        row::insert(connection, tenant, id, version, document, before.map(|b| b.created_unix_nano), revision).await;
     inserted.map_err(|error| match &error {
         sqlx::Error::Database(database) if database.constraint() == Some("rules_by_name") => {
             let detail = format!("there is already a rule called `{}`", document.name);

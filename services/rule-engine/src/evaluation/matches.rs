@@ -91,10 +91,7 @@ impl Matches {
         }
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "one line with everything around it"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "one line with everything around it")]
     fn matched(
         &mut self,
         key: Key,
@@ -179,15 +176,8 @@ impl Matches {
 
     /// Matches of rules that `book` does not have are left out.
     pub(crate) fn restore(book: &Book, saved: Vec<SavedMatch>, now: u64) -> Self {
-        let matches = saved
-            .into_iter()
-            .filter_map(|saved| saved.into_match(book))
-            .collect();
-        Self {
-            matches,
-            now,
-            next: 0,
-        }
+        let matches = saved.into_iter().filter_map(|saved| saved.into_match(book)).collect();
+        Self { matches, now, next: 0 }
     }
 }
 
@@ -196,10 +186,9 @@ impl Match {
     fn ends(&self) -> u64 {
         match &self.rule.watch {
             Watch::Log { hold_ns, .. } if self.fires => self.received.saturating_add(*hold_ns),
-            Watch::Log { hold_ns, .. } => self
-                .received
-                .saturating_add(*hold_ns)
-                .saturating_add(IDLE_SECONDS * 1_000_000_000),
+            Watch::Log { hold_ns, .. } => {
+                self.received.saturating_add(*hold_ns).saturating_add(IDLE_SECONDS * 1_000_000_000)
+            }
             Watch::Metric { .. } => 0,
         }
     }
@@ -252,18 +241,11 @@ impl Resource {
         );
         labels.sort_unstable();
         let identity: Vec<(&str, &str)> = if id.is_empty() {
-            labels
-                .iter()
-                .map(|(name, value)| (name.as_str(), value.as_str()))
-                .collect()
+            labels.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
         } else {
             vec![("resource_id", id.as_str())]
         };
         let hash = model::series_hash([("tenant", tenant)].into_iter().chain(identity));
-        Self {
-            hash,
-            id,
-            labels: labels.into(),
-        }
+        Self { hash, id, labels: labels.into() }
     }
 }

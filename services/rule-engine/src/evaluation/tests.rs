@@ -139,7 +139,8 @@ fn loads(values: &[(u64, f64)]) -> Vec<Event> {
 #[test]
 fn a_threshold_fires_when_it_has_held_for_long_enough() {
     let samples = loads(&[(0, 1.0), (10, 95.0), (20, 96.0), (40, 97.0), (50, 10.0)]);
-    let said = check(book(1, &[metric_rule(1, 1, "> 90", 30)]), &samples, &["firing 40 since 10", "resolved 50 since 10"]);
+    let said =
+        check(book(1, &[metric_rule(1, 1, "> 90", 30)]), &samples, &["firing 40 since 10", "resolved 50 since 10"]);
     assert_eq!((said[0].value, said[1].value), (97.0, 10.0));
     assert_eq!(said[0].resource_id, "web");
     assert!(said[0].labels.contains(&("host_name".to_owned(), "web".to_owned())));
@@ -213,7 +214,11 @@ fn a_line_fires_once_and_resolves_after_the_last_match_by_stream_time() {
         Event::Logs(30, line("web", 30, "Out of memory")),
     ];
     events.extend(loads(&[(80, 1.0), (91, 1.0)]));
-    let said = check(book(1, &[log_rule(1, "Out of memory", "{}", 60)]), &events, &["firing 11 since 11", "resolved 90 since 11"]);
+    let said = check(
+        book(1, &[log_rule(1, "Out of memory", "{}", 60)]),
+        &events,
+        &["firing 11 since 11", "resolved 90 since 11"],
+    );
     assert_eq!((said[0].line.as_str(), said[1].line.as_str()), ("kernel: Out of memory: killed", "Out of memory"));
     assert!(said[0].value.is_nan());
 }

@@ -23,8 +23,10 @@ pub(crate) struct Thresholds {
 }
 
 struct Entry {
-    /// Revision of the rules that it was bound under; none after a restart, when the labels are still to come.
-    bound_at: Option<i64>,
+    /// Revision of the rules that it was last looked up in; none after a restart, when its labels are still to come.
+    checked: Option<i64>,
+    /// When the rules on its metric were last changed, as it was bound to them.
+    bound: Option<i64>,
     /// When it was last heard of, by the gateway's clock.
     seen: u64,
     watched: Option<Box<Watched>>,
@@ -62,15 +64,13 @@ impl Thresholds {
                 tally.over_capacity += 1;
                 return;
             }
-            std::collections::hash_map::Entry::Vacant(vacant) => vacant.insert(Entry {
-                bound_at: None,
-                seen: 0,
-                watched: None,
-            }),
+            std::collections::hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(Entry { checked: None, bound: None, seen: 0, watched: None })
+            }
         };
         entry.seen = self.now;
-        if entry.bound_at != Some(book.revision) {
-            entry.bind(book, sample.series);
+        if entry.checked != Some(book.revision) {
+            entry.check(book, sample.series);
         }
         let Some(watched) = &mut entry.watched else {
             return;
@@ -88,11 +88,7 @@ impl Thresholds {
     }
 
     /// The stream has come to this time: series without news for an hour are forgotten, and what fires there resolves.
-    pub(crate) fn pass_time(
-        &mut self,
-        received_unix_nano: u64,
-        decide: &mut dyn FnMut(Decision),
-    ) {
+    pub(crate) fn pass_time(&mut self, received_unix_nano: u64, decide: &mut dyn FnMut(Decision)) {
         let before = self.now;
         self.now = self.now.max(received_unix_nano / 1_000_000_000);
         // At round times, so that whoever takes over looks at the same moments.
@@ -118,11 +114,7 @@ impl Thresholds {
 
     pub(crate) fn save(&self) -> Vec<SavedSeries> {
         let watched = self.series.iter();
-        watched
-            .filter_map(|(hash, entry)| {
-                Some(SavedSeries::of(*hash, entry.seen, entry.watched.as_ref()?))
-            })
-            .collect()
+        watched.filter_map(|(hash, entry)| Some(SavedSeries::of(*hash, entry.seen, entry.watched.as_ref()?))).collect()
     }
 
     pub(crate) fn now(&self) -> u64 {
@@ -133,11 +125,7 @@ impl Thresholds {
         let mut thresholds = Self { now, ..Self::default() };
         for saved in saved {
             let (hash, seen, watched) = saved.into_watched(book);
-            let entry = Entry {
-                bound_at: None,
-                seen,
-                watched: Some(Box::new(watched)),
-            };
+            let entry = Entry { checked: None, bound: None, seen, watched: Some(Box::new(watched)) };
             thresholds.series.insert(hash, entry);
         }
         thresholds
@@ -145,14 +133,20 @@ impl Thresholds {
 }
 
 impl Entry {
+    /// Binds the series anew where rules on its metric changed.
+    fn check(&mut self, book: &Book, series: &Arc<Series>) {
+        let known = self.checked.replace(book.revision).is_some();
+        let thresholds = book.on_metric(series.label("tenant"), &series.name);
+        let since = thresholds.map(|thresholds| thresholds.since);
+        if !known || self.bound != since {
+            self.bound = since;
+            self.bind(thresholds.map_or(&[], |thresholds| &thresholds.rules), series);
+        }
+    }
+
     /// Finds the rules that are about the series; what the same versions thought before stays.
-    fn bind(&mut self, book: &Book, series: &Arc<Series>) {
-        self.bound_at = Some(book.revision);
-        let rules = book.on_metric(series.label("tenant"), &series.name);
-        let mut about = rules
-            .iter()
-            .filter(|rule| rule.is_about(&series.labels))
-            .peekable();
+    fn bind(&mut self, rules: &[Arc<Rule>], series: &Arc<Series>) {
+        let mut about = rules.iter().filter(|rule| rule.is_about(&series.labels)).peekable();
         if about.peek().is_none() {
             self.watched = None;
             return;
@@ -162,41 +156,23 @@ impl Entry {
             None => (i64::MIN, Vec::new()),
         };
         let bound = about.map(|rule| {
-            let known = before
-                .iter()
-                .position(|bound| bound.rule.is_same_version(rule));
+            let known = before.iter().position(|bound| bound.rule.is_same_version(rule));
             known.map_or_else(|| Bound::new(rule), |index| before.swap_remove(index))
         });
-        self.watched = Some(Box::new(Watched {
-            last_ms,
-            series: Some(Arc::clone(series)),
-            bound: bound.collect(),
-        }));
+        self.watched = Some(Box::new(Watched { last_ms, series: Some(Arc::clone(series)), bound: bound.collect() }));
     }
 }
 
 impl Bound {
     fn new(rule: &Arc<Rule>) -> Self {
-        Self {
-            rule: Arc::clone(rule),
-            phase: Phase::Inactive,
-            value: f64::NAN,
-        }
+        Self { rule: Arc::clone(rule), phase: Phase::Inactive, value: f64::NAN }
     }
 }
 
 impl Watched {
-    fn evaluate(
-        &mut self,
-        sample: &Sample<'_>,
-        received_unix_nano: u64,
-        decide: &mut dyn FnMut(Decision),
-    ) {
+    fn evaluate(&mut self, sample: &Sample<'_>, received_unix_nano: u64, decide: &mut dyn FnMut(Decision)) {
         for bound in &mut self.bound {
-            let Watch::Metric {
-                condition, for_ms, ..
-            } = &bound.rule.watch
-            else {
+            let Watch::Metric { condition, for_ms, .. } = &bound.rule.watch else {
                 continue;
             };
             let holds = !sample.is_stale() && condition.holds(sample.value);
@@ -209,12 +185,7 @@ impl Watched {
     }
 
     /// Ends what the chosen rules think; what fires resolves at the time of the newest sample.
-    fn end(
-        &mut self,
-        chosen: impl Fn(&Rule) -> bool,
-        now_seconds: u64,
-        decide: &mut dyn FnMut(Decision),
-    ) {
+    fn end(&mut self, chosen: impl Fn(&Rule) -> bool, now_seconds: u64, decide: &mut dyn FnMut(Decision)) {
         let (series, last_ms) = (self.series.clone(), self.last_ms);
         self.bound.retain(|bound| {
             if !chosen(&bound.rule) {
@@ -222,12 +193,7 @@ impl Watched {
             }
             if let (Phase::Firing { since_ms }, Some(series)) = (bound.phase, &series) {
                 let received_unix_nano = now_seconds.saturating_mul(1_000_000_000);
-                decide(bound.decision(
-                    series,
-                    Change::Resolves { since_ms },
-                    last_ms,
-                    received_unix_nano,
-                ));
+                decide(bound.decision(series, Change::Resolves { since_ms }, last_ms, received_unix_nano));
             }
             false
         });
@@ -235,13 +201,7 @@ impl Watched {
 }
 
 impl Bound {
-    fn decision(
-        &self,
-        series: &Series,
-        change: Change,
-        time_ms: i64,
-        received_unix_nano: u64,
-    ) -> Decision {
+    fn decision(&self, series: &Series, change: Change, time_ms: i64, received_unix_nano: u64) -> Decision {
         let (state, since_ms) = match change {
             Change::Fires { since_ms } => (State::Firing, since_ms),
             Change::Resolves { since_ms } => (State::Resolved, since_ms),
@@ -251,10 +211,7 @@ impl Bound {
             rule: Arc::clone(&self.rule),
             state,
             series: series.hash,
-            labels: labels
-                .filter(|(name, _)| name != "tenant")
-                .cloned()
-                .collect(),
+            labels: labels.filter(|(name, _)| name != "tenant").cloned().collect(),
             resource_id: series.resource_id.clone(),
             value: self.value,
             line: String::new(),

@@ -91,7 +91,8 @@ async fn a_repeated_request_answers_the_first_rule() {
 async fn wrong_fields_are_named() {
     let installation = Installation::new().await;
     let replica = installation.replica().await;
-    let wrong = RuleDocument { level: "loud".into(), r#match: "{kind=}".into(), condition: "90".into(), ..document("x") };
+    let wrong =
+        RuleDocument { level: "loud".into(), r#match: "{kind=}".into(), condition: "90".into(), ..document("x") };
     let status = {
         let request = CreateRuleRequest { document: Some(wrong), idempotency_key: String::new() };
         replica.client().create_rule(as_admin(request)).await.unwrap_err()
@@ -100,7 +101,11 @@ async fn wrong_fields_are_named() {
         assert!(status.message().contains(&format!("{path}: ")), "{status}");
     }
     is_refused::<Rule>(Err(Fault::from(status)), Kind::Invalid, "invalid_fields");
-    is_refused(create(&replica, RuleDocument { for_millis: 5, ..log_rule("l", "x", "{}") }, "").await, Kind::Invalid, "invalid_fields");
+    is_refused(
+        create(&replica, RuleDocument { for_millis: 5, ..log_rule("l", "x", "{}") }, "").await,
+        Kind::Invalid,
+        "invalid_fields",
+    );
     replica.stop().await;
     installation.end().await;
 }

@@ -22,14 +22,20 @@ async fn a_new_rule_fires_on_the_stream_and_resolves() {
     let fired = &said[0];
     assert_eq!((fired.state.as_str(), said[1].state.as_str(), said.len()), ("firing", "resolved", 2));
     assert_eq!((fired.rule_id.as_str(), fired.rule_version, fired.tenant.as_str()), (rule.id.as_str(), 1, TENANT));
-    assert_eq!((fired.rule_name.as_str(), fired.level.as_str(), fired.condition.as_str()), ("cpu high", "critical", "> 90"));
+    assert_eq!(
+        (fired.rule_name.as_str(), fired.level.as_str(), fired.condition.as_str()),
+        ("cpu high", "critical", "> 90")
+    );
     assert_eq!((fired.value, said[1].value), (95.0, 10.0));
     assert_eq!((fired.sample_unix_nano, fired.since_unix_nano), (time, time));
     assert!(fired.received_unix_nano > 0 && fired.evaluated_unix_nano >= fired.received_unix_nano);
     assert_eq!(fired.series_labels["host_name"], "web-1");
     assert_eq!((fired.resource_id.as_str(), fired.series.len(), fired.id.len()), ("host-web-1", 16, 32));
     assert_eq!((fired.rule_labels["team"].as_str(), fired.annotations["summary"].as_str()), ("infra", "too hot"));
-    assert_eq!((fired.receivers.as_slice(), fired.shard.as_str(), fired.epoch), (["ops".to_owned()].as_slice(), "00", 1));
+    assert_eq!(
+        (fired.receivers.as_slice(), fired.shard.as_str(), fired.epoch),
+        (["ops".to_owned()].as_slice(), "00", 1)
+    );
     replica.stop().await;
     installation.end().await;
 }

@@ -19,8 +19,8 @@ use proto::alerts::Transition;
 use proto::rules::rule_document::Subject as Watch;
 use proto::rules::rules_client::RulesClient;
 use proto::rules::{CreateRuleRequest, DeleteRuleRequest, LogCondition, Rule, RuleDocument, UpdateRuleRequest};
-use rule_engine::app::{self, Surroundings};
 use rpc::Channel;
+use rule_engine::app::{self, Surroundings};
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
@@ -184,7 +184,8 @@ impl Replica {
     }
 
     pub async fn update(&self, rule: &Rule, document: RuleDocument) -> Rule {
-        let request = UpdateRuleRequest { id: rule.id.clone(), document: Some(document), expected_version: rule.version };
+        let request =
+            UpdateRuleRequest { id: rule.id.clone(), document: Some(document), expected_version: rule.version };
         self.client().update_rule(as_admin(request)).await.unwrap().into_inner()
     }
 

@@ -20,7 +20,8 @@ fn undisturbed(rule: &Wire, bodies: &[Vec<u8>]) -> Vec<(String, u64)> {
     let mut said = Vec::new();
     let received = now();
     for body in bodies {
-        let mut decide = |decision: rule_engine::transition::Decision| said.push((decision.id(), decision.sample_unix_nano));
+        let mut decide =
+            |decision: rule_engine::transition::Decision| said.push((decision.id(), decision.sample_unix_nano));
         evaluation.metrics(TENANT, body, received, &mut decide).unwrap();
     }
     said
@@ -35,8 +36,9 @@ async fn a_wait_that_is_half_over_at_a_kill_ends_when_it_would_have_ended() {
 
     // Half a minute of samples, one a second, that came in late and all at once.
     let begin = now() - 60 * SECOND;
-    let bodies: Vec<Vec<u8>> =
-        (0..40).map(|second| gauge("m", "web", begin + second * SECOND, if second < 35 { 95.0 } else { 1.0 })).collect();
+    let bodies: Vec<Vec<u8>> = (0..40)
+        .map(|second| gauge("m", "web", begin + second * SECOND, if second < 35 { 95.0 } else { 1.0 }))
+        .collect();
     for body in &bodies[..15] {
         installation.publish_metrics(TENANT, body.clone()).await;
     }
@@ -63,7 +65,8 @@ async fn kill_after_kill_says_everything_once() {
     let begin = now() - 300 * SECOND;
     // Seven seconds hot, three seconds cold, and so on.
     let value = |second: u64| if second % 10 < 7 { 95.0 } else { 1.0 };
-    let bodies: Vec<Vec<u8>> = (0..90).map(|second| gauge("m", "web", begin + second * SECOND, value(second))).collect();
+    let bodies: Vec<Vec<u8>> =
+        (0..90).map(|second| gauge("m", "web", begin + second * SECOND, value(second))).collect();
     for part in bodies.chunks(30) {
         for body in &part[..20] {
             installation.publish_metrics(TENANT, body.clone()).await;
@@ -171,14 +174,60 @@ async fn an_owner_that_was_replaced_cannot_write_its_snapshot() {
 
     let process = lifecycle::Process::for_test();
     let ready = process.ready("postgres");
-    let pool = store::connect(&installation.database, "rule_engine", rule_engine::store::MIGRATIONS, &ready).await.unwrap();
+    let pool =
+        store::connect(&installation.database, "rule_engine", rule_engine::store::MIGRATIONS, &ready).await.unwrap();
     let store = Store::new(pool);
     assert!(matches!(store.claim(0, 3).await.unwrap(), Claim::Snapshot(_)));
-    let snapshot =
-        Snapshot { revision: 0, metrics: Position::default(), logs: Position::default(), state: Vec::new() };
+    let snapshot = Snapshot { revision: 0, metrics: Position::default(), logs: Position::default(), state: Vec::new() };
     assert!(store.save(0, 2, &snapshot).await.unwrap().is_err());
     assert!(store.save(0, 3, &snapshot).await.unwrap().is_ok());
     assert_eq!(store.claim(0, 2).await.unwrap(), Claim::Fenced);
     process.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn a_shard_that_somebody_else_took_is_left_to_him_until_he_is_gone() {
+    let installation = Installation::new().await;
+    let replica = installation.replica().await;
+    replica.create(metric_rule("hot", "m", "> 1", 0)).await;
+    installation.rules_are_in_force(&replica).await;
+    let pool = sqlx::PgPool::connect(installation.database.database_url.reveal()).await.unwrap();
+    let steal = "update rule_engine.leases set owner = gen_random_uuid(), epoch = epoch + 1,
+                 expires_at = now() + interval '3 seconds' where name = 'shard-00'";
+    sqlx::query(steal).execute(&pool).await.unwrap();
+    testkit::eventually("the shard comes back", Duration::from_secs(20), async || {
+        let epochs = installation.epochs().await;
+        if epochs[0] == (0, 3) { Ok(()) } else { Err(format!("{epochs:?}")) }
+    })
+    .await;
+    installation.publish_metrics(TENANT, gauge("m", "web", now(), 2.0)).await;
+    let said = installation.says(1).await;
+    assert_eq!((said.len(), said[0].epoch), (1, 3));
+    replica.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn connections_to_the_database_that_break_are_made_again() {
+    let installation = Installation::new().await;
+    let replica = installation.replica().await;
+    installation.holds(&[2]).await;
+    let pool = sqlx::PgPool::connect(installation.database.database_url.reveal()).await.unwrap();
+    let cut = "select pg_terminate_backend(pid) from pg_stat_activity
+               where datname = current_database() and pid <> pg_backend_pid()";
+    sqlx::query(cut).execute(&pool).await.unwrap();
+    let created = testkit::eventually("a rule is created", Duration::from_secs(10), async || {
+        let request = proto::rules::CreateRuleRequest {
+            document: Some(metric_rule("hot", "m", "> 1", 0)),
+            idempotency_key: "once".to_owned(),
+        };
+        replica.client().create_rule(crate::support::as_admin(request)).await.map_err(|status| status.to_string())
+    });
+    created.await;
+    installation.rules_are_in_force(&replica).await;
+    installation.publish_metrics(TENANT, gauge("m", "web", now(), 2.0)).await;
+    installation.says(1).await;
+    replica.stop().await;
     installation.end().await;
 }
