@@ -36,13 +36,9 @@ impl Migrations {
                 .await
                 .context("look for the schema")?;
         if !exists {
-            // Two replicas may start at once: `if not exists` alone is not safe against that, so losing is accepted.
-            let create = format!("create schema if not exists {schema}");
-            match connection.execute(AssertSqlSafe(create)).await {
-                Ok(_) => {}
-                Err(sqlx::Error::Database(error)) if error.is_unique_violation() => {}
-                Err(error) => return Err(error).context("create the schema"),
-            }
+            create(connection, format!("create schema if not exists {schema}"))
+                .await
+                .context("create the schema")?;
         }
         let migrations = self.0.iter().map(|migration| {
             sqlx::migrate::Migration::new(
@@ -61,11 +57,18 @@ impl Migrations {
             .run(&mut *connection)
             .await
             .context("apply the migrations")?;
-        connection
-            .execute(AssertSqlSafe(crate::lease::TABLE.to_owned()))
+        create(connection, crate::lease::TABLE.to_owned())
             .await
             .context("create the table of leases")?;
         Ok(())
+    }
+}
+
+/// Two replicas may start at once: `if not exists` alone is not safe against that, so losing is accepted.
+async fn create(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Error> {
+    match connection.execute(AssertSqlSafe(sql)).await {
+        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(()),
+        outcome => outcome.map(|_| ()),
     }
 }
 

@@ -20,8 +20,8 @@ async fn this_hosts_data_reaches_queries_search_live_streams_and_a_webhook() {
     let mut sightline = Sightline::start(&[
         ("SIGHTLINE_AGENT_INTERVAL", "1s"),
         ("SIGHTLINE_AGENT_PROCESS_INTERVAL", "1s"),
-        ("SIGHTLINE_IDLE_AFTER", "3s"),
-        ("SIGHTLINE_OFFLINE_AFTER", "6s"),
+        ("SIGHTLINE_IDLE_AFTER", "5s"),
+        ("SIGHTLINE_OFFLINE_AFTER", "10s"),
     ])
     .await;
     std::fs::write(sightline.demo_log(), "").unwrap();
