@@ -45,9 +45,9 @@ pub(crate) struct Writer {
 }
 
 /// Batches are held while a store answers, and longer while it is away.
-const SIGNAL_ACK_WAIT: Duration = Duration::from_secs(60);
+const SIGNAL_ACK_WAIT: Duration = Duration::from_secs(30);
 /// Small messages that are handled one at a time: what a killed replica held comes back soon.
-const CONTROL_ACK_WAIT: Duration = Duration::from_secs(20);
+const CONTROL_ACK_WAIT: Duration = Duration::from_secs(5);
 
 impl Stream {
     /// Every stream of an installation with that many shards.

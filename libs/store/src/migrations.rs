@@ -7,6 +7,9 @@ use sqlx::migrate::{MigrationType, Migrator};
 use sqlx::postgres::PgConnection;
 use sqlx::{AssertSqlSafe, Executor as _, SqlStr};
 
+/// Any number that no other lock of the database uses.
+const CREATE_LOCK: i64 = 0x5167_6874_6372_7465;
+
 /// One file of `migrations/<service>/`.
 #[derive(Debug, Clone, Copy)]
 pub struct Migration {
@@ -64,12 +67,11 @@ impl Migrations {
     }
 }
 
-/// Two replicas may start at once: `if not exists` alone is not safe against that, so losing is accepted.
+/// Two replicas may start at once, and `if not exists` alone is not safe against that: the loser sees an error of some
+/// catalogue or other. Statements sent together are one transaction, so the lock lasts until the thing is there.
 async fn create(connection: &mut PgConnection, sql: String) -> Result<(), sqlx::Error> {
-    match connection.execute(AssertSqlSafe(sql)).await {
-        Err(sqlx::Error::Database(error)) if error.is_unique_violation() => Ok(()),
-        outcome => outcome.map(|_| ()),
-    }
+    let alone = format!("select pg_advisory_xact_lock({CREATE_LOCK}); {sql}");
+    connection.execute(AssertSqlSafe(alone)).await.map(|_| ())
 }
 
 /// Embeds files: `store::migrations!("../../../migrations/registry"; 1 "create_resources")` takes

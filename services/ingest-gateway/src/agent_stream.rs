@@ -140,7 +140,11 @@ impl Conversation {
                 }
                 Some(Payload::CommandResponse(response)) => {
                     self.streams.entrance.metrics.command_responses.inc();
-                    tracing::info!(sender = self.sender.identity(), success = response.success, "a command was answered");
+                    tracing::info!(
+                        sender = self.sender.identity(),
+                        success = response.success,
+                        "a command was answered"
+                    );
                 }
                 // An agent gives no commands, and what is newer than we are needs no answer.
                 Some(Payload::CommandRequest(_)) | None => {}

@@ -98,7 +98,9 @@ pub async fn start(config: Config, process: Process, verifier: Verifier) -> anyh
         .with_state(entrance.clone())
         .merge(agent_stream::routes().with_state(streams))
         .merge(health(&process))
-        .fallback(async || tonic::Status::unimplemented("there is no such method here").into_http::<axum::body::Body>());
+        .fallback(async || {
+            tonic::Status::unimplemented("there is no such method here").into_http::<axum::body::Body>()
+        });
     let http_router = otlp_http::routes().with_state(entrance).fallback(async || {
         let text = "nothing is here; OTLP goes to /v1/metrics and /v1/logs\n";
         (http::StatusCode::NOT_FOUND, text).into_response()
@@ -123,7 +125,8 @@ fn health(process: &Process) -> Router {
         let stopping = watched.stopping();
         while !stopping.is_cancelled() {
             let ready = watched.missing().is_empty();
-            let status = if ready { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
+            let status =
+                if ready { tonic_health::ServingStatus::Serving } else { tonic_health::ServingStatus::NotServing };
             health.set_service_status("", status).await;
             tokio::select! {
                 () = tokio::time::sleep(std::time::Duration::from_millis(500)) => {}

@@ -61,16 +61,16 @@ pub struct Ingest {
     #[arg(long, env = "SIGHTLINE_ANONYMOUS_TENANT", default_value = "default")]
     pub anonymous_tenant: TenantId,
     /// Bytes of one message as it travels
-    #[arg(long, env = "SIGHTLINE_INGEST_MESSAGE_BYTES", default_value = "32MiB", value_parser = settings::bytes)]
+    #[arg(long = "ingest-message-bytes", env = "SIGHTLINE_INGEST_MESSAGE_BYTES", default_value = "32MiB", value_parser = settings::bytes)]
     pub message_bytes: u64,
     /// Bytes of one message when it is unpacked
-    #[arg(long, env = "SIGHTLINE_INGEST_UNPACKED_BYTES", default_value = "64MiB", value_parser = settings::bytes)]
+    #[arg(long = "ingest-unpacked-bytes", env = "SIGHTLINE_INGEST_UNPACKED_BYTES", default_value = "64MiB", value_parser = settings::bytes)]
     pub unpacked_bytes: u64,
     /// Bytes of all messages that are being read or wait for the broker; above it clients are told to come back
-    #[arg(long, env = "SIGHTLINE_INGEST_IN_FLIGHT_BYTES", default_value = "128MiB", value_parser = settings::bytes)]
+    #[arg(long = "ingest-in-flight-bytes", env = "SIGHTLINE_INGEST_IN_FLIGHT_BYTES", default_value = "128MiB", value_parser = settings::bytes)]
     pub in_flight_bytes: u64,
     /// Connections to each of the two ports
-    #[arg(long, env = "SIGHTLINE_INGEST_CONNECTIONS", default_value = "8192")]
+    #[arg(long = "ingest-connections", env = "SIGHTLINE_INGEST_CONNECTIONS", default_value = "8192")]
     pub connections: usize,
     /// How long a connection lives before its client is asked to make another, which spreads clients over gateways; it
     /// varies by a tenth, so that they do not all come at once
@@ -95,7 +95,8 @@ impl settings::Settings for Config {
         let ingest = &self.ingest;
         if ingest.tls != TlsMode::Off && (ingest.cert_file.is_none() || ingest.key_file.is_none()) {
             wrong.push(
-                "SIGHTLINE_INGEST_TLS needs SIGHTLINE_INGEST_TLS_CERT_FILE and SIGHTLINE_INGEST_TLS_KEY_FILE".to_owned(),
+                "SIGHTLINE_INGEST_TLS needs SIGHTLINE_INGEST_TLS_CERT_FILE and SIGHTLINE_INGEST_TLS_KEY_FILE"
+                    .to_owned(),
             );
         }
         if ingest.message_bytes == 0 || ingest.message_bytes > 1 << 30 {

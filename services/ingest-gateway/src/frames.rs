@@ -171,9 +171,11 @@ async fn next_piece(body: &mut Body, patience: Option<Duration>) -> Result<Optio
 /// In a way that we do not know.
 pub fn packing(headers: &HeaderMap, name: &str) -> Result<Packing, Fault> {
     let Some(value) = headers.get(name) else { return Ok(Packing::None) };
-    value.to_str().ok().and_then(Packing::named).ok_or_else(|| {
-        Fault::invalid("encoding_unknown", format!("{name} must be one of identity, gzip and zstd"))
-    })
+    value
+        .to_str()
+        .ok()
+        .and_then(Packing::named)
+        .ok_or_else(|| Fault::invalid("encoding_unknown", format!("{name} must be one of identity, gzip and zstd")))
 }
 
 fn malformed(what: &str) -> Fault {

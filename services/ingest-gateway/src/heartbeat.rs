@@ -18,12 +18,14 @@ const EVERY: Duration = Duration::from_secs(2);
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 type Seen = HashMap<Arc<str>, HashSet<ResourceId>>;
+/// Open streams of each agent.
+type Sessions = HashMap<(Arc<str>, ResourceId), usize>;
 
 /// What was seen since the last round. Clones share it.
 #[derive(Clone, Default)]
 pub struct Heartbeats {
     seen: Arc<Mutex<Seen>>,
-    sessions: Arc<Mutex<HashMap<(Arc<str>, ResourceId), usize>>>,
+    sessions: Arc<Mutex<Sessions>>,
 }
 
 impl Heartbeats {

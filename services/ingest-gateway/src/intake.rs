@@ -160,12 +160,8 @@ impl Intake {
         let snapshots = processes::snapshots(payload, id, &agent_id, batch, received_unix_nano, MAX_BODY - STAMP_ROOM);
         let receipts = snapshots.into_iter().map(|snapshot| {
             let body = ProcessBatch { snapshots: vec![snapshot] }.encode_to_vec();
-            let part = Part {
-                size: body.len(),
-                write: &|out| out.extend_from_slice(&body),
-                items: 1,
-                received_unix_nano,
-            };
+            let part =
+                Part { size: body.len(), write: &|out| out.extend_from_slice(&body), items: 1, received_unix_nano };
             self.collector.submit(&lane, &part, &hold)
         });
         Ok(receipts.collect())
@@ -234,9 +230,8 @@ fn random() -> Result<BatchId, Fault> {
 }
 
 fn stamp(id: ResourceId, agent_id: Option<&str>, batch: Option<(BatchId, u32)>) -> Stamp {
-    let mut stamp = Stamp::new()
-        .text("sightline.resource.id", &id.to_string())
-        .text("sightline.resource.kind", id.kind().as_str());
+    let mut stamp =
+        Stamp::new().text("sightline.resource.id", &id.to_string()).text("sightline.resource.kind", id.kind().as_str());
     if let Some(agent_id) = agent_id {
         stamp = stamp.text("sightline.agent.id", agent_id);
     }

@@ -42,7 +42,11 @@ pub fn routes() -> Router<Entrance> {
         .route("/opentelemetry.proto.collector.trace.v1.TraceService/Export", post(traces))
 }
 
-async fn metrics(State(entrance): State<Entrance>, Extension(peer): Extension<Peer>, request: Request<Body>) -> Response {
+async fn metrics(
+    State(entrance): State<Entrance>,
+    Extension(peer): Extension<Peer>,
+    request: Request<Body>,
+) -> Response {
     entrance.export(Signal::Metrics, &peer, request).await
 }
 

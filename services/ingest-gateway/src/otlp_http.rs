@@ -35,13 +35,14 @@ enum Encoding {
 
 /// The OTLP paths.
 pub fn routes() -> Router<Entrance> {
-    Router::new()
-        .route("/v1/metrics", post(metrics))
-        .route("/v1/logs", post(logs))
-        .route("/v1/traces", post(traces))
+    Router::new().route("/v1/metrics", post(metrics)).route("/v1/logs", post(logs)).route("/v1/traces", post(traces))
 }
 
-async fn metrics(State(entrance): State<Entrance>, Extension(peer): Extension<Peer>, request: Request<Body>) -> Response {
+async fn metrics(
+    State(entrance): State<Entrance>,
+    Extension(peer): Extension<Peer>,
+    request: Request<Body>,
+) -> Response {
     export(&entrance, Signal::Metrics, &peer, request).await
 }
 

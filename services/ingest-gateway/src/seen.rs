@@ -102,9 +102,7 @@ impl Sightings {
         let Some(told) = self.told.get(key) else { return true };
         let age = told.at.elapsed();
         match detail {
-            Detail::Full => {
-                !told.detail || age > AGAIN_AFTER || (told.labels != labels && age > CHANGED_AFTER)
-            }
+            Detail::Full => !told.detail || age > AGAIN_AFTER || (told.labels != labels && age > CHANGED_AFTER),
             Detail::Sparse => !told.detail && age > AGAIN_AFTER,
         }
     }

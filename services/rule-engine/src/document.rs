@@ -44,7 +44,7 @@ pub fn check(mut document: RuleDocument) -> fault::Result<RuleDocument> {
         wrong.add("match", "may not contain NUL");
     }
     check_subject(&mut document, &mut wrong);
-    check_labels("labels", &document.labels, &["alertname", "severity"], MAX_LABEL_VALUE, &mut wrong);
+    check_labels("labels", &document.labels, &["alertname"], MAX_LABEL_VALUE, &mut wrong);
     check_labels("annotations", &document.annotations, &[], MAX_ANNOTATION, &mut wrong);
     check_receivers(&document.receivers, &mut wrong);
     if wrong.0.is_empty() { Ok(document) } else { Err(Fault::fields(wrong.0)) }

@@ -20,13 +20,11 @@ use tokio_util::task::TaskTracker;
 use crate::client::{Client, Wanted};
 use crate::metrics::Metrics;
 use crate::queue::{Next, Queue};
-use crate::topic::{Kind, Listening, Topic};
+use crate::topic::{Kind, Topic};
 
 const PING_EVERY: Duration = Duration::from_secs(30);
-/// A frame is one event; nothing that a client sends is used.
+/// Of what a client sends, of which nothing is used.
 const LARGEST_MESSAGE: usize = 64 << 10;
-/// Bytes that the WebSocket itself may hold back before a slow client is waited for.
-const WRITE_BUFFER: usize = 1 << 20;
 
 /// What every socket can reach.
 pub(crate) struct Shared {
@@ -80,11 +78,7 @@ async fn open(shared: Arc<Shared>, kind: Kind, query: String, request: Request) 
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &())
         .await
         .map_err(|_| Fault::invalid("websocket_expected", "open this address as a WebSocket"))?;
-    let upgrade = upgrade
-        .max_message_size(LARGEST_MESSAGE)
-        .max_frame_size(LARGEST_MESSAGE)
-        .max_write_buffer_size(WRITE_BUFFER)
-        .protocols(protocol);
+    let upgrade = upgrade.max_message_size(LARGEST_MESSAGE).max_frame_size(LARGEST_MESSAGE).protocols(protocol);
     let open = shared.sockets.token();
     Ok(upgrade.on_upgrade(async move |socket| {
         serve(shared, kind, caller, wanted, socket).await;
@@ -116,13 +110,9 @@ fn wanted(kind: Kind, query: &str) -> fault::Result<Wanted> {
 async fn serve(shared: Arc<Shared>, kind: Kind, caller: Principal, wanted: Wanted, mut socket: WebSocket) {
     let Some(topic) = shared.topic(kind) else { return };
     let client = Client { tenant: caller.tenant, wanted, queue: Queue::new(shared.queue) };
-    let listening = tokio::select! {
-        listening = topic.listen(client) => listening,
-        () = shared.stopping.cancelled() => return,
-    };
     let expires = caller.expires.duration_since(SystemTime::now()).unwrap_or_default();
     let end = tokio::select! {
-        end = talk(&shared, &listening, &mut socket) => end,
+        end = talk(&shared, topic, client, &mut socket) => end,
         () = tokio::time::sleep(expires) => Some((close_code::POLICY, "the token has expired; open the stream again with a new one")),
         () = shared.stopping.cancelled() => Some((close_code::AWAY, "the server is going away; open the stream again")),
     };
@@ -136,7 +126,8 @@ async fn serve(shared: Arc<Shared>, kind: Kind, caller: Principal, wanted: Wante
 type End = Option<(u16, &'static str)>;
 
 /// Sends what the client wants until it leaves or stalls.
-async fn talk(shared: &Shared, listening: &Listening, socket: &mut WebSocket) -> End {
+async fn talk(shared: &Shared, topic: &Topic, client: Client, socket: &mut WebSocket) -> End {
+    let listening = topic.listen(client).await;
     if socket.send(text(&json!({ "type": "hello" }))).await.is_err() {
         return None;
     }

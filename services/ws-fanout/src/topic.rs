@@ -1,6 +1,5 @@
 //! A topic: its listeners, and the task that follows its streams while there are any.
 
-use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use bus::{Bus, Delivery, From, Stream};
@@ -37,11 +36,16 @@ impl Kind {
 pub(crate) struct Topic {
     kind: Kind,
     clients: Arc<Mutex<Vec<Weak<Client>>>>,
-    /// How many listen; wakes the follower.
-    listening: Arc<watch::Sender<usize>>,
-    /// Whether the streams are followed now.
-    live: Arc<watch::Sender<bool>>,
+    state: Arc<watch::Sender<State>>,
     metrics: Metrics,
+}
+
+/// Changed as one: whoever begins to listen is either seen by a follower that is about to rest, or sees that it rests.
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    listeners: usize,
+    /// Whether the streams are followed now.
+    live: bool,
 }
 
 /// Keeps a client listening; dropping it ends that.
@@ -52,24 +56,18 @@ pub(crate) struct Listening {
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.topic.listening.send_modify(|count| *count -= 1);
+        self.topic.state.send_modify(|state| state.listeners -= 1);
         self.topic.metrics.clients.dec();
     }
 }
 
 impl Topic {
     pub(crate) fn new(kind: Kind, metrics: Metrics) -> Self {
-        Self {
-            kind,
-            clients: Arc::default(),
-            listening: Arc::new(watch::Sender::new(0)),
-            live: Arc::new(watch::Sender::new(false)),
-            metrics,
-        }
+        Self { kind, clients: Arc::default(), state: Arc::default(), metrics }
     }
 
     pub(crate) fn listeners(&self) -> usize {
-        *self.listening.borrow()
+        self.state.borrow().listeners
     }
 
     /// Adds a client, and returns when everything that is published from now on will reach it.
@@ -78,36 +76,46 @@ impl Topic {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::downgrade(&client));
         self.metrics.clients.inc();
         let listening = Listening { topic: self.clone(), client };
-        self.listening.send_modify(|count| *count += 1);
+        self.state.send_modify(|state| state.listeners += 1);
         // The sender is our own, so this can only end with the state that is waited for.
-        let _ = self.live.subscribe().wait_for(|live| *live).await;
+        let _ = self.state.subscribe().wait_for(|state| state.live).await;
         listening
     }
 
     /// Follows the streams whenever somebody listens, until the process stops.
     pub(crate) async fn run(self, bus: Bus, stopping: CancellationToken) -> anyhow::Result<()> {
-        let mut listening = self.listening.subscribe();
+        tokio::select! {
+            () = stopping.cancelled() => Ok(()),
+            ended = self.follow(&bus) => ended,
+        }
+    }
+
+    async fn follow(&self, bus: &Bus) -> anyhow::Result<()> {
+        let mut state = self.state.subscribe();
         loop {
-            tokio::select! {
-                () = stopping.cancelled() => return Ok(()),
-                waited = listening.wait_for(|count| *count > 0) => { waited?; }
-            }
+            state.wait_for(|state| state.listeners > 0).await?;
             let mut follows: SelectAll<BoxStream<'static, Delivery>> = SelectAll::new();
             for stream in self.kind.streams(bus.settings().shards) {
                 follows.push(bus.follow(stream, From::New).await.into_stream().boxed());
             }
-            self.live.send_replace(true);
+            self.state.send_modify(|state| state.live = true);
             let mut reader = Reader::new();
-            let mut deserted = pin!(async { listening.wait_for(|count| *count == 0).await.map(|_| ()) });
-            loop {
+            while !self.rests() {
                 tokio::select! {
-                    () = stopping.cancelled() => return Ok(()),
-                    gone = &mut deserted => { gone?; break }
+                    deserted = state.wait_for(|state| state.listeners == 0) => { deserted?; }
                     Some(delivery) = follows.next() => self.show(&mut reader, &delivery),
                 }
             }
-            self.live.send_replace(false);
         }
+    }
+
+    /// Ends being live if nobody listens, and tells whether it did.
+    fn rests(&self) -> bool {
+        self.state.send_if_modified(|state| {
+            let rests = state.listeners == 0;
+            state.live &= !rests;
+            rests
+        })
     }
 
     fn show(&self, reader: &mut Reader, delivery: &Delivery) {

@@ -51,9 +51,10 @@ impl Senders {
         let mut senders = Self { tasks: JoinSet::new(), stop: Arc::default(), sent: Arc::default() };
         for number in 0..SENDERS {
             let (stop, sent) = (Arc::clone(&senders.stop), Arc::clone(&senders.sent));
-            let base = sightline.ingest_http();
+            // All tests share the metrics store: their hosts' names must differ.
+            let (base, namespace) = (sightline.ingest_http(), sightline.stack.namespace.clone());
             senders.tasks.spawn(async move {
-                let host = format!("ledger-{number}");
+                let host = format!("ledger-{namespace}-{number}");
                 let promised = send(&base, &host, &stop, &sent).await;
                 (host, promised)
             });

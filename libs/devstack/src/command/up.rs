@@ -14,7 +14,7 @@ use crate::console::{Step, note, result, seconds};
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::ports;
 use crate::process::Spawn;
-use crate::servers::{self, Binaries, Durability, Layout, POSTGRES, postgres};
+use crate::servers::{self, Binaries, Durability, Layout, postgres};
 use crate::services::{self, DatabaseAccess, Listener, Stack};
 use crate::state::{Lock, Picture};
 use crate::supervisor::{Enrolment, Supervisor};
@@ -251,7 +251,4 @@ fn welcome(stack: &Stack, workspace: &Workspace, took: Duration) {
             format!("State and logs are in {}.", state.display())
         },
     ));
-    if !stack.servers.postgres.is_empty() {
-        note(&format!("{:>8}  {}", POSTGRES, crate::address::redact(&stack.servers.postgres)));
-    }
 }

@@ -1,0 +1,132 @@
+//! Each bad message gets its own answer, and nobody else notices.
+
+use std::io::Write as _;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::rt::TokioExecutor;
+use prost::Message as _;
+
+use crate::support::{Gateway, gauge, lines};
+
+const HOST: [(&str, &str); 1] = [("host.id", "h1")];
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A gRPC message with its frame.
+fn framed(flag: u8, message: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+    [&[flag][..], &length, message].concat()
+}
+
+/// Calls the metrics service with a raw body; gives `grpc-status` and `grpc-message`.
+async fn call(gateway: &Gateway, encoding: &str, body: Vec<u8>) -> (String, String) {
+    let client: Client<_, Full<Bytes>> = Client::builder(TokioExecutor::new()).http2_only(true).build_http();
+    let uri =
+        format!("http://{}/opentelemetry.proto.collector.metrics.v1.MetricsService/Export", gateway.addresses.grpc);
+    let request = http::Request::post(uri).header("content-type", "application/grpc").header("grpc-encoding", encoding);
+    let answer = client.request(request.body(Full::new(body.into())).unwrap()).await.unwrap();
+    let headers = answer.headers().clone();
+    let body = answer.into_body().collect().await.unwrap();
+    let trailers = body.trailers().cloned().unwrap_or_default();
+    let text = |name: &str| {
+        let value = headers.get(name).or_else(|| trailers.get(name));
+        value.map(|value| value.to_str().unwrap().to_owned()).unwrap_or_default()
+    };
+    (text("grpc-status"), text("grpc-message"))
+}
+
+const OK: &str = "0";
+const INVALID: &str = "3";
+const UNIMPLEMENTED: &str = "12";
+
+#[tokio::test]
+async fn bad_grpc_messages_are_told_apart() {
+    let gateway = Gateway::start().await;
+    let good = gauge(&HOST, 3).encode_to_vec();
+    let bomb = gzip(&vec![0; 64 << 20]);
+    let mut short = framed(0, &good);
+    short.truncate(40);
+    let cases = [
+        ("good", "identity", framed(0, &good), OK, ""),
+        ("good and packed", "gzip", framed(1, &gzip(&good)), OK, ""),
+        ("good and not packed after all", "gzip", framed(0, &good), OK, ""),
+        ("zstd", "zstd", framed(1, &zstd::bulk::compress(&good, 1).unwrap()), OK, ""),
+        ("malformed", "identity", framed(0, &[0x0a, 0xff, 0xff]), INVALID, "malformed"),
+        ("broken gzip", "gzip", framed(1, b"no gzip at all"), INVALID, "unpacked"),
+        ("bomb", "gzip", framed(1, &bomb), INVALID, "larger%20than"),
+        ("oversized", "identity", framed(0, &vec![0; 3 << 20]), INVALID, "larger%20than"),
+        ("no message", "identity", Vec::new(), INVALID, "no%20message"),
+        ("cut off", "identity", short, INVALID, "within%20a%20message"),
+        ("two messages", "identity", [framed(0, &good), framed(0, &good)].concat(), INVALID, "more%20than%20one"),
+        ("packed without saying how", "identity", framed(1, &good), INVALID, "grpc-encoding"),
+        ("unknown packing", "lzma", framed(1, &good), UNIMPLEMENTED, "gzip"),
+        ("good again", "identity", framed(0, &good), OK, ""),
+    ];
+    for (name, encoding, body, status, message) in cases {
+        let answer = call(&gateway, encoding, body).await;
+        let told = answer.1.replace(' ', "%20");
+        assert!(answer.0 == status && told.contains(message), "{name}: {answer:?}");
+    }
+}
+
+#[tokio::test]
+async fn bad_http_messages_are_told_apart() {
+    let gateway = Gateway::start().await;
+    let good = lines(&HOST, &["a"]).encode_to_vec();
+    let (protobuf, json) = ("application/x-protobuf", "application/json");
+    let cases: [(&str, &str, &str, Vec<u8>, u16); 9] = [
+        ("good", protobuf, "gzip", gzip(&good), 200),
+        ("malformed", protobuf, "identity", vec![0x0a, 0xff, 0xff], 400),
+        ("malformed JSON", json, "identity", b"{\"resourceLogs\": 7}".to_vec(), 400),
+        ("broken gzip", protobuf, "gzip", b"no gzip".to_vec(), 400),
+        ("bomb", protobuf, "gzip", gzip(&vec![0; 64 << 20]), 413),
+        ("oversized", protobuf, "identity", vec![0; 3 << 20], 413),
+        ("unknown packing", protobuf, "br", good.clone(), 415),
+        ("unknown type", "text/plain", "identity", good.clone(), 415),
+        ("good again", protobuf, "identity", good.clone(), 200),
+    ];
+    let http = reqwest::Client::new();
+    for (name, kind, packing, body, status) in cases {
+        let request =
+            http.post(gateway.url("/v1/logs")).header("content-type", kind).header("content-encoding", packing);
+        let answer = request.body(body).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{name}");
+        if status != 200 && kind != "text/plain" {
+            assert_eq!(answer.headers()["content-type"], kind, "{name}");
+            let body = answer.bytes().await.unwrap();
+            let told = if kind == json {
+                serde_json::from_slice::<serde_json::Value>(&body).unwrap()["message"].to_string()
+            } else {
+                tonic_types::pb::Status::decode(body).unwrap().message
+            };
+            assert!(told.len() > 10, "{name}: {told}");
+        }
+    }
+    assert_eq!(http.get(gateway.url("/v1/logs")).send().await.unwrap().status(), 405);
+    assert_eq!(http.get(gateway.url("/nothing")).send().await.unwrap().status(), 404);
+}
+
+#[tokio::test]
+async fn a_full_house_sends_newcomers_away_before_unpacking() {
+    let arguments = ["--anonymous-networks", "127.0.0.0/8", "--ingest-in-flight-bytes", "200KiB"];
+    let gateway = Gateway::start_with(&testkit::namespace(), &arguments).await;
+    let (status, message) = call(&gateway, "gzip", framed(1, &gzip(&vec![0; 1 << 20]))).await;
+    assert_eq!(status, "14", "{message}");
+    assert_eq!(call(&gateway, "identity", framed(0, &gauge(&HOST, 3).encode_to_vec())).await.0, OK);
+}
+
+#[tokio::test]
+async fn other_methods_and_services_say_that_they_are_not_there() {
+    let gateway = Gateway::start().await;
+    let mut traces = opentelemetry_proto::tonic::collector::trace::v1::trace_service_client::TraceServiceClient::new(
+        gateway.channel().await,
+    );
+    let status = traces.export(opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest::default());
+    assert_eq!(status.await.unwrap_err().code(), tonic::Code::Unimplemented);
+}

@@ -1,0 +1,89 @@
+//! The process stops while agents hold streams open.
+
+use std::time::Duration;
+
+use prost::Message as _;
+use prost_types::Timestamp;
+use proto::gosight::stream_payload::Payload;
+use proto::gosight::stream_service_client::StreamServiceClient;
+use proto::gosight::{ProcessInfo, ProcessPayload, ProcessWrapper, StreamPayload, StreamResponse};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Request, Streaming};
+
+use crate::support::{Gateway, gauge};
+
+/// An open stream: what to send, and what comes back.
+pub async fn open_stream(
+    gateway: &Gateway,
+    token: Option<&str>,
+) -> (mpsc::Sender<StreamPayload>, Streaming<StreamResponse>) {
+    let (sender, receiver) = mpsc::channel(8);
+    let mut request = Request::new(ReceiverStream::new(receiver));
+    if let Some(token) = token {
+        request.metadata_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+    }
+    let mut client = StreamServiceClient::new(gateway.channel().await);
+    (sender, client.stream(request).await.unwrap().into_inner())
+}
+
+pub fn snapshot(pid: i32) -> StreamPayload {
+    let payload = ProcessPayload {
+        agent_id: "a1".into(),
+        host_id: "h1".into(),
+        hostname: "web-1".into(),
+        timestamp: Some(Timestamp { seconds: 1_790_000_000 + i64::from(pid), nanos: 0 }),
+        processes: vec![ProcessInfo { pid, ..ProcessInfo::default() }],
+        ..ProcessPayload::default()
+    };
+    let process = ProcessWrapper { raw_payload: payload.encode_to_vec() };
+    StreamPayload { payload: Some(Payload::Process(process)) }
+}
+
+#[tokio::test]
+async fn an_idle_stream_stays_open_until_the_process_stops_and_is_then_sent_away() {
+    let gateway = Gateway::start().await;
+    let token = testkit::tokens().agent(&gateway.tenant, "agent-7");
+    let (idle, mut answers) = open_stream(&gateway, Some(&token)).await;
+    let (busy, mut busy_answers) = open_stream(&gateway, None).await;
+    busy.send(snapshot(1)).await.unwrap();
+    assert_eq!(busy_answers.message().await.unwrap().unwrap().status_code, 200);
+    assert!(tokio::time::timeout(Duration::from_millis(200), answers.message()).await.is_err(), "it is idle");
+
+    let mut client = gateway.metrics().await;
+    client.export(gauge(&[("host.id", "h1")], 1)).await.unwrap();
+    let stopping = gateway.process.stop();
+    let watching = async {
+        for answers in [&mut answers, &mut busy_answers] {
+            let last = answers.message().await.unwrap().unwrap();
+            let command = last.command.unwrap();
+            assert_eq!((command.command_type.as_str(), command.command.as_str()), ("control", "disconnect"));
+            assert!(answers.message().await.unwrap().is_none());
+        }
+        drop((idle, busy));
+    };
+    let begun = std::time::Instant::now();
+    tokio::join!(stopping, watching);
+    assert!(begun.elapsed() < Duration::from_secs(8), "stopping took {:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn an_old_connection_is_asked_to_make_room_for_a_new_one() {
+    let arguments = ["--anonymous-networks", "127.0.0.0/8", "--connection-max-age", "1s"];
+    let gateway = Gateway::start_with(&testkit::namespace(), &arguments).await;
+    let (_sender, mut answers) = open_stream(&gateway, None).await;
+    let status = tokio::time::timeout(Duration::from_secs(10), answers.message()).await.unwrap().unwrap_err();
+    assert_eq!(status.code(), Code::Unavailable);
+    assert!(status.message().contains("connect again"), "{}", status.message());
+}
+
+#[tokio::test]
+async fn a_payload_that_cannot_be_read_is_answered_and_the_stream_goes_on() {
+    let gateway = Gateway::start().await;
+    let (sender, mut answers) = open_stream(&gateway, None).await;
+    let broken = ProcessWrapper { raw_payload: vec![0x0a, 0xff] };
+    sender.send(StreamPayload { payload: Some(Payload::Process(broken)) }).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().status_code, 400);
+    sender.send(snapshot(1)).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().status_code, 200);
+}

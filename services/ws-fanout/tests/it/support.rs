@@ -1,0 +1,251 @@
+//! A running ws-fanout with a namespace of its own, and clients that listen to it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use authn::{Keys, Permission, Signer, Verifier};
+use bus::{Bus, Encoding, Envelope, Outgoing, Schema, Subject};
+use clap::Parser as _;
+use futures::StreamExt as _;
+use lifecycle::Process;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
+use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
+use opentelemetry_proto::tonic::metrics::v1::{
+    Gauge, Metric, NumberDataPoint, ResourceMetrics, ScopeMetrics, metric, number_data_point,
+};
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use prost::Message as _;
+use serde_json::Value;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tokio_tungstenite::tungstenite::handshake::client::{Request, Response};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error, Message};
+use ws_fanout::config::Config;
+
+pub const PATIENCE: Duration = Duration::from_secs(20);
+/// Small enough that a client which does not read is felt by the server soon.
+const RECEIVE_BUFFER: u32 = 16 << 10;
+
+pub struct Running {
+    pub bus: Bus,
+    pub process: Process,
+    address: SocketAddr,
+    signer: Signer,
+    observer: Process,
+    published: AtomicU64,
+}
+
+impl Running {
+    pub async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub async fn with(configure: impl FnOnce(&mut Config)) -> Self {
+        let process = Process::for_test();
+        let observer = Process::for_test();
+        let mut config = config(testkit::namespace());
+        configure(&mut config);
+        let bus = Bus::connect(&config.bus, observer.ready("nats")).await.unwrap();
+        let signer = Signer::generate().unwrap();
+        let verifier = Verifier::fixed(Keys::parse(&signer.jwks()).unwrap());
+        let address = ws_fanout::app::serve(config, process.clone(), verifier).await.unwrap();
+        Self { bus, process, address, signer, observer, published: AtomicU64::new(0) }
+    }
+
+    pub async fn stop(self) {
+        self.process.stop().await;
+        self.bus.delete_all_streams().await.unwrap();
+        self.observer.stop().await;
+    }
+
+    pub fn token(&self, tenant: &str, permissions: &[Permission], lifetime: Duration) -> String {
+        self.signer.user(tenant, "user", permissions, SystemTime::now(), lifetime).unwrap().token
+    }
+
+    pub fn good_token(&self, tenant: &str) -> String {
+        self.token(tenant, &Permission::ALL, Duration::from_secs(3_600))
+    }
+
+    /// A request to open `path`, without a token.
+    pub fn request(&self, path: &str) -> Request {
+        format!("ws://{}{path}", self.address).into_client_request().unwrap()
+    }
+
+    pub async fn open(&self, request: Request) -> Result<(Client, Response), Error> {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(RECEIVE_BUFFER).unwrap();
+        let stream = socket.connect(self.address).await.unwrap();
+        let (socket, response) = tokio_tungstenite::client_async(request, stream).await?;
+        Ok((Client { socket }, response))
+    }
+
+    /// Listens to `path` as somebody of `tenant` who may see everything there.
+    pub async fn listen(&self, tenant: &str, path: &str) -> Client {
+        self.listen_with(&self.good_token(tenant), path).await
+    }
+
+    pub async fn listen_with(&self, token: &str, path: &str) -> Client {
+        let mut request = self.request(path);
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        let (mut client, _) = self.open(request).await.unwrap();
+        assert_eq!(client.frame().await["type"], "hello");
+        client
+    }
+
+    pub async fn lines(&self, tenant: &str, host: &str, lines: &[&str]) {
+        self.publish(Subject::Logs(0), &logs(tenant, host, lines)).await;
+    }
+
+    pub async fn publish(&self, subject: Subject, envelope: &Envelope) {
+        self.publish_raw(subject, |id| envelope.encode(id).unwrap()).await;
+    }
+
+    pub async fn publish_raw(&self, subject: Subject, message: impl FnOnce(String) -> Outgoing) {
+        let id = self.published.fetch_add(1, Ordering::Relaxed).to_string();
+        self.bus.publish(subject, message(id)).await.unwrap();
+    }
+
+    /// The value of a metric of the service.
+    pub fn metric(&self, name: &str) -> Option<u64> {
+        let text = self.process.register(|registry| {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+            text
+        });
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+}
+
+/// Somebody who listens.
+pub struct Client {
+    socket: WebSocketStream<TcpStream>,
+}
+
+impl Client {
+    /// The next frame.
+    pub async fn frame(&mut self) -> Value {
+        match self.message().await {
+            Message::Text(text) => serde_json::from_str(&text).unwrap(),
+            other => panic!("not a frame: {other:?}"),
+        }
+    }
+
+    /// The next frame, which is a line, by its text.
+    pub async fn line(&mut self) -> String {
+        let frame = self.frame().await;
+        assert_eq!(frame["type"], "log", "{frame}");
+        frame["body"].as_str().unwrap().to_owned()
+    }
+
+    /// How the server says good-bye.
+    pub async fn farewell(&mut self) -> (CloseCode, String) {
+        match self.message().await {
+            Message::Close(Some(close)) => (close.code, close.reason.to_string()),
+            other => panic!("not a farewell: {other:?}"),
+        }
+    }
+
+    /// Whatever comes next; nothing when the connection is gone.
+    pub async fn any(&mut self) -> Option<Result<Message, Error>> {
+        timeout(PATIENCE, self.socket.next()).await.unwrap()
+    }
+
+    async fn message(&mut self) -> Message {
+        self.any().await.unwrap().unwrap()
+    }
+}
+
+fn config(bus: bus::Settings) -> Config {
+    let mut config = Config::try_parse_from([
+        "ws-fanout",
+        "--http-listen=127.0.0.1:0",
+        "--auth-url=https://localhost:1",
+        "--tls-ca-file=unused",
+        "--tls-cert-file=unused",
+        "--tls-key-file=unused",
+    ])
+    .unwrap();
+    config.bus = bus;
+    config
+}
+
+fn now() -> u64 {
+    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
+}
+
+fn text(value: &str) -> AnyValue {
+    AnyValue { value: Some(Any::StringValue(value.to_owned())) }
+}
+
+fn resource(host: &str) -> Resource {
+    let attribute =
+        |key: &str, value: &str| KeyValue { key: key.to_owned(), value: Some(text(value)), ..KeyValue::default() };
+    Resource {
+        attributes: vec![
+            attribute("host.name", host),
+            attribute("sightline.resource.id", &format!("host-{host}")),
+            attribute("sightline.resource.kind", "host"),
+            attribute("sightline.batch.id", &"ab".repeat(16)),
+        ],
+        ..Resource::default()
+    }
+}
+
+fn envelope(schema: Schema, tenant: &str, items: u64, body: Vec<u8>) -> Envelope {
+    Envelope {
+        schema,
+        tenant: tenant.to_owned(),
+        items,
+        received_unix_nano: now(),
+        encoding: Encoding::Lz4,
+        body: body.into(),
+    }
+}
+
+pub fn logs(tenant: &str, host: &str, lines: &[&str]) -> Envelope {
+    let records = lines.iter().map(|line| LogRecord {
+        time_unix_nano: now(),
+        severity_number: 17,
+        body: Some(text(line)),
+        ..LogRecord::default()
+    });
+    let logs = ResourceLogs {
+        resource: Some(resource(host)),
+        scope_logs: vec![ScopeLogs {
+            scope: Some(InstrumentationScope { name: "sshd".to_owned(), ..InstrumentationScope::default() }),
+            log_records: records.collect(),
+            ..ScopeLogs::default()
+        }],
+        ..ResourceLogs::default()
+    };
+    let body = ExportLogsServiceRequest { resource_logs: vec![logs] }.encode_to_vec();
+    envelope(Schema::OtlpLogs, tenant, lines.len() as u64, body)
+}
+
+pub fn gauges(tenant: &str, host: &str, values: &[(&str, f64)]) -> Envelope {
+    let metrics = values.iter().map(|&(name, value)| Metric {
+        name: name.to_owned(),
+        data: Some(metric::Data::Gauge(Gauge {
+            data_points: vec![NumberDataPoint {
+                time_unix_nano: now(),
+                value: Some(number_data_point::Value::AsDouble(value)),
+                ..NumberDataPoint::default()
+            }],
+        })),
+        ..Metric::default()
+    });
+    let metrics = ResourceMetrics {
+        resource: Some(resource(host)),
+        scope_metrics: vec![ScopeMetrics { metrics: metrics.collect(), ..ScopeMetrics::default() }],
+        ..ResourceMetrics::default()
+    };
+    let body = ExportMetricsServiceRequest { resource_metrics: vec![metrics] }.encode_to_vec();
+    envelope(Schema::OtlpMetrics, tenant, values.len() as u64, body)
+}
