@@ -24,16 +24,9 @@ impl From<Fault> for Status {
             Kind::Internal => Code::Internal,
         };
         let mut details = ErrorDetails::new();
-        details.set_error_info(
-            fault.code,
-            DOMAIN,
-            [("kind".to_owned(), format!("{:?}", fault.kind))],
-        );
+        details.set_error_info(fault.code, DOMAIN, [("kind".to_owned(), format!("{:?}", fault.kind))]);
         if !fault.fields.is_empty() {
-            let violations = fault
-                .fields
-                .into_iter()
-                .map(|f| FieldViolation::new(f.path, f.message));
+            let violations = fault.fields.into_iter().map(|f| FieldViolation::new(f.path, f.message));
             details.set_bad_request(violations.collect::<Vec<_>>());
         }
         if let Some(delay) = fault.retry_after {
@@ -50,13 +43,8 @@ impl From<Status> for Fault {
         let ours = details.error_info().filter(|info| info.domain == DOMAIN);
         let kind = match status.code() {
             Code::InvalidArgument | Code::OutOfRange => {
-                let too_large = ours
-                    .is_some_and(|info| info.metadata.get("kind").is_some_and(|k| k == "TooLarge"));
-                if too_large {
-                    Kind::TooLarge
-                } else {
-                    Kind::Invalid
-                }
+                let too_large = ours.is_some_and(|info| info.metadata.get("kind").is_some_and(|k| k == "TooLarge"));
+                if too_large { Kind::TooLarge } else { Kind::Invalid }
             }
             Code::Unauthenticated => Kind::Unauthenticated,
             Code::PermissionDenied => Kind::Forbidden,
@@ -69,12 +57,7 @@ impl From<Status> for Fault {
         };
         let fields = details.bad_request().map(|bad| {
             let fields = bad.field_violations.iter();
-            fields
-                .map(|v| Field {
-                    path: v.field.clone(),
-                    message: v.description.clone(),
-                })
-                .collect()
+            fields.map(|v| Field { path: v.field.clone(), message: v.description.clone() }).collect()
         });
         let retry_after = details.retry_info().and_then(|info| info.retry_delay);
         match ours {
@@ -87,12 +70,10 @@ impl From<Status> for Fault {
                 cause: None,
             },
             // A transport error's text names addresses and libraries: it belongs in the log.
-            _ if kind == Kind::Unavailable => Fault::unavailable(
-                "service_unavailable",
-                "a part of Sightline is away; try again shortly",
-                status,
-            )
-            .retry_after(retry_after.unwrap_or(Duration::from_secs(1))),
+            _ if kind == Kind::Unavailable => {
+                Fault::unavailable("service_unavailable", "a part of Sightline is away; try again shortly", status)
+                    .retry_after(retry_after.unwrap_or(Duration::from_secs(1)))
+            }
             _ if kind == Kind::Internal => Fault::internal(status),
             _ => Self::new(kind, "refused", status.message().to_owned()),
         }

@@ -61,14 +61,7 @@ pub type Result<T> = std::result::Result<T, Fault>;
 impl Fault {
     /// A fault of `kind`; `code` is stable snake_case, `detail` says what to do.
     pub fn new(kind: Kind, code: impl Into<String>, detail: impl Into<String>) -> Self {
-        Self {
-            kind,
-            code: code.into(),
-            detail: detail.into(),
-            fields: Vec::new(),
-            retry_after: None,
-            cause: None,
-        }
+        Self { kind, code: code.into(), detail: detail.into(), fields: Vec::new(), retry_after: None, cause: None }
     }
 
     /// The request can never succeed as it is.
@@ -78,11 +71,7 @@ impl Fault {
 
     /// Single fields are wrong.
     pub fn fields(fields: Vec<Field>) -> Self {
-        let detail = fields
-            .iter()
-            .map(|f| format!("{}: {}", f.path, f.message))
-            .collect::<Vec<_>>()
-            .join("; ");
+        let detail = fields.iter().map(|f| format!("{}: {}", f.path, f.message)).collect::<Vec<_>>().join("; ");
         let mut fault = Self::new(Kind::Invalid, "invalid_fields", detail);
         fault.fields = fields;
         fault
@@ -90,40 +79,23 @@ impl Fault {
 
     /// One field is wrong.
     pub fn field(path: &str, message: impl Into<String>) -> Self {
-        Self::fields(vec![Field {
-            path: path.to_owned(),
-            message: message.into(),
-        }])
+        Self::fields(vec![Field { path: path.to_owned(), message: message.into() }])
     }
 
     /// There is no such `what`.
     pub fn not_found(what: &str, id: &str) -> Self {
-        Self::new(
-            Kind::NotFound,
-            format!("{what}_not_found"),
-            format!("there is no {what} `{id}`"),
-        )
+        Self::new(Kind::NotFound, format!("{what}_not_found"), format!("there is no {what} `{id}`"))
     }
 
     /// A dependency is away; `cause` goes to the log.
-    pub fn unavailable(
-        code: &str,
-        detail: impl Into<String>,
-        cause: impl Into<anyhow::Error>,
-    ) -> Self {
-        Self::new(Kind::Unavailable, code, detail)
-            .caused_by(cause)
-            .retry_after(Duration::from_secs(1))
+    pub fn unavailable(code: &str, detail: impl Into<String>, cause: impl Into<anyhow::Error>) -> Self {
+        Self::new(Kind::Unavailable, code, detail).caused_by(cause).retry_after(Duration::from_secs(1))
     }
 
     /// Our own mistake; `cause` goes to the log, the caller learns nothing of it.
     pub fn internal(cause: impl Into<anyhow::Error>) -> Self {
-        Self::new(
-            Kind::Internal,
-            "internal",
-            "something went wrong on our side; the request id finds it in the logs",
-        )
-        .caused_by(cause)
+        Self::new(Kind::Internal, "internal", "something went wrong on our side; the request id finds it in the logs")
+            .caused_by(cause)
     }
 
     /// Adds what only the log may see.
@@ -173,16 +145,10 @@ impl Fault {
     /// Logs what the caller does not see, once, where the answer is made.
     fn log(&self) {
         match (&self.cause, self.kind) {
-            (Some(cause), Kind::Internal) => tracing::error!(
-                code = self.code,
-                error = format!("{cause:#}"),
-                "request failed"
-            ),
-            (Some(cause), _) => tracing::warn!(
-                code = self.code,
-                error = format!("{cause:#}"),
-                "request failed"
-            ),
+            (Some(cause), Kind::Internal) => {
+                tracing::error!(code = self.code, error = format!("{cause:#}"), "request failed")
+            }
+            (Some(cause), _) => tracing::warn!(code = self.code, error = format!("{cause:#}"), "request failed"),
             (None, _) => tracing::debug!(code = self.code, detail = self.detail, "request refused"),
         }
     }
@@ -197,9 +163,7 @@ impl fmt::Display for Fault {
 impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:?} {}: {}", self.kind, self.code, self.detail)?;
-        self.cause
-            .as_ref()
-            .map_or(Ok(()), |cause| write!(f, " ({cause:#})"))
+        self.cause.as_ref().map_or(Ok(()), |cause| write!(f, " ({cause:#})"))
     }
 }
 

@@ -23,9 +23,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(listen: SocketAddr, process: Process) -> anyhow::Result<Self> {
-        let listener = TcpListener::bind(listen)
-            .await
-            .with_context(|| format!("bind the admin address {listen}"))?;
+        let listener = TcpListener::bind(listen).await.with_context(|| format!("bind the admin address {listen}"))?;
         let address = listener.local_addr().context("read the admin address")?;
         let stop = CancellationToken::new();
         let router = Router::new()
@@ -34,22 +32,14 @@ impl Server {
             .route("/metrics", get(metrics))
             .with_state(process);
         let stopped = stop.clone();
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "outlives the supervised tasks; `stop` awaits it"
-        )]
+        #[expect(clippy::disallowed_methods, reason = "outlives the supervised tasks; `stop` awaits it")]
         let task = tokio::spawn(async move {
-            let server =
-                axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned());
+            let server = axum::serve(listener, router).with_graceful_shutdown(stopped.cancelled_owned());
             if let Err(error) = server.await {
                 tracing::error!(%error, "admin server failed");
             }
         });
-        Ok(Self {
-            address,
-            stop,
-            task,
-        })
+        Ok(Self { address, stop, task })
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -65,16 +55,8 @@ impl Server {
 
 async fn readyz(State(process): State<Process>) -> Response {
     let missing = process.missing();
-    let status = if missing.is_empty() {
-        StatusCode::OK
-    } else {
-        StatusCode::SERVICE_UNAVAILABLE
-    };
-    (
-        status,
-        axum::Json(serde_json::json!({ "ready": missing.is_empty(), "missing": missing })),
-    )
-        .into_response()
+    let status = if missing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(serde_json::json!({ "ready": missing.is_empty(), "missing": missing }))).into_response()
 }
 
 async fn metrics(State(process): State<Process>) -> Response {

@@ -76,10 +76,7 @@ pub fn install_crypto() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "the log may not have started, or has just been flushed"
-)]
+#[expect(clippy::print_stderr, reason = "the log may not have started, or has just been flushed")]
 fn fail(error: &anyhow::Error) -> ExitCode {
     eprintln!("error: {error:#}");
     ExitCode::FAILURE
@@ -94,9 +91,7 @@ where
     let settings = config.process().clone();
     let _telemetry = telemetry::start(C::SERVICE, &settings.telemetry)?;
     let process = Process::new(settings.shutdown_deadline);
-    let listen = settings
-        .admin_listen
-        .unwrap_or(SocketAddr::from(([0, 0, 0, 0], C::ADMIN_PORT)));
+    let listen = settings.admin_listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], C::ADMIN_PORT)));
     let admin = admin::Server::start(listen, process.clone()).await?;
     info!(service = C::SERVICE, version = env!("CARGO_PKG_VERSION"), admin = %admin.address(), "starting");
     let outcome = tokio::select! {
@@ -117,10 +112,7 @@ where
 }
 
 /// Ends only with the first thing that goes wrong.
-async fn start_and_watch(
-    run: impl Future<Output = anyhow::Result<()>>,
-    process: &Process,
-) -> anyhow::Result<()> {
+async fn start_and_watch(run: impl Future<Output = anyhow::Result<()>>, process: &Process) -> anyhow::Result<()> {
     tokio::pin!(run);
     let started = tokio::select! {
         outcome = &mut run => outcome,

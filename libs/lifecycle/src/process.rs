@@ -27,10 +27,7 @@ struct Inner {
     started: AtomicBool,
     tasks: TaskTracker,
     running: Mutex<BTreeMap<u64, &'static str>>,
-    failures: (
-        mpsc::UnboundedSender<anyhow::Error>,
-        tokio::sync::Mutex<mpsc::UnboundedReceiver<anyhow::Error>>,
-    ),
+    failures: (mpsc::UnboundedSender<anyhow::Error>, tokio::sync::Mutex<mpsc::UnboundedReceiver<anyhow::Error>>),
     flags: Flags,
     metrics: Mutex<Registry>,
     deadline: Duration,
@@ -50,9 +47,7 @@ impl Process {
             metrics: Mutex::new(Registry::default()),
             deadline,
         };
-        Self {
-            inner: Arc::new(inner),
-        }
+        Self { inner: Arc::new(inner) }
     }
 
     /// A process inside a test: no signals, no admin server. End it with [`Process::stop`].
@@ -71,11 +66,7 @@ impl Process {
     }
 
     /// Runs `task` until the process stops. If it ends earlier, or panics, the process goes down and says its name.
-    pub fn spawn(
-        &self,
-        name: &'static str,
-        task: impl Future<Output = anyhow::Result<()>> + Send + 'static,
-    ) {
+    pub fn spawn(&self, name: &'static str, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
         let inner = Arc::clone(&self.inner);
         let id = inner.enter(name);
         let span = tracing::info_span!("task", name);
@@ -105,13 +96,7 @@ impl Process {
 
     /// Registers metrics with what `/metrics` shows.
     pub fn register<T>(&self, register: impl FnOnce(&mut Registry) -> T) -> T {
-        register(
-            &mut self
-                .inner
-                .metrics
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        register(&mut self.inner.metrics.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// What is missing for `/readyz`; empty when ready.
@@ -143,20 +128,10 @@ impl Process {
     pub(crate) async fn finish(&self) {
         self.inner.stopping.cancel();
         self.inner.tasks.close();
-        if tokio::time::timeout(self.inner.deadline, self.inner.tasks.wait())
-            .await
-            .is_err()
-        {
-            let running = self
-                .inner
-                .running
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
+        if tokio::time::timeout(self.inner.deadline, self.inner.tasks.wait()).await.is_err() {
+            let running = self.inner.running.lock().unwrap_or_else(PoisonError::into_inner);
             let names: Vec<_> = running.values().collect();
-            error!(
-                ?names,
-                "the shutdown deadline passed; these tasks are cut off"
-            );
+            error!(?names, "the shutdown deadline passed; these tasks are cut off");
         }
     }
 
@@ -170,11 +145,7 @@ impl Process {
 
     pub(crate) fn encode_metrics(&self) -> Result<String, std::fmt::Error> {
         let mut text = String::new();
-        let registry = self
-            .inner
-            .metrics
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let registry = self.inner.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         prometheus_client::encoding::text::encode(&mut text, &registry)?;
         Ok(text)
     }
@@ -189,10 +160,7 @@ impl Inner {
     }
 
     fn leave(&self, id: u64) {
-        self.running
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&id);
+        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
     }
 }
 
@@ -202,10 +170,7 @@ struct CatchUnwind<F>(AssertUnwindSafe<std::pin::Pin<Box<F>>>);
 impl<F: Future> Future for CatchUnwind<F> {
     type Output = Result<F::Output, ()>;
 
-    fn poll(
-        mut self: std::pin::Pin<&mut Self>,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Self::Output> {
+    fn poll(mut self: std::pin::Pin<&mut Self>, context: &mut std::task::Context<'_>) -> std::task::Poll<Self::Output> {
         let task = self.0.0.as_mut();
         match std::panic::catch_unwind(AssertUnwindSafe(|| task.poll(context))) {
             Ok(poll) => poll.map(Ok),
@@ -222,13 +187,7 @@ mod tests {
     async fn a_task_that_ends_early_is_named() {
         let process = Process::for_test();
         process.spawn("sweeper", async { Ok(()) });
-        assert!(
-            process
-                .first_failure()
-                .await
-                .to_string()
-                .contains("sweeper")
-        );
+        assert!(process.first_failure().await.to_string().contains("sweeper"));
     }
 
     #[tokio::test]
@@ -245,9 +204,7 @@ mod tests {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         process.spawn("writer", async move {
             stopping.cancelled().await;
-            sender
-                .send("flushed")
-                .map_err(|_| anyhow::anyhow!("nobody waits"))
+            sender.send("flushed").map_err(|_| anyhow::anyhow!("nobody waits"))
         });
         assert!(process.missing().is_empty());
         process.stop().await;

@@ -12,27 +12,18 @@ pub(crate) struct Flags(Arc<Mutex<BTreeMap<&'static str, Option<String>>>>);
 impl Flags {
     pub(crate) fn add(&self, what: &'static str) -> Ready {
         self.set(what, Some("starting".to_owned()));
-        Ready {
-            what,
-            flags: self.clone(),
-        }
+        Ready { what, flags: self.clone() }
     }
 
     /// What is missing and why, by name; empty when the process is ready.
     pub(crate) fn missing(&self) -> BTreeMap<&'static str, String> {
         let flags = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        flags
-            .iter()
-            .filter_map(|(what, reason)| Some((*what, reason.clone()?)))
-            .collect()
+        flags.iter().filter_map(|(what, reason)| Some((*what, reason.clone()?))).collect()
     }
 
     /// Sets a flag and gives what it was before.
     fn set(&self, what: &'static str, reason: Option<String>) -> Option<Option<String>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(what, reason)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(what, reason)
     }
 }
 
@@ -55,11 +46,7 @@ impl Ready {
     pub fn down(&self, reason: impl Into<String>) {
         let reason = reason.into();
         let before = self.flags.set(self.what, Some(reason.clone()));
-        if before
-            .flatten()
-            .as_deref()
-            .is_none_or(|before| before == "starting")
-        {
+        if before.flatten().as_deref().is_none_or(|before| before == "starting") {
             warn!(what = self.what, reason, "is missing");
         }
     }

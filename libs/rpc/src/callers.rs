@@ -27,9 +27,7 @@ const CALLERS: [(&str, &[&str]); 6] = [
 /// Whether a certificate with `name` may call `service` at `path`.
 pub(crate) fn may_call(service: &str, name: &str, path: &str) -> bool {
     path.starts_with("/grpc.health.v1.Health/")
-        || CALLERS
-            .iter()
-            .any(|(callee, callers)| *callee == service && callers.contains(&name))
+        || CALLERS.iter().any(|(callee, callers)| *callee == service && callers.contains(&name))
 }
 
 /// The service that a certificate names: its first DNS name. The TLS handshake has verified the certificate already.
@@ -44,20 +42,8 @@ mod tests {
 
     #[test]
     fn only_listed_services_may_call() {
-        assert!(may_call(
-            "registry",
-            "api-gateway",
-            "/sightline.registry.v1.Registry/GetResource"
-        ));
-        assert!(!may_call(
-            "rule-engine",
-            "ingest-gateway",
-            "/sightline.rules.v1.Rules/DeleteRule"
-        ));
-        assert!(may_call(
-            "rule-engine",
-            "ingest-gateway",
-            "/grpc.health.v1.Health/Check"
-        ));
+        assert!(may_call("registry", "api-gateway", "/sightline.registry.v1.Registry/GetResource"));
+        assert!(!may_call("rule-engine", "ingest-gateway", "/sightline.rules.v1.Rules/DeleteRule"));
+        assert!(may_call("rule-engine", "ingest-gateway", "/grpc.health.v1.Health/Check"));
     }
 }

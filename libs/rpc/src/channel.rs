@@ -22,9 +22,7 @@ pub type Channel = InterceptedService<tonic::transport::Channel, TraceContext>;
 /// # Errors
 /// A URL that cannot be used.
 pub fn channel(identity: &Identity, url: &str) -> anyhow::Result<Channel> {
-    let tls = ClientTlsConfig::new()
-        .ca_certificate(identity.ca.clone())
-        .identity(identity.pair.clone());
+    let tls = ClientTlsConfig::new().ca_certificate(identity.ca.clone()).identity(identity.pair.clone());
     let endpoint = Endpoint::from_shared(url.to_owned())
         .and_then(|endpoint| endpoint.tls_config(tls))
         .with_context(|| format!("use the service address {url}"))?
@@ -34,10 +32,7 @@ pub fn channel(identity: &Identity, url: &str) -> anyhow::Result<Channel> {
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true)
         .tcp_nodelay(true);
-    Ok(InterceptedService::new(
-        endpoint.connect_lazy(),
-        TraceContext,
-    ))
+    Ok(InterceptedService::new(endpoint.connect_lazy(), TraceContext))
 }
 
 /// Puts the user's bearer token on an outgoing request.
@@ -56,12 +51,8 @@ pub struct TraceContext;
 
 impl Interceptor for TraceContext {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        if let Some(value) =
-            telemetry::context::current().and_then(|text| MetadataValue::try_from(text).ok())
-        {
-            request
-                .metadata_mut()
-                .insert(telemetry::context::HEADER, value);
+        if let Some(value) = telemetry::context::current().and_then(|text| MetadataValue::try_from(text).ok()) {
+            request.metadata_mut().insert(telemetry::context::HEADER, value);
         }
         Ok(request)
     }

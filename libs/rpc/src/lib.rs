@@ -44,25 +44,12 @@ impl Identity {
     /// # Errors
     /// Names the file that cannot be read.
     pub fn load(settings: &Settings) -> anyhow::Result<Self> {
-        let read = |path: &PathBuf| {
-            std::fs::read(path).with_context(|| format!("read {}", path.display()))
-        };
-        Ok(Self::from_pem(
-            read(&settings.tls_ca_file)?,
-            read(&settings.tls_cert_file)?,
-            read(&settings.tls_key_file)?,
-        ))
+        let read = |path: &PathBuf| std::fs::read(path).with_context(|| format!("read {}", path.display()));
+        Ok(Self::from_pem(read(&settings.tls_ca_file)?, read(&settings.tls_cert_file)?, read(&settings.tls_key_file)?))
     }
 
     /// From PEM texts.
-    pub fn from_pem(
-        ca: impl AsRef<[u8]>,
-        certificate: impl AsRef<[u8]>,
-        key: impl AsRef<[u8]>,
-    ) -> Self {
-        Self {
-            ca: Certificate::from_pem(ca),
-            pair: KeyPair::from_pem(certificate, key),
-        }
+    pub fn from_pem(ca: impl AsRef<[u8]>, certificate: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Self {
+        Self { ca: Certificate::from_pem(ca), pair: KeyPair::from_pem(certificate, key) }
     }
 }

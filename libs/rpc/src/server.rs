@@ -30,17 +30,11 @@ pub async fn serve(
     listen: SocketAddr,
     routes: Routes,
 ) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind(listen)
-        .await
-        .with_context(|| format!("bind the gRPC address {listen}"))?;
+    let listener = TcpListener::bind(listen).await.with_context(|| format!("bind the gRPC address {listen}"))?;
     let address = listener.local_addr().context("read the gRPC address")?;
     let (health, health_service) = tonic_health::server::health_reporter();
-    health
-        .set_service_status("", tonic_health::ServingStatus::NotServing)
-        .await;
-    let tls = ServerTlsConfig::new()
-        .identity(identity.pair.clone())
-        .client_ca_root(identity.ca.clone());
+    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    let tls = ServerTlsConfig::new().identity(identity.pair.clone()).client_ca_root(identity.ca.clone());
     let server = Server::builder()
         .tls_config(tls)
         .context("use the service's certificate")?
@@ -51,10 +45,7 @@ pub async fn serve(
     let stopping = process.stopping();
     process.spawn("grpc", async move {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        server
-            .serve_with_incoming_shutdown(incoming, stopping.cancelled_owned())
-            .await
-            .context("serve gRPC")
+        server.serve_with_incoming_shutdown(incoming, stopping.cancelled_owned()).await.context("serve gRPC")
     });
     let watched = process.clone();
     process.spawn("grpc health", async move {
@@ -71,9 +62,7 @@ pub async fn serve(
                 () = stopping.cancelled() => break,
             }
         }
-        health
-            .set_service_status("", tonic_health::ServingStatus::NotServing)
-            .await;
+        health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
         Ok(())
     });
     Ok(address)
@@ -89,10 +78,7 @@ impl<S> Layer<S> for Admission {
     type Service = Admitted<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Admitted {
-            inner,
-            service: self.service,
-        }
+        Admitted { inner, service: self.service }
     }
 }
 
@@ -111,37 +97,23 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future =
-        std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
-    fn poll_ready(
-        &mut self,
-        context: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Result<(), Self::Error>> {
+    fn poll_ready(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(context)
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let caller = caller(&request);
-        let admitted = caller
-            .as_deref()
-            .is_some_and(|name| callers::may_call(self.service, name, request.uri().path()));
+        let admitted =
+            caller.as_deref().is_some_and(|name| callers::may_call(self.service, name, request.uri().path()));
         if !admitted {
-            tracing::warn!(
-                ?caller,
-                path = request.uri().path(),
-                "call refused: the caller is not on the list"
-            );
-            let refusal =
-                Status::permission_denied("this service does not take calls from your certificate");
+            tracing::warn!(?caller, path = request.uri().path(), "call refused: the caller is not on the list");
+            let refusal = Status::permission_denied("this service does not take calls from your certificate");
             return Box::pin(std::future::ready(Ok(refusal.into_http())));
         }
         let span = tracing::info_span!("grpc", path = request.uri().path(), caller);
-        if let Some(parent) = request
-            .headers()
-            .get(telemetry::context::HEADER)
-            .and_then(|value| value.to_str().ok())
-        {
+        if let Some(parent) = request.headers().get(telemetry::context::HEADER).and_then(|value| value.to_str().ok()) {
             telemetry::context::adopt(&span, parent);
         }
         Box::pin(self.inner.call(request).instrument(span))
@@ -149,9 +121,7 @@ where
 }
 
 fn caller<B>(request: &Request<B>) -> Option<String> {
-    let connection = request
-        .extensions()
-        .get::<TlsConnectInfo<TcpConnectInfo>>()?;
+    let connection = request.extensions().get::<TlsConnectInfo<TcpConnectInfo>>()?;
     let certificates = connection.peer_certs()?;
     callers::name_of(certificates.first()?)
 }

@@ -17,10 +17,7 @@ pub fn is_away(error: &Error) -> bool {
         // Classes 08 (connection), 53 (resources), 57 (operator intervention), 58 (system); 40: serialization, deadlock;
         // 25006: read-only, as after a failover (PostgreSQL, Appendix A).
         Error::Database(database) => database.code().is_some_and(|code| {
-            ["08", "53", "57", "58", "40"]
-                .iter()
-                .any(|class| code.starts_with(class))
-                || code == "25006"
+            ["08", "53", "57", "58", "40"].iter().any(|class| code.starts_with(class)) || code == "25006"
         }),
         _ => false,
     }
@@ -30,17 +27,10 @@ pub fn is_away(error: &Error) -> bool {
 #[must_use]
 pub fn fault(error: Error) -> Fault {
     if is_timeout(&error) {
-        return Fault::invalid(
-            "query_too_slow",
-            "the query took too long; narrow the time range or the filters",
-        );
+        return Fault::invalid("query_too_slow", "the query took too long; narrow the time range or the filters");
     }
     if is_away(&error) {
-        return Fault::unavailable(
-            "database_unavailable",
-            "the database is away; try again shortly",
-            error,
-        );
+        return Fault::unavailable("database_unavailable", "the database is away; try again shortly", error);
     }
     match &error {
         Error::Database(database) if database.kind() == ErrorKind::UniqueViolation => {

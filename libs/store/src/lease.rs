@@ -61,12 +61,7 @@ impl Lease {
         .bind(ttl.as_secs_f64())
         .fetch_optional(store)
         .await?;
-        Ok(epoch.map(|epoch| Self {
-            name: name.to_owned(),
-            owner,
-            epoch,
-            ttl,
-        }))
+        Ok(epoch.map(|epoch| Self { name: name.to_owned(), owner, epoch, ttl }))
     }
 
     /// Holds the lease for another `ttl`.
@@ -84,11 +79,7 @@ impl Lease {
         .bind(self.ttl.as_secs_f64())
         .execute(store)
         .await?;
-        if done.rows_affected() == 1 {
-            Ok(())
-        } else {
-            Err(LeaseError::Lost)
-        }
+        if done.rows_affected() == 1 { Ok(()) } else { Err(LeaseError::Lost) }
     }
 
     /// Gives the lease back at once, so that the next owner need not wait for it to expire.

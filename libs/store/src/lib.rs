@@ -44,18 +44,11 @@ pub async fn connect(
     ready: &Ready,
 ) -> anyhow::Result<Pool> {
     let options = PgConnectOptions::from_str(settings.database_url.reveal())
-        .map_err(|_| {
-            anyhow::anyhow!(
-                "the database URL cannot be read; write postgres://role@host:port/database"
-            )
-        })?
+        .map_err(|_| anyhow::anyhow!("the database URL cannot be read; write postgres://role@host:port/database"))?
         .application_name(schema)
         .options([("search_path", schema)]);
     let mut connection = first_connection(&options, ready).await;
-    migrations
-        .apply(&mut connection, schema)
-        .await
-        .with_context(|| format!("migrate schema {schema}"))?;
+    migrations.apply(&mut connection, schema).await.with_context(|| format!("migrate schema {schema}"))?;
     // Closing is a courtesy to the server; the connection is gone either way.
     let _ = connection.close().await;
     let pool = PgPoolOptions::new()
@@ -70,20 +63,13 @@ pub async fn connect(
 ///
 /// # Errors
 /// None; the signature is that of a supervised task.
-pub async fn watch(
-    pool: Pool,
-    ready: Ready,
-    stopping: lifecycle::CancellationToken,
-) -> anyhow::Result<()> {
+pub async fn watch(pool: Pool, ready: Ready, stopping: lifecycle::CancellationToken) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             () = stopping.cancelled() => return Ok(()),
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
-        let probe = tokio::time::timeout(
-            Duration::from_secs(3),
-            sqlx::query("select 1").execute(&pool),
-        );
+        let probe = tokio::time::timeout(Duration::from_secs(3), sqlx::query("select 1").execute(&pool));
         match probe.await {
             Ok(Ok(_)) => ready.up(),
             Ok(Err(error)) => ready.down(error::reason(&error)),
@@ -102,11 +88,7 @@ async fn first_connection(options: &PgConnectOptions, ready: &Ready) -> PgConnec
     loop {
         match PgConnection::connect_with(options).await {
             Ok(connection) => {
-                info!(
-                    host = options.get_host(),
-                    port = options.get_port(),
-                    "connected to Postgres"
-                );
+                info!(host = options.get_host(), port = options.get_port(), "connected to Postgres");
                 return connection;
             }
             Err(error) => ready.down(error::reason(&error)),

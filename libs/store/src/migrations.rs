@@ -27,21 +27,14 @@ pub struct Migrations(pub &'static [Migration]);
 
 impl Migrations {
     /// Creates the schema where it is missing and applies what was not applied yet.
-    pub(crate) async fn apply(
-        self,
-        connection: &mut PgConnection,
-        schema: &'static str,
-    ) -> anyhow::Result<()> {
-        let exists: bool =
-            sqlx::query_scalar("select exists (select from pg_namespace where nspname = $1)")
-                .bind(schema)
-                .fetch_one(&mut *connection)
-                .await
-                .context("look for the schema")?;
+    pub(crate) async fn apply(self, connection: &mut PgConnection, schema: &'static str) -> anyhow::Result<()> {
+        let exists: bool = sqlx::query_scalar("select exists (select from pg_namespace where nspname = $1)")
+            .bind(schema)
+            .fetch_one(&mut *connection)
+            .await
+            .context("look for the schema")?;
         if !exists {
-            create(connection, format!("create schema if not exists {schema}"))
-                .await
-                .context("create the schema")?;
+            create(connection, format!("create schema if not exists {schema}")).await.context("create the schema")?;
         }
         let migrations = self.0.iter().map(|migration| {
             sqlx::migrate::Migration::new(
@@ -52,17 +45,9 @@ impl Migrations {
                 false,
             )
         });
-        let migrator = Migrator {
-            migrations: Cow::Owned(migrations.collect()),
-            ..Migrator::DEFAULT
-        };
-        migrator
-            .run(&mut *connection)
-            .await
-            .context("apply the migrations")?;
-        create(connection, crate::lease::TABLE.to_owned())
-            .await
-            .context("create the table of leases")?;
+        let migrator = Migrator { migrations: Cow::Owned(migrations.collect()), ..Migrator::DEFAULT };
+        migrator.run(&mut *connection).await.context("apply the migrations")?;
+        create(connection, crate::lease::TABLE.to_owned()).await.context("create the table of leases")?;
         Ok(())
     }
 }

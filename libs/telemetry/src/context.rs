@@ -21,8 +21,7 @@ pub fn current() -> Option<String> {
 /// Makes `span` a child of the remote span in `traceparent`; a malformed one is ignored, as the standard asks.
 pub fn adopt(span: &Span, traceparent: &str) {
     let carrier = HashMap::from([(HEADER.to_owned(), traceparent.to_owned())]);
-    let parent =
-        opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&carrier));
+    let parent = opentelemetry::global::get_text_map_propagator(|propagator| propagator.extract(&carrier));
     // Only a span that tracing has disabled refuses a parent, and then there is nothing to connect.
     let _ = span.set_parent(parent);
 }

@@ -54,9 +54,7 @@ impl Drop for Guard {
 /// # Errors
 /// A filter or an exporter that cannot be made.
 pub fn start(service: &'static str, settings: &Settings) -> anyhow::Result<Guard> {
-    opentelemetry::global::set_text_map_propagator(
-        opentelemetry_sdk::propagation::TraceContextPropagator::new(),
-    );
+    opentelemetry::global::set_text_map_propagator(opentelemetry_sdk::propagation::TraceContextPropagator::new());
     let filter: EnvFilter = settings.log.parse().context("read SIGHTLINE_LOG")?;
     let lines = tracing_subscriber::fmt::layer().with_target(true);
     let lines = match settings.log_format {
@@ -64,9 +62,7 @@ pub fn start(service: &'static str, settings: &Settings) -> anyhow::Result<Guard
         Format::Json => lines.json().flatten_event(true).boxed(),
     };
     let provider = exporter(service)?;
-    let spans = provider
-        .as_ref()
-        .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(service)));
+    let spans = provider.as_ref().map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(service)));
     tracing_subscriber::registry()
         .with(filter)
         .with(lines)
@@ -77,19 +73,14 @@ pub fn start(service: &'static str, settings: &Settings) -> anyhow::Result<Guard
 }
 
 fn exporter(service: &'static str) -> anyhow::Result<Option<SdkTracerProvider>> {
-    let asked = [
-        "OTEL_EXPORTER_OTLP_ENDPOINT",
-        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    ]
-    .iter()
-    .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
+    let asked = ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+        .iter()
+        .any(|name| std::env::var_os(name).is_some_and(|value| !value.is_empty()));
     if !asked || std::env::var_os("OTEL_SDK_DISABLED").is_some_and(|value| value == "true") {
         return Ok(None);
     }
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_tonic()
-        .build()
-        .context("build the trace exporter")?;
+    let exporter =
+        opentelemetry_otlp::SpanExporter::builder().with_tonic().build().context("build the trace exporter")?;
     let name = format!("sightline-{service}");
     Ok(Some(
         SdkTracerProvider::builder()

@@ -7,7 +7,9 @@ use crate::support::{Running, envelope};
 
 async fn stocked() -> Running {
     let running = Running::start().await;
-    running.publish_raw(envelope("default", 1, "web-1", &["alpha 1", "error beta", "gamma"]).encode("a").unwrap()).await;
+    running
+        .publish_raw(envelope("default", 1, "web-1", &["alpha 1", "error beta", "gamma"]).encode("a").unwrap())
+        .await;
     running.publish_raw(envelope("other", 2, "web-1", &["secret"]).encode("b").unwrap()).await;
     running.publish_raw(envelope("default", 3, "web-2", &["delta"]).encode("c").unwrap()).await;
     running.finds(&["alpha 1", "error beta", "gamma", "delta"]).await;

@@ -72,7 +72,11 @@ impl Running {
         self.bus.publish(Subject::Logs(0), message).await.unwrap();
     }
 
-    pub async fn search(&self, tenant: &str, request: SearchLogsRequest) -> Result<(Vec<Found>, String), tonic::Status> {
+    pub async fn search(
+        &self,
+        tenant: &str,
+        request: SearchLogsRequest,
+    ) -> Result<(Vec<Found>, String), tonic::Status> {
         let token = testkit::tokens().user(tenant, &[Permission::LogsRead]);
         let request = SearchLogsRequest { to_unix_nano: now() + 3_600_000_000_000, ..request };
         let answer = self.client.clone().search_logs(rpc::forward(request, &token)).await?.into_inner();
