@@ -25,34 +25,38 @@ const SHORTEST: usize = 12;
 /// Says what to set when there is no admin and no password for one; Postgres; the password's file.
 pub async fn prepare(pool: &store::Pool, hasher: &Hasher, password_file: Option<&Path>) -> anyhow::Result<Signer> {
     let mut bootstrap = Bootstrap::begin(pool).await.context("lock the first start")?;
-    let signer = match bootstrap.signing_key().await.context("load the signing key")? {
-        Some(pkcs8) => Signer::from_pkcs8(&pkcs8)?,
+    let (signer, made_key) = match bootstrap.signing_key().await.context("load the signing key")? {
+        Some(pkcs8) => (Signer::from_pkcs8(&pkcs8)?, false),
         None => {
             let signer = Signer::generate()?;
             bootstrap.keep_signing_key(signer.key_id(), signer.pkcs8()).await.context("keep the signing key")?;
-            tracing::info!(key = signer.key_id(), "made a signing key");
-            signer
+            (signer, true)
         }
     };
-    if !bootstrap.has_admin().await.context("look for an admin")? {
-        let Some(path) = password_file else {
-            bail!(
-                "there is no administrator yet: set SIGHTLINE_AUTH_INITIAL_PASSWORD_FILE to a file that holds a password \
-                 for the user `{ADMIN}`, or to one that does not exist, where a generated password will be written"
-            );
-        };
-        let password = initial_password(path)?;
-        let hash = hasher.hash(&password).await?;
+    let made_admin = !bootstrap.has_admin().await.context("look for an admin")?;
+    if made_admin {
+        let hash = hasher.hash(&initial_password(password_file)?).await?;
         bootstrap.create_admin(DEFAULT_TENANT, ADMIN, &hash).await.context("create the admin")?;
-        tracing::info!(username = ADMIN, password_file = %path.display(), "made the first admin; the password is in the file");
     }
     bootstrap.commit().await.context("finish the first start")?;
+    if made_key {
+        tracing::info!(key = signer.key_id(), "made a signing key");
+    }
+    if made_admin {
+        tracing::info!(username = ADMIN, ?password_file, "made the first admin; the password is in the file");
+    }
     Ok(signer)
 }
 
 /// The password in the file, or a new one that is in the file from now on: written before the admin exists, so that a
 /// crash in between leaves a password that the next start will use.
-fn initial_password(path: &Path) -> anyhow::Result<String> {
+fn initial_password(path: Option<&Path>) -> anyhow::Result<String> {
+    let Some(path) = path else {
+        bail!(
+            "there is no administrator yet: set SIGHTLINE_AUTH_INITIAL_PASSWORD_FILE to a file that holds a password \
+             for the user `{ADMIN}`, or to one that does not exist, where a generated password will be written"
+        );
+    };
     let present = match fs::read_to_string(path) {
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -89,17 +93,17 @@ mod tests {
     fn a_generated_password_is_for_its_owner_alone_and_stays() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secrets").join("admin");
-        let password = initial_password(&path).unwrap();
+        let password = initial_password(Some(&path)).unwrap();
         assert!(password.len() >= 24);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(initial_password(&path).unwrap(), password);
+        assert_eq!(initial_password(Some(&path)).unwrap(), password);
     }
 
     #[test]
     fn a_file_that_is_empty_is_filled_and_closed_to_others() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).unwrap();
-        initial_password(file.path()).unwrap();
+        initial_password(Some(file.path())).unwrap();
         assert_eq!(fs::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
@@ -107,7 +111,7 @@ mod tests {
     fn a_short_password_is_refused_without_showing_it() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         writeln!(file, "hunter2").unwrap();
-        let error = format!("{:#}", initial_password(file.path()).unwrap_err());
+        let error = format!("{:#}", initial_password(Some(file.path())).unwrap_err());
         assert!(error.contains("under 12") && !error.contains("hunter2"), "{error}");
     }
 }

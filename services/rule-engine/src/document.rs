@@ -124,9 +124,10 @@ fn check_receivers(receivers: &[String], wrong: &mut Wrong) {
     }
     for (index, name) in receivers.iter().enumerate() {
         let path = format!("receivers[{index}]");
-        let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        // As the dispatcher has it.
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
         if name.is_empty() || name.len() > MAX_RECEIVER_NAME || !name.chars().all(allowed) {
-            wrong.add(path, "write a receiver's name: letters, digits, `.`, `_` and `-`");
+            wrong.add(path, "write a receiver's name: 1 to 63 lower case letters, digits, `-`, `_` or `.`");
         } else if receivers[..index].contains(name) {
             wrong.add(path, "is named twice");
         }
