@@ -267,7 +267,7 @@ async fn refuse(
     let Some(Presented { session, user_id, used: true, welcome: true }) = presented else {
         return Ok(Rotation::Refused);
     };
-    sqlx::query("update sessions set revoked_for = 'reuse' where id = $1")
+    sqlx::query("update sessions set revoked_at = now(), revoked_for = 'reuse' where id = $1")
         .bind(session)
         .execute(&mut **transaction)
         .await?;
