@@ -165,11 +165,13 @@ fn run_script(binaries: &Binaries, url: &str, script: &str) -> Result<()> {
 }
 
 fn database_script(database: &str) -> String {
-    // The session of the first database ends with `\\connect`, and the lock with it.
+    // The session of the first database ends with `\\connect`, and the lock with it; the second lock is the new
+    // database's own, since `create schema if not exists` alone is not safe against itself.
     let mut script = format!(
         "select pg_advisory_lock({CREATION_LOCK}) \\g /dev/null\n\
          select 'create database \"{database}\"' where not exists (select from pg_database where datname = '{database}') \\gexec\n\
-         \\connect \"{database}\"\n"
+         \\connect \"{database}\"\n\
+         select pg_advisory_lock({CREATION_LOCK}) \\g /dev/null\n"
     );
     for service in services::SERVICES.iter().filter(|service| service.owns_tables) {
         script.push_str(&role_and_schema(service));
@@ -177,12 +179,13 @@ fn database_script(database: &str) -> String {
     script
 }
 
-/// Roles belong to the whole server, so parallel callers meet here: losing the race is as good as winning it.
+/// Roles belong to the whole server, so parallel callers meet here: losing the race is as good as winning it. Two that
+/// alter one role at once get "tuple concurrently updated", which is an internal error.
 fn role_and_schema(service: &Service) -> String {
     let (role, schema) = (service.role(), service.schema());
     format!(
         "do $$ begin\n  create role {role} login;\n  alter role {role} set search_path = {schema};\n\
-         exception when duplicate_object or unique_violation then null; end $$;\n\
+         exception when duplicate_object or unique_violation or internal_error then null; end $$;\n\
          create schema if not exists {schema} authorization {role};\n"
     )
 }
