@@ -17,6 +17,7 @@ impl From<Fault> for Status {
             Kind::Unauthenticated => Code::Unauthenticated,
             Kind::Forbidden => Code::PermissionDenied,
             Kind::NotFound => Code::NotFound,
+            Kind::MethodNotAllowed => Code::Unimplemented,
             Kind::Conflict => Code::AlreadyExists,
             Kind::Stale => Code::FailedPrecondition,
             Kind::Limited => Code::ResourceExhausted,

@@ -22,6 +22,8 @@ pub enum Kind {
     Forbidden,
     /// There is no such thing, or it belongs to somebody else.
     NotFound,
+    /// There is such a thing, but this cannot be done with it.
+    MethodNotAllowed,
     /// It clashes with what exists.
     Conflict,
     /// The document changed since the caller read it.

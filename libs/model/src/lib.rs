@@ -4,14 +4,16 @@
 //! of any version, answers the same. The tests hold fixed values: changing one of them renames what is stored.
 
 mod batch;
+mod recent;
 mod resource;
 mod tenant;
 
 pub use batch::{BatchId, ClientBatch, InvalidBatchId};
+pub use recent::RecentBatches;
 pub use resource::{Identified, InvalidResourceId, ResourceId, ResourceKind, identify, shard};
 pub use tenant::{InvalidTenantId, TenantId};
 
-/// Hash of a series' labels, which must come sorted by name; for in-memory maps and sharding, not stored anywhere.
+/// Hash of a series' labels, which must come sorted by name; for maps and sharding, kept no longer than a snapshot.
 pub fn series_hash<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> u64 {
     let mut hash = xxhash_rust::xxh3::Xxh3Default::new();
     for (name, value) in labels {

@@ -41,6 +41,20 @@ impl<'a> ResourceLogs<'a> {
         resource_attributes(self.0)
     }
 
+    /// The batch that the gateway stamped on it, and which part of that batch this is; none on what no gateway stamped.
+    #[must_use]
+    pub fn batch(&self) -> Option<(&'a str, i64)> {
+        let (mut batch, mut part) = (None, 0);
+        for attribute in self.attributes() {
+            match (attribute.key, attribute.value) {
+                ("sightline.batch.id", Value::Str(id)) => batch = Some(id),
+                ("sightline.batch.part", Value::Int(number)) => part = number,
+                _ => {}
+            }
+        }
+        batch.map(|batch| (batch, part))
+    }
+
     /// Scope by scope.
     pub fn scopes(&self) -> impl Iterator<Item = ScopeLogs<'a>> + use<'a> {
         each(self.0, 2).map(ScopeLogs)

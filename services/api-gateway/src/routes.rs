@@ -15,7 +15,7 @@ mod status;
 
 use axum::extract::DefaultBodyLimit;
 use axum::routing::any;
-use axum::{Json, Router, middleware};
+use axum::{Router, middleware};
 use fault::{Fault, Kind};
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa::OpenApi;
@@ -79,10 +79,7 @@ pub(crate) fn router(state: AppState, metrics: service_metrics::Metrics) -> Rout
         .fallback(async || Fault::new(Kind::NotFound, "route_not_found", "there is no such route; /docs lists them"))
         .method_not_allowed_fallback(async || {
             let detail = "this route does not take this method; /docs lists what it takes";
-            (
-                axum::http::StatusCode::METHOD_NOT_ALLOWED,
-                Json(serde_json::json!({ "code": "method_not_allowed", "detail": detail })),
-            )
+            Fault::new(Kind::MethodNotAllowed, "method_not_allowed", detail)
         })
         .layer(DefaultBodyLimit::max(1 << 20))
         .layer(CatchPanicLayer::custom(|_panic| {

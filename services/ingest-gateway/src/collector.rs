@@ -13,6 +13,7 @@ use fault::Fault;
 use lifecycle::CancellationToken;
 use tokio::sync::{Notify, oneshot};
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, Span};
 use uuid::Uuid;
 
 use crate::admission::Hold;
@@ -99,12 +100,19 @@ struct Batch {
     body: Vec<u8>,
     items: u64,
     received_unix_nano: u64,
-    waiters: Vec<(oneshot::Sender<bool>, Arc<Hold>)>,
+    waiters: Vec<Waiter>,
     since: Option<Instant>,
 }
 
+/// Whose part is in an envelope.
+struct Waiter {
+    told: oneshot::Sender<bool>,
+    _hold: Arc<Hold>,
+    request: Span,
+}
+
 impl Batch {
-    fn add(&mut self, part: &Part<'_>, waiter: oneshot::Sender<bool>, hold: Arc<Hold>) {
+    fn add(&mut self, part: &Part<'_>, told: oneshot::Sender<bool>, hold: Arc<Hold>) {
         if self.body.capacity() == 0 {
             self.body.reserve(part.size.max(16 << 10));
         }
@@ -114,8 +122,18 @@ impl Batch {
             0 => part.received_unix_nano,
             oldest => oldest.min(part.received_unix_nano),
         };
-        self.waiters.push((waiter, hold));
+        self.waiters.push(Waiter { told, _hold: hold, request: Span::current() });
         self.since.get_or_insert_with(Instant::now);
+    }
+
+    /// The span of publishing it: part of the first request's trace, connected with the others.
+    fn span(&self, lane: &Lane) -> Span {
+        let first = self.waiters.first().and_then(|waiter| waiter.request.id());
+        let span = tracing::info_span!(parent: first, "publish", signal = ?lane.signal, shard = lane.shard);
+        for other in self.waiters.iter().skip(1) {
+            span.follows_from(&other.request);
+        }
+        span
     }
 }
 
@@ -207,17 +225,19 @@ impl Collector {
     /// Publishes in a task of its own, so that no client's going away can stop it.
     fn publish(&self, lane: Lane, batch: Batch) {
         let collector = self.clone();
-        self.inner.tasks.spawn(async move {
+        let span = batch.span(&lane);
+        let work = async move {
             let acknowledged = collector.inner.send(&lane, batch.body, batch.items, batch.received_unix_nano).await;
             if acknowledged {
                 collector.inner.metrics.accepted(lane.signal, batch.items);
             }
-            for (waiter, _hold) in batch.waiters {
+            for waiter in batch.waiters {
                 // Who does not wait any more has gone away; the data is taken all the same.
-                let _ = waiter.send(acknowledged);
+                let _ = waiter.told.send(acknowledged);
             }
             collector.landed(lane);
-        });
+        };
+        self.inner.tasks.spawn(work.instrument(span));
     }
 
     /// An envelope of `lane` is with the broker, or failed: what has gathered meanwhile is next.

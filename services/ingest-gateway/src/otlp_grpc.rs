@@ -6,12 +6,13 @@ use axum::response::Response;
 use axum::routing::post;
 use axum::{Extension, Router};
 use fault::Fault;
-use http::Request;
+use http::{HeaderMap, Request};
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceResponse};
 use otlp::Signal;
 use prost::Message as _;
 use tonic::Status;
+use tracing::{Instrument as _, Span};
 
 use crate::admission::Admission;
 use crate::frames::{self, Frames, Sizes};
@@ -63,7 +64,8 @@ impl Entrance {
         if !frames::is_grpc(request.headers()) {
             return frames::not_grpc();
         }
-        let outcome = self.take(signal, peer, request).await;
+        let span = request_span(signal, Protocol::OtlpGrpc, request.headers());
+        let outcome = self.take(signal, peer, request).instrument(span).await;
         self.count(signal, Protocol::OtlpGrpc, &outcome);
         match outcome {
             Ok(taken) => frames::answer(&answer(signal, &taken)),
@@ -86,6 +88,15 @@ impl Entrance {
         let outcome = outcome.as_ref().err().map_or(Outcome::Accepted, refusal::outcome);
         self.metrics.request(label, protocol, outcome);
     }
+}
+
+/// What becomes of a request, within its sender's trace.
+pub(crate) fn request_span(signal: Signal, protocol: Protocol, headers: &HeaderMap) -> Span {
+    let span = tracing::info_span!("ingest", ?signal, ?protocol);
+    if let Some(parent) = headers.get(telemetry::context::HEADER).and_then(|value| value.to_str().ok()) {
+        telemetry::context::adopt(&span, parent);
+    }
+    span
 }
 
 /// The answer to a request that was taken, perhaps without some of its items.

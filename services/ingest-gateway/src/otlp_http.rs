@@ -14,13 +14,14 @@ use otlp::Signal;
 use prost::Message as _;
 use serde::de::DeserializeOwned;
 use serde_json::json;
+use tracing::Instrument as _;
 
 use crate::frames;
 use crate::inflate::unpack;
 use crate::intake::{Taken, explain};
 use crate::listener::Peer;
 use crate::metrics::Protocol;
-use crate::otlp_grpc::{BATCH_HEADER, Entrance, answer};
+use crate::otlp_grpc::{BATCH_HEADER, Entrance, answer, request_span};
 use crate::refusal;
 
 /// A JSON document takes about so many times its size once it is read.
@@ -61,7 +62,8 @@ async fn export(entrance: &Entrance, signal: Signal, peer: &Peer, request: Reque
         let text = "content-type must be application/x-protobuf or application/json\n";
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into_response();
     };
-    let outcome = take(entrance, signal, encoding, peer, request).await;
+    let span = request_span(signal, Protocol::OtlpHttp, request.headers());
+    let outcome = take(entrance, signal, encoding, peer, request).instrument(span).await;
     entrance.count(signal, Protocol::OtlpHttp, &outcome);
     match outcome {
         Ok(taken) => body(encoding, StatusCode::OK, success(signal, encoding, &taken)),

@@ -7,6 +7,7 @@ use futures::stream::{BoxStream, SelectAll};
 use futures::{FutureExt as _, StreamExt as _};
 use lifecycle::{CancellationToken, Ready};
 use store::Pool;
+use tracing::Instrument as _;
 
 use crate::envelope::{self, Believed, Corrections};
 use crate::metrics::{Correction, Metrics, Outcome};
@@ -109,7 +110,7 @@ impl Writer {
             if group.is_empty() {
                 continue;
             }
-            match self.store_or_wait(&group, stopping).await? {
+            match self.store_or_wait(&group, stopping).instrument(span(&group)).await? {
                 Ok(()) => {
                     for envelope in &group {
                         envelope.delivery.ack().await;
@@ -184,6 +185,12 @@ fn deliveries(bus: &Bus) -> SelectAll<BoxStream<'static, Delivery>> {
     futures::stream::select_all(
         streams.map(|stream| bus.consume(stream, SERVICE, Options::default()).into_stream().boxed()),
     )
+}
+
+fn span(group: &[Taken]) -> tracing::Span {
+    let span = tracing::info_span!("store", envelopes = group.len());
+    telemetry::context::adopt_all(&span, group.iter().filter_map(|envelope| envelope.delivery.traceparent()));
+    span
 }
 
 /// Seconds since the gateway took in the oldest envelope.

@@ -9,7 +9,7 @@ use series::Reader;
 use tokio::sync::mpsc::Receiver;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
-use tracing::{info, warn};
+use tracing::{Instrument as _, info, info_span, warn};
 
 use crate::batch::{Batch, Unit};
 use crate::intake;
@@ -108,7 +108,7 @@ impl Writer {
     async fn deliver(&self, batch: Batch) {
         let mut left = vec![batch];
         while let Some(mut batch) = left.pop() {
-            match self.write(&batch, &left).await {
+            match self.write(&batch, &left).instrument(span(&batch)).await {
                 Answer::Stored => {
                     // Counted first: whoever sees the acknowledgement may look at the counter next.
                     self.metrics.stored(&batch);
@@ -187,6 +187,12 @@ impl Writer {
             Err(error) => warn!(%error, "cannot keep a dead letter; the envelope will come again"),
         }
     }
+}
+
+fn span(batch: &Batch) -> tracing::Span {
+    let span = info_span!("store", envelopes = batch.units.len());
+    telemetry::context::adopt_all(&span, batch.units.iter().filter_map(|unit| unit.delivery.traceparent()));
+    span
 }
 
 /// Sends what was said to the broker before the process ends; unsent, it makes envelopes come again a minute later.

@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
+use model::RecentBatches;
 use otlp::{Invalid, Logs};
 
 use crate::book::Book;
@@ -63,6 +64,8 @@ pub struct Tally {
     pub late: u64,
     /// Samples whose time is too far ahead of the gateway's.
     pub ahead: u64,
+    /// Log records of batches that a client sent again.
+    pub repeated: u64,
     /// Series and matches that there was no room for.
     pub over_capacity: u64,
 }
@@ -73,13 +76,20 @@ pub struct Evaluation {
     reader: series::Reader,
     thresholds: Thresholds,
     matches: Matches,
+    batches: RecentBatches,
 }
 
 impl Evaluation {
     /// Nothing seen yet.
     #[must_use]
     pub fn new(book: Arc<Book>) -> Self {
-        Self { book, reader: series::Reader::new(), thresholds: Thresholds::default(), matches: Matches::default() }
+        Self {
+            book,
+            reader: series::Reader::new(),
+            thresholds: Thresholds::default(),
+            matches: Matches::default(),
+            batches: RecentBatches::default(),
+        }
     }
 
     /// Goes on from a snapshot that was made with the rules of `book`.
@@ -87,7 +97,7 @@ impl Evaluation {
     pub fn restore(book: Arc<Book>, saved: Saved) -> Self {
         let thresholds = Thresholds::restore(&book, saved.series, saved.metrics_seconds);
         let matches = Matches::restore(&book, saved.matches, saved.stream_time);
-        Self { thresholds, matches, ..Self::new(book) }
+        Self { thresholds, matches, batches: saved.batches.into_iter().collect(), ..Self::new(book) }
     }
 
     /// What must be kept to go on from here.
@@ -98,6 +108,7 @@ impl Evaluation {
             matches: self.matches.save(),
             stream_time: self.matches.now(),
             metrics_seconds: self.thresholds.now(),
+            batches: self.batches.iter().collect(),
         }
     }
 
@@ -154,6 +165,11 @@ impl Evaluation {
             return Ok(tally);
         };
         for resource in logs.resources() {
+            let is_new = resource.batch().is_none_or(|(batch, part)| self.batches.is_new(tenant, batch, part));
+            if !is_new {
+                tally.repeated += resource.scopes().map(|scope| scope.records().count() as u64).sum::<u64>();
+                continue;
+            }
             self.matches.resource(literals, tenant, resource, received_unix_nano, &mut tally, decide);
         }
         Ok(tally)

@@ -79,7 +79,11 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("sightline_rule_engine");
         registry.register("samples", "Samples and log records read", metrics.items.clone());
         registry.register("evaluations", "Times that a rule looked at a sample or line", metrics.evaluations.clone());
-        registry.register("skipped_samples", "Samples that no rule looked at, by reason", metrics.skipped.clone());
+        registry.register(
+            "skipped_samples",
+            "Samples and log records that no rule looked at, by reason",
+            metrics.skipped.clone(),
+        );
         registry.register("transitions", "Transitions that the broker acknowledged", metrics.transitions.clone());
         registry.register(
             "missed_messages",
@@ -118,7 +122,13 @@ impl Metrics {
         let by_signal = BySignal { signal: signal.as_str() };
         self.items.get_or_create(&by_signal).inc_by(tally.items);
         self.evaluations.get_or_create(&by_signal).inc_by(tally.evaluated);
-        for (reason, count) in [("late", tally.late), ("ahead", tally.ahead), ("over_capacity", tally.over_capacity)] {
+        let skipped = [
+            ("late", tally.late),
+            ("ahead", tally.ahead),
+            ("repeated", tally.repeated),
+            ("over_capacity", tally.over_capacity),
+        ];
+        for (reason, count) in skipped {
             if count > 0 {
                 self.skipped.get_or_create(&ByReason { reason }).inc_by(count);
             }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use bus::{Bus, Delivery, Envelope, Follow, Schema};
 use lifecycle::CancellationToken;
 use tokio::sync::watch;
+use tracing::Instrument as _;
 
 use crate::book::Book;
 use crate::evaluation::{Evaluation, Tally};
@@ -154,7 +155,11 @@ impl Owner {
                 }
                 next = next_message(&mut self.metrics, &mut self.logs) => next,
             };
-            self.take(signal, delivery).await?;
+            let span = tracing::info_span!("evaluate", shard = self.number, signal = signal.as_str());
+            if let Some(traceparent) = delivery.traceparent() {
+                telemetry::context::adopt(&span, traceparent);
+            }
+            self.take(signal, delivery).instrument(span).await?;
         }
     }
 

@@ -26,6 +26,9 @@ pub struct Saved {
     /// Newest receipt of metrics, Unix seconds.
     #[prost(uint64, tag = "4")]
     pub(crate) metrics_seconds: u64,
+    /// Parts of log batches that were seen last.
+    #[prost(fixed64, repeated, tag = "5")]
+    pub(crate) batches: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, Message)]

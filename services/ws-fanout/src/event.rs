@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use axum::extract::ws::Utf8Bytes;
 use bus::{Delivery, Envelope, InvalidEnvelope};
+use model::RecentBatches;
 use prost::Message as _;
 use proto::alerts::Transition;
 use serde::Serialize;
@@ -116,17 +117,26 @@ pub(crate) fn metrics(reader: &mut Reader, delivery: &Delivery, mut each: impl F
     Ok(())
 }
 
-/// Lines of a logs envelope.
-pub(crate) fn logs(delivery: &Delivery, mut each: impl FnMut(Event)) -> Result<(), Unreadable> {
+/// Lines of a logs envelope, but for batches that a client sent again.
+pub(crate) fn logs(
+    recent: &mut RecentBatches,
+    delivery: &Delivery,
+    mut each: impl FnMut(Event),
+) -> Result<(), Unreadable> {
     let envelope = Envelope::decode(delivery)?;
     let tenant: Arc<str> = envelope.tenant.as_str().into();
     for resource in otlp::Logs::parse(&envelope.body)?.resources() {
+        let (batch, part) = resource.batch().unwrap_or_default();
+        if !batch.is_empty() && !recent.is_new(&tenant, batch, part) {
+            continue;
+        }
         let mut labels = BTreeMap::new();
         for attribute in resource.attributes() {
             labels.insert(underscored(attribute.key), attribute.value.text().into_owned());
         }
         let mut take = |name: &str| labels.remove(name).unwrap_or_default();
-        let (batch, part) = (take("sightline_batch_id"), take("sightline_batch_part"));
+        take("sightline_batch_id");
+        take("sightline_batch_part");
         let (id, kind) = (take("sightline_resource_id"), take("sightline_resource_kind"));
         labels.insert("resource_id".to_owned(), id);
         labels.insert("kind".to_owned(), kind);
@@ -139,7 +149,7 @@ pub(crate) fn logs(delivery: &Delivery, mut each: impl FnMut(Event)) -> Result<(
                 time => time,
             };
             let content = Content::Log {
-                id: format!("{batch}-{}-{index}", if part.is_empty() { "0" } else { &part }),
+                id: format!("{batch}-{part}-{index}"),
                 time: rfc3339(time),
                 level: level(record.severity_number),
                 body: record.body.text().into_owned(),

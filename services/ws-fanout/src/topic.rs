@@ -6,6 +6,7 @@ use bus::{Bus, Delivery, From, Stream};
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, SelectAll};
 use lifecycle::CancellationToken;
+use model::RecentBatches;
 use series::Reader;
 use tokio::sync::watch;
 
@@ -46,6 +47,12 @@ struct State {
     listeners: usize,
     /// Whether the streams are followed now.
     live: bool,
+}
+
+/// What a follower knows from the messages before.
+struct Memory {
+    reader: Reader,
+    recent: RecentBatches,
 }
 
 /// Keeps a client listening; dropping it ends that.
@@ -99,11 +106,11 @@ impl Topic {
                 follows.push(bus.follow(stream, From::New).await.into_stream().boxed());
             }
             self.state.send_modify(|state| state.live = true);
-            let mut reader = Reader::new();
+            let mut memory = Memory { reader: Reader::new(), recent: RecentBatches::default() };
             while !self.rests() {
                 tokio::select! {
                     deserted = state.wait_for(|state| state.listeners == 0) => { deserted?; }
-                    Some(delivery) = follows.next() => self.show(&mut reader, &delivery),
+                    Some(delivery) = follows.next() => self.show(&mut memory, &delivery),
                 }
             }
         }
@@ -118,7 +125,7 @@ impl Topic {
         })
     }
 
-    fn show(&self, reader: &mut Reader, delivery: &Delivery) {
+    fn show(&self, memory: &mut Memory, delivery: &Delivery) {
         let clients = self.present();
         let each = |event: Event| {
             self.metrics.events.inc();
@@ -130,8 +137,8 @@ impl Topic {
             }
         };
         let read: Result<(), Unreadable> = match self.kind {
-            Kind::Metrics => event::metrics(reader, delivery, each),
-            Kind::Logs => event::logs(delivery, each),
+            Kind::Metrics => event::metrics(&mut memory.reader, delivery, each),
+            Kind::Logs => event::logs(&mut memory.recent, delivery, each),
             Kind::Alerts => event::alert(delivery, each),
         };
         if let Err(error) = read {

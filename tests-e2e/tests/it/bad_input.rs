@@ -92,6 +92,7 @@ async fn the_api_explains(admin: &Client) {
         (Method::GET, "/api/v1/rules/00000000-0000-0000-0000-000000000000", None, 404, "rule"),
         (Method::GET, "/api/v1/metrics/query?query=sum(", None, 400, "sum("),
         (Method::GET, "/api/v1/nothing", None, 404, "route"),
+        (Method::DELETE, "/api/v1/logs", None, 405, "method"),
     ];
     for (method, path, body, status, word) in cases {
         let answer = admin.ask(method.clone(), path, body.as_ref()).await;

@@ -234,6 +234,24 @@ fn the_same_line_again_is_no_news_after_it_resolved() {
 }
 
 #[test]
+fn a_batch_that_a_client_repeats_is_not_counted_again() {
+    let stamped = |part: i64| {
+        let mut request = ExportLogsServiceRequest::decode(line("web", 1, "oom").as_slice()).unwrap();
+        let mut number = attribute("sightline.batch.part", "");
+        number.value = Some(AnyValue { value: Some(any_value::Value::IntValue(part)) });
+        let attributes = &mut request.resource_logs[0].resource.as_mut().unwrap().attributes;
+        attributes.extend([attribute("sightline.batch.id", "00112233445566778899aabbccddeeff"), number]);
+        request.encode_to_vec()
+    };
+    // The repeat at 4 s does not make the hold of 5 s last until 9 s; another part of the batch does.
+    let rules = [log_rule(1, "oom", "{}", 5)];
+    let events =
+        |part| [Event::Logs(1, stamped(0)), Event::Logs(4, stamped(part)), Event::Metrics(7, load("web", 7, None))];
+    check(book(1, &rules), &events(0), &["firing 1 since 1", "resolved 6 since 1"]);
+    check(book(1, &rules), &events(1), &["firing 1 since 1"]);
+}
+
+#[test]
 fn times_of_one_alert_never_run_backwards_though_clocks_differ() {
     // The host's clock is two minutes behind the gateway's.
     let mut events = vec![Event::Logs(130, line("web", 10, "oom"))];

@@ -43,6 +43,19 @@ async fn a_line_comes_to_its_tenant_and_selector_only() {
 }
 
 #[tokio::test]
+async fn a_batch_that_a_client_repeats_is_shown_once() {
+    let running = Running::start().await;
+    let mut client = running.listen("default", "/ws/logs").await;
+    let batch = logs("default", "web-1", &["one"]);
+    running.publish(Subject::Logs(1), &batch).await;
+    running.publish(Subject::Logs(1), &batch).await;
+    running.publish(Subject::Logs(1), &logs("default", "web-1", &["two"])).await;
+    assert_eq!(client.line().await, "one");
+    assert_eq!(client.line().await, "two");
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_line_says_where_it_is_from() {
     let running = Running::start().await;
     let mut client = running.listen("default", "/ws/logs").await;

@@ -184,6 +184,12 @@ fn text(value: &str) -> AnyValue {
     AnyValue { value: Some(Any::StringValue(value.to_owned())) }
 }
 
+/// Every request is a batch of its own.
+fn batch_id() -> String {
+    static MADE: AtomicU64 = AtomicU64::new(0);
+    format!("{:032x}", MADE.fetch_add(1, Ordering::Relaxed))
+}
+
 fn resource(host: &str) -> Resource {
     let attribute =
         |key: &str, value: &str| KeyValue { key: key.to_owned(), value: Some(text(value)), ..KeyValue::default() };
@@ -192,7 +198,7 @@ fn resource(host: &str) -> Resource {
             attribute("host.name", host),
             attribute("sightline.resource.id", &format!("host-{host}")),
             attribute("sightline.resource.kind", "host"),
-            attribute("sightline.batch.id", &"ab".repeat(16)),
+            attribute("sightline.batch.id", &batch_id()),
         ],
         ..Resource::default()
     }
