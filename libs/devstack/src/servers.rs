@@ -185,12 +185,27 @@ impl Layout<'_> {
 #[derive(Debug)]
 pub struct Servers {
     pub urls: ServerUrls,
+    pub running: Vec<Running>,
     processes: Vec<Process>,
+}
+
+/// A server that answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    pub name: &'static str,
+    pub pid: u32,
+    /// Where it says so.
+    pub version: Option<String>,
 }
 
 impl Servers {
     /// Starts all four at once on free ports under `root` and waits until each answers.
-    pub fn start_throwaway(binaries: &Binaries, root: &Path, interrupt: &Interrupt) -> Result<Self> {
+    pub fn start_apart(
+        binaries: &Binaries,
+        root: &Path,
+        durability: Durability,
+        interrupt: &Interrupt,
+    ) -> Result<Self> {
         let postgres_account = account::for_postgres()?;
         let logs = root.join("logs");
         let mut attempt = 1;
@@ -204,7 +219,7 @@ impl Servers {
                 ports: &ports,
                 data: &data,
                 logs: &logs,
-                durability: Durability::Throwaway,
+                durability,
                 postgres_account: postgres_account.clone(),
             };
             match Self::start(&layout, interrupt) {
@@ -216,30 +231,29 @@ impl Servers {
     }
 
     fn start(layout: &Layout<'_>, interrupt: &Interrupt) -> Result<Self> {
-        let mut servers = Self { urls: layout.ports.urls(), processes: Vec::new() };
+        let mut servers = Self { urls: layout.ports.urls(), running: Vec::new(), processes: Vec::new() };
         let mut probes = Vec::new();
         for name in NAMES {
             let (spawn, probe) = layout.server(name)?;
             servers.processes.push(spawn.start()?);
             probes.push((probe, spawn));
         }
-        for (index, (probe, spawn)) in probes.iter().enumerate() {
+        for (index, (name, (probe, spawn))) in NAMES.into_iter().zip(&probes).enumerate() {
             let mut last = String::from("not asked yet");
             let ready = interrupt.wait_for(START_DEADLINE, || {
                 if servers.processes[index].exited().is_some() {
                     bail!("{} ended while starting; its log ends with:\n{}", spawn.name, log_tail(spawn.log()));
                 }
                 match probe.check() {
-                    Ok(_) => Ok(Some(())),
+                    Ok(version) => Ok(Some(version)),
                     Err(reason) => {
                         last = format!("{reason:#}");
                         Ok(None)
                     }
                 }
             })?;
-            if ready.is_none() {
-                bail!("{} does not answer: {last}", spawn.name);
-            }
+            let Some(version) = ready else { bail!("{name} does not answer: {last}") };
+            servers.running.push(Running { name, pid: servers.processes[index].pid(), version });
         }
         Ok(servers)
     }

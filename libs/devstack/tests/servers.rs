@@ -62,7 +62,8 @@ fn layout<'a>(ports: &'a ServerPorts, data: &'a Path) -> Layout<'a> {
 #[test]
 fn all_four_answer_and_tell_their_version_and_each_service_has_a_role() {
     let scratch = Scratch::create().unwrap();
-    let servers = Servers::start_throwaway(binaries(), scratch.path(), &Interrupt::default()).unwrap();
+    let servers =
+        Servers::start_apart(binaries(), scratch.path(), Durability::Throwaway, &Interrupt::default()).unwrap();
     let urls = servers.urls.clone();
     let probes = [
         Probe::Nats { url: urls.nats, monitor: urls.nats_monitor },

@@ -40,6 +40,19 @@ pub struct Servers {
     pub metrics: String,
     /// Where the built programs lie.
     pub bin_dir: String,
+    /// Those that this run started itself.
+    pub running: Vec<RunningServer>,
+}
+
+/// A server of this run.
+#[derive(Debug, Deserialize)]
+pub struct RunningServer {
+    /// The program's name.
+    pub name: String,
+    /// Its process.
+    pub pid: u32,
+    /// Where it says so.
+    pub version: Option<String>,
 }
 
 /// The servers of this run.

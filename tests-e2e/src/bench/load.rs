@@ -1,6 +1,7 @@
 //! A bounded load over OTLP/gRPC: some connections, some requests in flight, for some seconds.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
@@ -11,20 +12,59 @@ use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 
-use crate::bench::payload::{AGENTS, ITEMS, Signal, Template};
+use crate::bench::payload::{ITEMS, Signal, Template};
 use crate::otlp;
 
 const CONNECTIONS: usize = 4;
 const IN_FLIGHT: usize = 32;
+const MILLISECOND: u64 = 1_000_000;
+
+/// Agents that report, each with times of its own.
+pub struct Agents {
+    signal: Signal,
+    reports: Vec<(Template, AtomicU64)>,
+}
+
+impl Agents {
+    #[must_use]
+    pub fn new(signal: Signal, count: usize) -> Arc<Self> {
+        let reports = (0..count).map(|agent| (Template::new(signal, agent), AtomicU64::new(0))).collect();
+        Arc::new(Self { signal, reports })
+    }
+
+    /// The next request of an agent. No two have one millisecond, so that every item of every request can be counted in the
+    /// store.
+    fn request(&self, number: u64) -> Bytes {
+        let (template, last) = &self.reports[usize::try_from(number).unwrap_or_default() % self.reports.len()];
+        let now = otlp::now() / MILLISECOND;
+        let next = |last: u64| Some(now.max(last + 1));
+        let before = last.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next).unwrap_or_default();
+        template.at(now.max(before + 1) * MILLISECOND)
+    }
+
+    /// Bytes of one item, with its share of everything around it.
+    #[must_use]
+    pub fn bytes_per_item(&self) -> f64 {
+        self.reports[0].0.bytes_per_item()
+    }
+}
+
+/// How much is sent.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    pub duration: Duration,
+    /// Items a second of all agents together; as fast as it is acknowledged when there is none.
+    pub rate: Option<f64>,
+}
 
 /// What a load did.
 #[derive(Debug, Default)]
 pub struct Outcome {
     /// Items in acknowledged requests.
     pub accepted: usize,
-    /// Requests that were refused and may be sent again.
+    /// Requests that were not acknowledged.
     pub refused: usize,
-    /// Acknowledgement latency of each accepted request, sorted.
+    /// Acknowledgement latency of each accepted request, sorted. With a rate, from the moment at which it was due.
     pub latencies: Vec<Duration>,
     pub seconds: f64,
 }
@@ -38,17 +78,15 @@ impl Outcome {
     }
 }
 
-/// Sends as fast as it is acknowledged, for `duration`.
-pub async fn run(url: &str, signal: Signal, duration: Duration) -> Outcome {
-    let templates: Arc<Vec<Template>> = Arc::new((0..AGENTS).map(|agent| Template::new(signal, agent)).collect());
+/// Sends what `agents` report.
+pub async fn run(url: &str, agents: &Arc<Agents>, pace: Pace) -> Outcome {
     let begun = Instant::now();
+    let turns = Arc::new(Turns { begun, pace, taken: AtomicU64::new(0) });
     let mut workers = JoinSet::new();
-    for connection in 0..CONNECTIONS {
+    for _ in 0..CONNECTIONS {
         let channel = Endpoint::from_shared(url.to_owned()).unwrap().tcp_nodelay(true).connect().await.unwrap();
-        for lane in 0..IN_FLIGHT / CONNECTIONS {
-            let templates = Arc::clone(&templates);
-            let first = connection * (IN_FLIGHT / CONNECTIONS) + lane;
-            workers.spawn(worker(channel.clone(), signal, templates, first, begun + duration));
+        for _ in 0..IN_FLIGHT / CONNECTIONS {
+            workers.spawn(worker(channel.clone(), Arc::clone(agents), Arc::clone(&turns)));
         }
     }
     let mut outcome = Outcome::default();
@@ -63,32 +101,46 @@ pub async fn run(url: &str, signal: Signal, duration: Duration) -> Outcome {
     outcome
 }
 
-async fn worker(
-    channel: Channel,
-    signal: Signal,
-    templates: Arc<Vec<Template>>,
-    first: usize,
-    until: Instant,
-) -> Outcome {
-    let path = PathAndQuery::from_static(match signal {
+/// Which request is next, and when.
+struct Turns {
+    begun: Instant,
+    pace: Pace,
+    taken: AtomicU64,
+}
+
+impl Turns {
+    /// Waits for the next turn; its number and when it was due. None when the time is over.
+    async fn next(&self) -> Option<(u64, Instant)> {
+        let number = self.taken.fetch_add(1, Ordering::Relaxed);
+        let due = match self.pace.rate {
+            Some(rate) => self.begun + Duration::from_secs_f64(number as f64 * ITEMS as f64 / rate),
+            None => Instant::now(),
+        };
+        if due >= self.begun + self.pace.duration {
+            return None;
+        }
+        tokio::time::sleep_until(due.into()).await;
+        Some((number, due))
+    }
+}
+
+async fn worker(channel: Channel, agents: Arc<Agents>, turns: Arc<Turns>) -> Outcome {
+    let path = PathAndQuery::from_static(match agents.signal {
         Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
         Signal::Logs => "/opentelemetry.proto.collector.logs.v1.LogsService/Export",
     });
     let mut grpc = Grpc::new(channel);
     let mut outcome = Outcome::default();
-    let mut number = first;
-    while Instant::now() < until {
-        let body = templates[number % AGENTS].at(otlp::now());
-        number += IN_FLIGHT;
-        let begun = Instant::now();
+    while let Some((number, due)) = turns.next().await {
+        let request = tonic::Request::new(agents.request(number));
         if grpc.ready().await.is_err() {
             outcome.refused += 1;
             continue;
         }
-        match grpc.unary(tonic::Request::new(body), path.clone(), Raw).await {
+        match grpc.unary(request, path.clone(), Raw).await {
             Ok(_) => {
                 outcome.accepted += ITEMS;
-                outcome.latencies.push(begun.elapsed());
+                outcome.latencies.push(due.elapsed());
             }
             Err(_) => {
                 outcome.refused += 1;

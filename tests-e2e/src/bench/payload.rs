@@ -1,4 +1,4 @@
-//! The reference payload: requests of 1,000 points or lines from 50 agents.
+//! The reference payload: requests of 1,000 points or lines, each of one agent.
 //!
 //! A point is about 92 bytes with four attributes, 20 metrics, half gauges and half cumulative sums, one point a series;
 //! a line is about 175 bytes; a resource has seven attributes. Bodies are encoded once; only their times are written
@@ -19,7 +19,6 @@ use prost::Message as _;
 
 use crate::otlp::attribute;
 
-pub const AGENTS: usize = 50;
 pub const ITEMS: usize = 1_000;
 const METRICS: usize = 20;
 

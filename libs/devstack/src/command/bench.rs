@@ -10,6 +10,7 @@ use crate::build;
 use crate::configuration::Configuration;
 use crate::interrupt::Interrupt;
 use crate::process::spawn_from_lasting_thread;
+use crate::servers::Durability;
 use crate::workspace::Workspace;
 
 pub fn run(mut arguments: Vec<OsString>) -> Result<ExitCode> {
@@ -20,7 +21,8 @@ pub fn run(mut arguments: Vec<OsString>) -> Result<ExitCode> {
     let interrupt = Interrupt::install()?;
     let workspace = Workspace::find()?;
     let configuration = Configuration::from_environment()?;
-    let temporary = Temporary::start(&configuration, &workspace, Programs::Release, &interrupt)?;
+    // What is measured must be as durable as what runs in earnest.
+    let temporary = Temporary::start(&configuration, &workspace, Programs::Release, Durability::Kept, &interrupt)?;
     let mut command = build::cargo(workspace.root());
     command
         .args(["run", "--release", "--quiet", "-p", "tests-e2e", "--bin", &format!("bench-{name}"), "--"])

@@ -15,7 +15,7 @@ use crate::configuration::Configuration;
 use crate::console::{Step, note, result};
 use crate::interrupt::Interrupt;
 use crate::process::spawn_from_lasting_thread;
-use crate::servers::{Binaries, NAMES, NATS, POSTGRES, ServerUrls, Servers};
+use crate::servers::{Binaries, Durability, NAMES, NATS, POSTGRES, Running, ServerUrls, Servers};
 use crate::summary::Summary;
 use crate::workspace::{Scratch, Workspace};
 
@@ -27,7 +27,7 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     let configuration = Configuration::from_environment()?;
     let scope = Scope::of(&arguments);
-    let temporary = Temporary::start(&configuration, &workspace, scope.programs(), &interrupt)?;
+    let temporary = Temporary::start(&configuration, &workspace, scope.programs(), Durability::Throwaway, &interrupt)?;
     let mut command = build::cargo(workspace.root());
     command.args(["test", "--no-fail-fast"]);
     if scope == Scope::Workspace {
@@ -81,8 +81,8 @@ pub fn servers() -> Result<ExitCode> {
     let configuration = Configuration::from_environment()?;
     let scratch = Scratch::create()?;
     let binaries = configuration.search(account::for_postgres()?.as_ref())?.obtain(&NAMES, &interrupt)?;
-    let servers = Servers::start_throwaway(&binaries, scratch.path(), &interrupt)?;
-    result(&variable(&servers.urls, &binaries, workspace.bin())?);
+    let servers = Servers::start_apart(&binaries, scratch.path(), Durability::Throwaway, &interrupt)?;
+    result(&variable(&servers.urls, &servers.running, &binaries, workspace.bin())?);
     while !interrupt.requested() {
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -94,7 +94,7 @@ pub struct Temporary {
     binaries: Binaries,
     urls: ServerUrls,
     // In this order: servers stop before their folder goes.
-    _servers: Servers,
+    servers: Servers,
     _scratch: Scratch,
 }
 
@@ -103,19 +103,20 @@ impl Temporary {
         configuration: &Configuration,
         workspace: &Workspace,
         programs: Programs,
+        durability: Durability,
         interrupt: &Interrupt,
     ) -> Result<Self> {
         let scratch = Scratch::create()?;
         let binaries = prepare(configuration, workspace, &NAMES, programs, interrupt)?;
         let step = Step::begin("start", "nats-server, postgres, redis-server, victoria-metrics");
-        let servers = Servers::start_throwaway(&binaries, scratch.path(), interrupt)?;
+        let servers = Servers::start_apart(&binaries, scratch.path(), durability, interrupt)?;
         step.done("servers are ready");
         let urls = configuration.existing.over(servers.urls.clone());
-        Ok(Self { binaries, urls, _servers: servers, _scratch: scratch })
+        Ok(Self { binaries, urls, servers, _scratch: scratch })
     }
 
     pub fn variable(&self, bin: &Path) -> Result<String> {
-        variable(&self.urls, &self.binaries, bin)
+        variable(&self.urls, &self.servers.running, &self.binaries, bin)
     }
 }
 
@@ -158,7 +159,9 @@ fn build_programs(workspace: &Workspace, programs: Programs, interrupt: &Interru
     Ok(())
 }
 
-fn variable(urls: &ServerUrls, binaries: &Binaries, bin: &Path) -> Result<String> {
+fn variable(urls: &ServerUrls, running: &[Running], binaries: &Binaries, bin: &Path) -> Result<String> {
+    let running =
+        running.iter().map(|server| json!({"name": server.name, "pid": server.pid, "version": server.version}));
     let variable = json!({
         "nats": urls.nats,
         "nats_monitor": urls.nats_monitor.as_deref().unwrap_or_default(),
@@ -168,6 +171,7 @@ fn variable(urls: &ServerUrls, binaries: &Binaries, bin: &Path) -> Result<String
         "bin_dir": bin,
         "pg_bin": binaries.get(POSTGRES)?.path.parent(),
         "nats_server": binaries.get(NATS)?.path,
+        "running": running.collect::<Vec<_>>(),
     });
     Ok(variable.to_string())
 }
