@@ -31,10 +31,10 @@ impl Default for Options {
 
 const EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Errors in a row after which the consumer is looked up again.
-const PATIENCE: u32 = 3;
+/// Errors in a row after which they are no passing trouble any more.
+pub(crate) const PATIENCE: u32 = 3;
 /// By then the server knows that this pull is gone; at once, it would send the message to it again.
-const GIVE_BACK_AFTER: Duration = Duration::from_millis(500);
+pub(crate) const GIVE_BACK_AFTER: Duration = Duration::from_millis(500);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The endless sequence of a durable consumer's messages.
@@ -64,6 +64,18 @@ impl Deliveries {
                 Err(error) => self.mend(&error).await,
             }
         }
+    }
+
+    /// The next message, however long it takes, and those that are there already, `most` in all. May be dropped at any time
+    /// without losing one.
+    pub async fn several(&mut self, most: usize) -> Vec<Delivery> {
+        let mut several = vec![self.next().await];
+        while several.len() < most
+            && let Some(delivery) = self.next().now_or_never()
+        {
+            several.push(delivery);
+        }
+        several
     }
 
     /// The same as a [`futures::Stream`]; it never ends.

@@ -165,6 +165,17 @@ impl Delivery {
         }
     }
 
+    /// As [`dead`](Self::dead), for who can do nothing more about it: whether it is kept, or else comes again, which is
+    /// logged.
+    pub async fn bury(&self, service: &'static str, reason: &str) -> bool {
+        let buried = self.dead(service, reason).await;
+        if let Err(error) = &buried {
+            let (stream, sequence) = (&self.stream, self.stream_sequence);
+            tracing::warn!(%error, stream, sequence, reason, "cannot write a dead letter; the message comes again");
+        }
+        buried.is_ok()
+    }
+
     async fn answer(&self, kind: AckKind) {
         // Only a closed client refuses, and then the message comes again by itself.
         if let Err(error) = self.message.ack_with(kind).await {

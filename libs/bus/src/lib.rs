@@ -2,7 +2,7 @@
 //!
 //! - [`Bus::publish`] returns when the broker has the message, or says what is known about it instead.
 //! - [`Bus::consume`] is for those who must handle every message: a durable consumer, shared by replicas, explicit
-//!   acknowledgements, dead letters for what can never be handled.
+//!   acknowledgements, dead letters for what can never be handled. [`Batch`] holds messages while their store is away.
 //! - [`Bus::follow`] is for those who read along: in order, without acknowledgements, keeping their own place.
 //! - [`Bus::account`] says what became of everything that was taken in.
 //!
@@ -10,6 +10,7 @@
 //! `docs/contracts/nats.md` lists streams, subjects and headers.
 
 mod account;
+mod batch;
 mod connection;
 mod consume;
 mod delivery;
@@ -28,6 +29,7 @@ use lifecycle::Ready;
 
 pub use account::{Account, Backlog, Progress};
 pub use async_nats::HeaderMap;
+pub use batch::Batch;
 pub use consume::{Deliveries, Options};
 pub use delivery::{Delivery, ack_all};
 pub use envelope::{Encoding, Envelope, InvalidEnvelope, MAX_BODY_BYTES, Schema};

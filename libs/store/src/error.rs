@@ -23,6 +23,20 @@ pub fn is_away(error: &Error) -> bool {
     }
 }
 
+/// Whether what was to be stored is itself the reason that it cannot be, so that trying again never helps. Whatever else
+/// is wrong with Postgres, a missing right or table for example, somebody will put it right.
+#[must_use]
+pub fn is_poison(error: &Error) -> bool {
+    match error {
+        // Classes 21 (cardinality), 22 (data), 23 (constraints), 54 (limits, as when a key is too long for its index).
+        Error::Database(database) => {
+            database.code().is_some_and(|code| ["21", "22", "23", "54"].iter().any(|class| code.starts_with(class)))
+        }
+        Error::Decode(_) | Error::Encode(_) | Error::ColumnDecode { .. } => true,
+        _ => false,
+    }
+}
+
 /// The fault that a caller is told when no constraint of the service explains the error better.
 #[must_use]
 pub fn fault(error: Error) -> Fault {

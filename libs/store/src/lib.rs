@@ -15,7 +15,7 @@ use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
 use tracing::info;
 
-pub use error::{fault, is_away};
+pub use error::{fault, is_away, is_poison};
 pub use lease::{Lease, LeaseError};
 pub use migrations::{Migration, Migrations};
 /// Connections to Postgres, all inside the service's own schema.

@@ -3,18 +3,17 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use bus::{Bus, Delivery, Options, Stream};
-use futures::FutureExt as _;
+use bus::{Batch, Bus, Delivery, Options, Stream};
 use lifecycle::CancellationToken;
 use sqlx::PgPool;
+use store::is_poison;
 use tokio::sync::Notify;
 
-use crate::hold::{Hold, bury, is_poison};
 use crate::intake::{self, Incoming, Taken};
 use crate::metrics::Metrics;
 use crate::transition::Transition;
 
-/// The durable consumer that replicas share.
+/// The durable consumer that replicas share, and whose name stands on dead letters.
 pub const DURABLE: &str = "alert-service";
 
 /// Transitions in one transaction. A single one never waits for others.
@@ -45,79 +44,37 @@ impl Consumer {
     /// None; the signature is that of a supervised task.
     pub async fn run(self, stopping: CancellationToken) -> anyhow::Result<()> {
         let mut deliveries = self.bus.consume(Stream::Transitions, DURABLE, Options::default());
-        loop {
-            let first = tokio::select! {
-                () = stopping.cancelled() => break,
-                delivery = deliveries.next() => delivery,
-            };
-            let mut batch = vec![first];
-            while batch.len() < BATCH {
-                match deliveries.next().now_or_never() {
-                    Some(delivery) => batch.push(delivery),
-                    None => break,
-                }
-            }
-            self.handle(batch, &stopping).await;
+        while let Some(arrived) = stopping.run_until_cancelled(deliveries.several(BATCH)).await {
+            self.handle(arrived, &stopping).await;
         }
         deliveries.close().await;
         Ok(())
     }
 
-    async fn handle(&self, batch: Vec<Delivery>, stopping: &CancellationToken) {
-        let mut held = Vec::with_capacity(batch.len());
-        let mut incoming = Vec::with_capacity(batch.len());
-        for delivery in batch {
+    async fn handle(&self, arrived: Vec<Delivery>, stopping: &CancellationToken) {
+        let mut batch = Batch::default();
+        for delivery in arrived {
             match Transition::decode(delivery.payload()) {
                 Ok(transition) => {
-                    incoming.push(read(&delivery, transition));
-                    held.push(delivery);
+                    let incoming = read(&delivery, transition);
+                    batch.push(delivery, incoming);
                 }
-                Err(malformed) => {
-                    self.metrics.malformed();
-                    bury(&delivery, &malformed.to_string()).await;
-                }
+                Err(malformed) => self.bury(&delivery, &malformed.to_string()).await,
             }
         }
-        if !held.is_empty() {
-            self.take(&held, &incoming, stopping).await;
-        }
+        let take = |incoming| intake::take(&self.pool, incoming);
+        batch.work_off(stopping, is_poison, take, |held, taken| self.settle(held, taken)).await;
     }
 
-    async fn take(&self, held: &[Delivery], incoming: &[Incoming], stopping: &CancellationToken) {
-        let mut hold = Hold::new(held, stopping);
-        let outcome = loop {
-            match intake::take(&self.pool, incoming).await {
-                Err(error) if !is_poison(&error) => {
-                    if !hold.wait(&error).await {
-                        return;
-                    }
-                }
-                outcome => break outcome,
-            }
+    async fn settle(&self, held: &[Delivery], taken: sqlx::Result<Vec<Taken>>) {
+        let taken = match taken {
+            Ok(taken) => taken,
+            Err(error) => return self.bury(&held[0], &format!("cannot be stored: {error}")).await,
         };
-        match outcome {
-            Ok(taken) => self.settle(held, &taken).await,
-            // One of them cannot be written: alone, the others can.
-            Err(error) if held.len() > 1 => {
-                tracing::warn!(%error, "cannot store transitions together; storing one at a time");
-                for (delivery, incoming) in held.iter().zip(incoming) {
-                    Box::pin(self.take(std::slice::from_ref(delivery), std::slice::from_ref(incoming), stopping)).await;
-                }
-            }
-            Err(error) => {
-                for delivery in held {
-                    self.metrics.malformed();
-                    bury(delivery, &format!("cannot be stored: {error}")).await;
-                }
-            }
-        }
-    }
-
-    async fn settle(&self, held: &[Delivery], taken: &[Taken]) {
         if taken.iter().any(|taken| matches!(taken, Taken::Applied(_, true))) {
             self.committed.notify_one();
         }
-        for (delivery, taken) in held.iter().zip(taken) {
+        for (delivery, taken) in held.iter().zip(&taken) {
             self.metrics.taken(taken);
             match taken {
                 Taken::Applied(..) | Taken::Repeated => delivery.ack().await,
@@ -125,9 +82,16 @@ impl Consumer {
                     let times = u32::try_from(delivery.deliveries()).unwrap_or(u32::MAX).clamp(1, 8);
                     delivery.nak(PAUSE * times).await;
                 }
-                Taken::Refused(reason) => bury(delivery, reason).await,
+                Taken::Refused(reason) => {
+                    delivery.bury(DURABLE, reason).await;
+                }
             }
         }
+    }
+
+    async fn bury(&self, delivery: &Delivery, reason: &str) {
+        self.metrics.malformed();
+        delivery.bury(DURABLE, reason).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! Hears from the dispatcher what became of notifications, and measures how long it took from signal to page.
 
-use bus::{Bus, Delivery, Options, Stream};
+use ::store::is_poison;
+use bus::{Batch, Bus, Delivery, Options, Stream};
 use lifecycle::CancellationToken;
 use prost::Message as _;
 use proto::alerts::DeliveryEvent;
@@ -8,9 +9,11 @@ use sqlx::PgPool;
 
 use crate::alert::State;
 use crate::consumer::DURABLE;
-use crate::hold::{Hold, bury, is_poison};
 use crate::metrics::Metrics;
 use crate::store;
+
+/// Delivery events taken together.
+const BATCH: usize = 64;
 
 /// Reads delivery events until the process stops.
 pub struct Deliveries {
@@ -29,54 +32,54 @@ impl Deliveries {
     /// None; the signature is that of a supervised task.
     pub async fn run(self, stopping: CancellationToken) -> anyhow::Result<()> {
         let mut deliveries = self.bus.consume(Stream::Deliveries, DURABLE, Options::default());
-        loop {
-            let delivery = tokio::select! {
-                () = stopping.cancelled() => break,
-                delivery = deliveries.next() => delivery,
-            };
-            match read(&delivery) {
-                Ok((news, signal_to_page)) => self.record(&delivery, &news, signal_to_page, &stopping).await,
-                Err(reason) => bury(&delivery, &reason).await,
-            }
+        while let Some(arrived) = stopping.run_until_cancelled(deliveries.several(BATCH)).await {
+            self.handle(arrived, &stopping).await;
         }
         deliveries.close().await;
         Ok(())
     }
 
-    async fn record(
-        &self,
-        delivery: &Delivery,
-        news: &store::Delivery,
-        signal_to_page: Option<f64>,
-        stopping: &CancellationToken,
-    ) {
-        let held = std::slice::from_ref(delivery);
-        let mut hold = Hold::new(held, stopping);
-        let outcome = loop {
-            match store::save_delivery(&self.pool, news).await {
-                Err(error) if !is_poison(&error) => {
-                    if !hold.wait(&error).await {
-                        return;
-                    }
-                }
-                outcome => break outcome,
+    async fn handle(&self, arrived: Vec<Delivery>, stopping: &CancellationToken) {
+        let mut batch = Batch::default();
+        for delivery in arrived {
+            match read(&delivery) {
+                Ok(news) => batch.push(delivery, news),
+                Err(reason) => bury(&delivery, &reason).await,
             }
-        };
-        match outcome {
-            Ok(first) => {
-                if let Some(told) = first {
-                    // An end is told long after the sample that began it; only beginnings are pages.
-                    self.metrics.delivered(news.delivered, signal_to_page.filter(|_| told == State::Firing));
-                }
-                delivery.ack().await;
-            }
-            Err(error) => bury(delivery, &format!("cannot be stored: {error}")).await,
         }
+        batch.work_off(stopping, is_poison, |news| self.record(news), settle).await;
+    }
+
+    /// What is recorded already when one of them fails is no news the next time.
+    async fn record(&self, news: &[News]) -> sqlx::Result<()> {
+        for News { delivery, signal_to_page } in news {
+            if let Some(told) = store::save_delivery(&self.pool, delivery).await? {
+                // An end is told long after the sample that began it; only beginnings are pages.
+                self.metrics.delivered(delivery.delivered, signal_to_page.filter(|_| told == State::Firing));
+            }
+        }
+        Ok(())
     }
 }
 
-/// The news, and the seconds from signal to page where both ends are known.
-fn read(delivery: &Delivery) -> Result<(store::Delivery, Option<f64>), String> {
+struct News {
+    delivery: store::Delivery,
+    /// Seconds, where both ends are known.
+    signal_to_page: Option<f64>,
+}
+
+async fn settle(held: &[Delivery], recorded: sqlx::Result<()>) {
+    match recorded {
+        Ok(()) => bus::ack_all(held).await,
+        Err(error) => bury(&held[0], &format!("cannot be stored: {error}")).await,
+    }
+}
+
+async fn bury(delivery: &Delivery, reason: &str) {
+    delivery.bury(DURABLE, reason).await;
+}
+
+fn read(delivery: &Delivery) -> Result<News, String> {
     let event =
         DeliveryEvent::decode(delivery.payload().clone()).map_err(|error| format!("not a delivery: {error}"))?;
     let delivered = match event.state.as_str() {
@@ -90,7 +93,7 @@ fn read(delivery: &Delivery) -> Result<(store::Delivery, Option<f64>), String> {
     }
     let took = event.finished_unix_nano.checked_sub(event.received_unix_nano);
     let took = took.filter(|_| event.received_unix_nano > 0).map(std::time::Duration::from_nanos);
-    let news = store::Delivery {
+    let delivery = store::Delivery {
         notification_id: event.notification_id,
         receiver: event.receiver,
         alert_id: event.alert_id,
@@ -99,5 +102,5 @@ fn read(delivery: &Delivery) -> Result<(store::Delivery, Option<f64>), String> {
         error: event.error.replace('\0', "\u{fffd}"),
         finished: event.finished_unix_nano,
     };
-    Ok((news, took.map(|took| took.as_secs_f64())))
+    Ok(News { delivery, signal_to_page: took.map(|took| took.as_secs_f64()) })
 }

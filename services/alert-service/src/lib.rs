@@ -22,7 +22,6 @@ pub mod consumer;
 pub mod deliveries;
 pub mod fence;
 pub mod grpc;
-pub mod hold;
 pub mod intake;
 pub mod metrics;
 pub mod outbox;

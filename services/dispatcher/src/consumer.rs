@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 
-use bus::{Bus, Delivery, Options, Stream};
-use futures::FutureExt as _;
+use bus::{Batch, Bus, Delivery, Options, Stream};
 use lifecycle::CancellationToken;
 use prost::Message as _;
 use proto::alerts::Notification;
 use sqlx::PgPool;
+use store::is_poison;
 use tokio::sync::Notify;
 
-use crate::hold::{Hold, bury, is_poison};
 use crate::metrics::Metrics;
 use crate::store::deliveries::{self, Incoming};
 
-/// The durable consumer that replicas share.
+/// The durable consumer that replicas share, and whose name stands on dead letters.
 pub const DURABLE: &str = "dispatcher";
 
 /// Notifications in one transaction. A single one never waits for others.
@@ -41,79 +40,41 @@ impl Consumer {
     /// None; the signature is that of a supervised task.
     pub async fn run(self, stopping: CancellationToken) -> anyhow::Result<()> {
         let mut deliveries = self.bus.consume(Stream::Notifications, DURABLE, Options::default());
-        loop {
-            let first = tokio::select! {
-                () = stopping.cancelled() => break,
-                delivery = deliveries.next() => delivery,
-            };
-            let mut batch = vec![first];
-            while batch.len() < BATCH {
-                match deliveries.next().now_or_never() {
-                    Some(delivery) => batch.push(delivery),
-                    None => break,
-                }
-            }
-            self.handle(batch, &stopping).await;
+        while let Some(arrived) = stopping.run_until_cancelled(deliveries.several(BATCH)).await {
+            self.handle(arrived, &stopping).await;
         }
         deliveries.close().await;
         Ok(())
     }
 
-    async fn handle(&self, batch: Vec<Delivery>, stopping: &CancellationToken) {
-        let mut held = Vec::with_capacity(batch.len());
-        let mut incoming = Vec::with_capacity(batch.len());
-        for delivery in batch {
+    async fn handle(&self, arrived: Vec<Delivery>, stopping: &CancellationToken) {
+        let mut batch = Batch::default();
+        for delivery in arrived {
             match read(&delivery) {
-                Ok(notification) => {
-                    incoming.push(notification);
-                    held.push(delivery);
-                }
-                Err(reason) => {
-                    self.metrics.malformed.inc();
-                    bury(&delivery, &reason).await;
-                }
+                Ok(incoming) => batch.push(delivery, incoming),
+                Err(reason) => self.bury(&delivery, &reason).await,
             }
         }
-        if !held.is_empty() {
-            self.add(&held, &incoming, stopping).await;
-        }
+        let add = |incoming| deliveries::add(&self.pool, incoming);
+        batch.work_off(stopping, is_poison, add, |held, added| self.settle(held, added)).await;
     }
 
-    async fn add(&self, held: &[Delivery], incoming: &[Incoming], stopping: &CancellationToken) {
-        let mut hold = Hold::new(held, stopping);
-        let outcome = loop {
-            match deliveries::add(&self.pool, incoming).await {
-                Err(error) if !is_poison(&error) => {
-                    if !hold.wait(&error).await {
-                        return;
-                    }
-                }
-                outcome => break outcome,
-            }
+    async fn settle(&self, held: &[Delivery], added: sqlx::Result<u64>) {
+        let added = match added {
+            Ok(added) => added,
+            Err(error) => return self.bury(&held[0], &format!("cannot be stored: {error}")).await,
         };
-        match outcome {
-            Ok(added) => {
-                self.metrics.notifications.inc_by(held.len().try_into().unwrap_or(u64::MAX));
-                if added > 0 {
-                    self.added.notify_one();
-                    self.finished.notify_one();
-                }
-                bus::ack_all(held).await;
-            }
-            // One of them cannot be written: alone, the others can.
-            Err(error) if held.len() > 1 => {
-                tracing::warn!(%error, "cannot store notifications together; storing one at a time");
-                for (delivery, incoming) in held.iter().zip(incoming) {
-                    Box::pin(self.add(std::slice::from_ref(delivery), std::slice::from_ref(incoming), stopping)).await;
-                }
-            }
-            Err(error) => {
-                for delivery in held {
-                    self.metrics.malformed.inc();
-                    bury(delivery, &format!("cannot be stored: {error}")).await;
-                }
-            }
+        self.metrics.notifications.inc_by(held.len().try_into().unwrap_or(u64::MAX));
+        if added > 0 {
+            self.added.notify_one();
+            self.finished.notify_one();
         }
+        bus::ack_all(held).await;
+    }
+
+    async fn bury(&self, delivery: &Delivery, reason: &str) {
+        self.metrics.malformed.inc();
+        delivery.bury(DURABLE, reason).await;
     }
 }
 

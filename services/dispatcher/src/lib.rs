@@ -19,7 +19,6 @@ pub mod config;
 pub mod consumer;
 pub mod delivery;
 pub mod grpc;
-pub mod hold;
 pub mod metrics;
 pub mod page;
 pub mod receiver;
