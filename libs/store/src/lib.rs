@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use lifecycle::Ready;
+use lifecycle::{Process, Ready};
 use settings::Secret;
 use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
@@ -31,6 +31,22 @@ pub struct Settings {
     /// Most connections that this process opens
     #[arg(long, env = "SIGHTLINE_DATABASE_CONNECTIONS", default_value_t = 10)]
     pub database_connections: u32,
+}
+
+/// Connects as [`connect`], and keeps the flag `postgres` of `/readyz` true to whether Postgres answers.
+///
+/// # Errors
+/// As with [`connect`].
+pub async fn open(
+    process: &Process,
+    settings: &Settings,
+    schema: &'static str,
+    migrations: Migrations,
+) -> anyhow::Result<Pool> {
+    let ready = process.ready("postgres");
+    let pool = connect(settings, schema, migrations, &ready).await?;
+    process.spawn("postgres watch", watch(pool.clone(), ready, process.stopping()));
+    Ok(pool)
 }
 
 /// Waits for Postgres, brings `schema` up to date, and opens the pool.

@@ -38,9 +38,7 @@ pub async fn serve(
     process: &Process,
 ) -> anyhow::Result<SocketAddr> {
     let metrics = process.register(Metrics::register);
-    let postgres = process.ready("postgres");
-    let pool = ::store::connect(database, "auth", MIGRATIONS, &postgres).await?;
-    process.spawn("watch postgres", ::store::watch(pool.clone(), postgres, process.stopping()));
+    let pool = ::store::open(process, database, "auth", MIGRATIONS).await?;
     let hasher = Hasher::new(metrics.clone()).context("prepare password hashing")?;
     let signer = bootstrap::prepare(&pool, &hasher, settings.initial_password_file.as_deref()).await?;
     let keys = Keys::parse(&signer.jwks()).context("publish the signing key")?;

@@ -28,10 +28,8 @@ use crate::worker::Worker;
 pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
     let identity = rpc::Identity::load(&config.tls)?;
     let verifier = Verifier::new(rpc::channel(&identity, &config.auth_url)?, &process);
-    let database = process.ready("postgres");
     let broker = process.ready("nats");
-    let pool = ::store::connect(&config.database, SCHEMA, MIGRATIONS, &database).await?;
-    process.spawn("postgres watch", ::store::watch(pool.clone(), database, process.stopping()));
+    let pool = ::store::open(&process, &config.database, SCHEMA, MIGRATIONS).await?;
     let bus = Bus::connect(&config.bus, broker).await?;
     start(&process, pool, bus, verifier, &config.webhooks, &identity, config.grpc_listen).await?;
     Ok(())

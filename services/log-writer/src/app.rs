@@ -40,11 +40,10 @@ pub async fn serve(
     verifier: Verifier,
 ) -> anyhow::Result<SocketAddr> {
     let metrics = process.register(Metrics::new);
-    let database = process.ready("postgres");
-    let pool = store::connect(&config.database, SCHEMA, MIGRATIONS, &database).await?;
+    let broker = process.ready("nats");
+    let pool = store::open(&process, &config.database, SCHEMA, MIGRATIONS).await?;
     maintenance::create(&pool).await?;
-    let bus = Bus::connect(&config.bus, process.ready("nats")).await?;
-    process.spawn("postgres", store::watch(pool.clone(), database, process.stopping()));
+    let bus = Bus::connect(&config.bus, broker).await?;
     process.spawn("partitions", maintenance::run(pool.clone(), config.retention, process.stopping()));
     let writing = process.ready("writing");
     writing.up();

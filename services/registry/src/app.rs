@@ -49,9 +49,8 @@ pub async fn serve(
 ) -> anyhow::Result<SocketAddr> {
     let metrics = process.register(Metrics::register);
     let heartbeats = Heartbeats::new(&settings.redis_url, &broker.namespace)?;
-    let (postgres, redis, nats) = (process.ready("postgres"), process.ready("redis"), process.ready("nats"));
-    let pool = ::store::connect(database, "registry", MIGRATIONS, &postgres).await?;
-    process.spawn("watch postgres", ::store::watch(pool.clone(), postgres, process.stopping()));
+    let (redis, nats) = (process.ready("redis"), process.ready("nats"));
+    let pool = ::store::open(process, database, "registry", MIGRATIONS).await?;
     let bus = Bus::connect(broker, nats).await?;
     let (store, bell, thresholds) = (Store::new(pool), Bell::default(), settings.thresholds());
     let consumer = Consumer { store: store.clone(), thresholds, metrics: metrics.clone(), bell: bell.clone() };

@@ -30,9 +30,7 @@ impl Service {
 
     pub async fn start_on(database: &store::Settings, namespace: &bus::Settings) -> Self {
         let process = Process::for_test();
-        let ready = process.ready("postgres");
-        let pool = store::connect(database, SCHEMA, MIGRATIONS, &ready).await.unwrap();
-        process.spawn("postgres watch", store::watch(pool.clone(), ready, process.stopping()));
+        let pool = store::open(&process, database, SCHEMA, MIGRATIONS).await.unwrap();
         let bus = Bus::connect(namespace, process.ready("nats")).await.unwrap();
         let notifications = bus.follow(Stream::Notifications, From::Sequence(1)).await;
         let (verifier, identity) = (testkit::tokens().verifier(), testkit::identity("alert-service"));

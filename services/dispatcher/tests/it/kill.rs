@@ -57,7 +57,7 @@ impl Drop for Program {
 async fn a_delivery_that_a_kill_cut_off_is_made_again_with_the_same_id() {
     let process = Process::for_test();
     let (database, namespace) = (testkit::database().await, testkit::namespace());
-    let pool = store::connect(&database, SCHEMA, MIGRATIONS, &process.ready("postgres")).await.unwrap();
+    let pool = store::open(&process, &database, SCHEMA, MIGRATIONS).await.unwrap();
     let bus = Bus::connect(&namespace, process.ready("nats")).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let authority = pki::Authority::new().unwrap();

@@ -48,7 +48,7 @@ impl Service {
     pub async fn start_with(webhooks: &Webhooks) -> Self {
         let process = Process::for_test();
         let database = testkit::database().await;
-        let pool = store::connect(&database, SCHEMA, MIGRATIONS, &process.ready("postgres")).await.unwrap();
+        let pool = store::open(&process, &database, SCHEMA, MIGRATIONS).await.unwrap();
         let bus = Bus::connect(&testkit::namespace(), process.ready("nats")).await.unwrap();
         let events = bus.follow(Stream::Deliveries, From::Sequence(1)).await;
         let (verifier, identity) = (testkit::tokens().verifier(), testkit::identity("dispatcher"));
