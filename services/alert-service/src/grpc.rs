@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use crate::alert::State;
 use crate::store::{self, Filter, Listed};
-use crate::{page, wire};
+use crate::wire;
 
 /// Rows read at a time while a selector is applied to them.
 const SCAN: usize = 500;
@@ -33,7 +33,7 @@ impl Alerts for AlertsApi {
         caller.require(Permission::AlertsRead)?;
         let request = request.into_inner();
         let limit = page::limit(request.limit)?;
-        let after = page::place(&request.cursor)?;
+        let after = page::place(&request.cursor, place)?;
         let selector = Selector::parse(&request.r#match).map_err(|error| Fault::field("match", error.to_string()))?;
         let filter = filter(caller.tenant, &request, &selector)?;
         Ok(Response::new(self.find(&filter, &selector, after, limit).await?))
@@ -74,8 +74,14 @@ impl AlertsApi {
 }
 
 fn answer(items: Vec<proto::alerts::Alert>, next: Option<(u64, String)>) -> ListAlertsResponse {
-    let next = next.map_or_else(String::new, |(starts, id)| page::cursor(starts, &id));
+    let next = next.map_or_else(String::new, |(starts, id)| page::cursor(&format!("{starts}:{id}")));
     ListAlertsResponse { items, next }
+}
+
+/// Behind an alert with this start and id.
+fn place(text: &str) -> Option<(u64, String)> {
+    let (starts, id) = text.split_once(':')?;
+    Some((starts.parse().ok()?, id.to_owned()))
 }
 
 /// What Postgres can sort out by an index; the selector is applied to the rest.

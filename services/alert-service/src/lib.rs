@@ -25,7 +25,6 @@ pub mod grpc;
 pub mod intake;
 pub mod metrics;
 pub mod outbox;
-pub mod page;
 pub mod store;
 pub mod transition;
 pub mod wire;

@@ -14,7 +14,6 @@ use tonic::{Request, Response, Status};
 
 use crate::address::Policy;
 use crate::delivery::State;
-use crate::page;
 use crate::receiver::{Draft, Receiver, new_secret};
 use crate::store::{ledger, receivers};
 
@@ -38,7 +37,7 @@ impl Dispatch for DispatchApi {
         caller.require(Permission::ReceiversRead)?;
         let request = request.into_inner();
         let limit = page::limit(request.limit)?;
-        let after = page::place(&request.cursor)?;
+        let after = page::place(&request.cursor, |name| Some(name.to_owned()))?.unwrap_or_default();
         let found = receivers::list(&self.pool, &caller.tenant, &after, rows(limit)).await;
         let mut found = found.map_err(::store::fault)?;
         let next = page::cut(&mut found, limit, |receiver| receiver.name.clone());
@@ -68,7 +67,7 @@ impl Dispatch for DispatchApi {
         caller.require(Permission::DeliveriesRead)?;
         let request = request.into_inner();
         let limit = page::limit(request.limit)?;
-        let before = page::row(&request.cursor)?;
+        let before = page::place(&request.cursor, |number| number.parse().ok())?.unwrap_or(i64::MAX);
         let filter = filter(caller.tenant, request)?;
         let found = ledger::list(&self.pool, &filter, before, rows(limit)).await;
         let mut found = found.map_err(::store::fault)?;

@@ -20,7 +20,6 @@ pub mod consumer;
 pub mod delivery;
 pub mod grpc;
 pub mod metrics;
-pub mod page;
 pub mod receiver;
 pub mod report;
 pub mod store;

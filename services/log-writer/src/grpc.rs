@@ -30,7 +30,6 @@ impl LogSearch for Search {
         self.metrics.searches.inc();
         let query = query(caller.tenant, request.into_inner())?;
         let (items, next) = search::logs(&self.pool, query, self.timeout).await?;
-        let next = next.map(|place| place.cursor()).unwrap_or_default();
         Ok(Response::new(SearchLogsResponse { items, next }))
     }
 
@@ -54,16 +53,10 @@ fn query(tenant: String, request: SearchLogsRequest) -> fault::Result<Query> {
         return Err(Fault::field("from", "`from` must be earlier than `to`"));
     }
     let selector = Selector::parse(&request.r#match).map_err(|error| Fault::field("match", error.to_string()))?;
-    let limit = match request.limit {
-        0 => 100,
-        limit @ 1..=1000 => usize::try_from(limit).unwrap_or(1000),
-        _ => return Err(Fault::field("limit", "write a number from 1 to 1000")),
-    };
     let regex = (!request.regex.is_empty())
         .then(|| RegexBuilder::new(&request.regex).size_limit(1 << 20).build())
         .transpose()
         .map_err(|error| Fault::invalid("invalid_regex", format!("the regular expression cannot be used: {error}")))?;
-    let after = (!request.cursor.is_empty()).then(|| Place::parse(&request.cursor)).transpose()?;
     if request.contains.contains('\0') {
         return Err(Fault::field("contains", "stored lines have no NUL bytes"));
     }
@@ -76,7 +69,7 @@ fn query(tenant: String, request: SearchLogsRequest) -> fault::Result<Query> {
         contains: request.contains,
         regex,
         newest_first,
-        limit,
-        after,
+        limit: page::limit(request.limit)?,
+        after: page::place(&request.cursor, Place::parse)?,
     })
 }

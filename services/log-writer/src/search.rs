@@ -1,10 +1,9 @@
 //! Every SQL statement that reads.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fault::Fault;
 use proto::logs::{LogRecord, ProcessRow};
 use regex::Regex;
@@ -42,28 +41,21 @@ pub(crate) struct Place {
     index: i32,
 }
 
-impl Place {
-    pub(crate) fn parse(cursor: &str) -> Result<Self, Fault> {
-        let read = || {
-            let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
-            let (head, batch) = bytes.split_at_checked(16)?;
-            Some(Self {
-                time_ns: i64::from_be_bytes(head[..8].try_into().ok()?),
-                part: i32::from_be_bytes(head[8..12].try_into().ok()?),
-                index: i32::from_be_bytes(head[12..16].try_into().ok()?),
-                batch: batch.to_vec(),
-            })
-        };
-        read().ok_or_else(|| Fault::field("cursor", "pass `next` of the page before as it is, or leave it out"))
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}:{}", self.time_ns, hex::encode(&self.batch), self.part, self.index)
     }
+}
 
-    pub(crate) fn cursor(&self) -> String {
-        let mut bytes = Vec::with_capacity(32);
-        bytes.extend_from_slice(&self.time_ns.to_be_bytes());
-        bytes.extend_from_slice(&self.part.to_be_bytes());
-        bytes.extend_from_slice(&self.index.to_be_bytes());
-        bytes.extend_from_slice(&self.batch);
-        URL_SAFE_NO_PAD.encode(bytes)
+impl Place {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let [time_ns, batch, part, index] = text.split(':').collect::<Vec<_>>().try_into().ok()?;
+        Some(Self {
+            time_ns: time_ns.parse().ok()?,
+            batch: hex::decode(batch).ok()?,
+            part: part.parse().ok()?,
+            index: index.parse().ok()?,
+        })
     }
 }
 
@@ -113,17 +105,13 @@ impl Row {
     }
 }
 
-/// Finds a page of records, and the place after which the next page begins.
-pub(crate) async fn logs(
-    pool: &Pool,
-    mut query: Query,
-    timeout: Duration,
-) -> fault::Result<(Vec<LogRecord>, Option<Place>)> {
+/// Finds a page of records, and the cursor of the next.
+pub(crate) async fn logs(pool: &Pool, mut query: Query, timeout: Duration) -> fault::Result<(Vec<LogRecord>, String)> {
     let deadline = Instant::now() + timeout;
     let mut transaction = begin(pool, timeout).await?;
     let resources = resources(&mut transaction, &query).await?;
     if resources.as_ref().is_some_and(HashMap::is_empty) {
-        return Ok((Vec::new(), None));
+        return Ok((Vec::new(), String::new()));
     }
     let references: Option<Vec<i64>> = resources.as_ref().map(|resources| resources.keys().copied().collect());
     let wanted = query.limit + 1;
@@ -145,13 +133,10 @@ pub(crate) async fn logs(
             ));
         }
     }
-    let next = (found.len() == wanted).then(|| {
-        found.pop();
-        found.last().map(Row::place)
-    });
+    let next = page::cut(&mut found, query.limit, |row| row.place().to_string());
     let attributes = attributes(&mut transaction, &query.tenant, &found).await?;
     let records = found.into_iter().map(|row| record(row, &attributes)).collect();
-    Ok((records, next.flatten()))
+    Ok((records, next))
 }
 
 async fn begin(pool: &Pool, timeout: Duration) -> fault::Result<Transaction<'static, Postgres>> {
@@ -339,10 +324,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_reads_back_and_a_foreign_one_is_refused() {
-        let place = Place { time_ns: 5, batch: vec![7; 16], part: 1, index: 2 };
-        assert_eq!(Place::parse(&place.cursor()).unwrap(), place);
-        assert!(Place::parse("bogus").is_err());
+    fn a_place_reads_back_and_anything_else_is_refused() {
+        let place = Place { time_ns: -5, batch: vec![7; 16], part: 1, index: 2 };
+        assert_eq!(Place::parse(&place.to_string()), Some(place));
+        assert_eq!(Place::parse("1:2"), None);
     }
 
     #[test]

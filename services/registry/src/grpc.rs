@@ -1,7 +1,6 @@
 //! The gRPC API.
 
 use authn::{Permission, Verifier};
-use data_encoding::BASE64URL_NOPAD;
 use fault::Fault;
 use proto::registry::registry_server::Registry;
 use proto::registry::{GetResourceRequest, ListResourcesRequest, ListResourcesResponse, Resource};
@@ -10,8 +9,6 @@ use tonic::{Request, Response, Status};
 
 use crate::store::{Narrow, Store};
 
-const DEFAULT_LIMIT: usize = 100;
-const MAX_LIMIT: usize = 1_000;
 /// How many resources one call may look through; where few are chosen the page ends early, with a cursor to go on.
 const MAX_LOOKED_AT: usize = 10_000;
 const CHUNK: usize = 1_000;
@@ -48,8 +45,8 @@ impl Registry for Api {
 impl Api {
     async fn page(&self, tenant: &str, request: &ListResourcesRequest) -> fault::Result<ListResourcesResponse> {
         let selector = Selector::parse(&request.r#match).map_err(|error| Fault::field("match", error.to_string()))?;
-        let limit = limit(request.limit)?;
-        let mut after = read_cursor(&request.cursor)?;
+        let limit = page::limit(request.limit)?;
+        let mut after = page::place(&request.cursor, |id| Some(id.to_owned()))?.unwrap_or_default();
         let narrow = narrow(&selector);
         let (mut items, mut looked_at) = (Vec::new(), 0);
         loop {
@@ -63,7 +60,7 @@ impl Api {
                     after = resource.id;
                 } else if items.len() == limit {
                     // There is one more, so there is a next page.
-                    return Ok(ListResourcesResponse { items, next: cursor(&after) });
+                    return Ok(ListResourcesResponse { items, next: page::cursor(&after) });
                 } else {
                     after = resource.id.clone();
                     items.push(resource.into());
@@ -73,28 +70,10 @@ impl Api {
                 return Ok(ListResourcesResponse { items, next: String::new() });
             }
             if looked_at >= MAX_LOOKED_AT {
-                return Ok(ListResourcesResponse { items, next: cursor(&after) });
+                return Ok(ListResourcesResponse { items, next: page::cursor(&after) });
             }
         }
     }
-}
-
-fn limit(asked: u32) -> fault::Result<usize> {
-    match usize::try_from(asked).unwrap_or(usize::MAX) {
-        0 => Ok(DEFAULT_LIMIT),
-        limit if limit <= MAX_LIMIT => Ok(limit),
-        _ => Err(Fault::field("limit", format!("write 1 to {MAX_LIMIT}"))),
-    }
-}
-
-fn cursor(after: &str) -> String {
-    BASE64URL_NOPAD.encode(after.as_bytes())
-}
-
-fn read_cursor(cursor: &str) -> fault::Result<String> {
-    let decoded = BASE64URL_NOPAD.decode(cursor.as_bytes()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
-    let wrong = || Fault::field("cursor", "take it from `next` of the page before, unchanged");
-    decoded.filter(|after| !after.contains('\0')).ok_or_else(wrong)
 }
 
 /// What Postgres can decide alone. The selector is applied afterwards all the same.
@@ -123,20 +102,5 @@ mod tests {
     fn postgres_narrows_by_what_is_equal_and_its_own() {
         let selector = Selector::parse(r#"{kind="host",status!="offline",env="prod",name=~"web.*"}"#).unwrap();
         assert_eq!(narrow(&selector), Narrow { kind: Some("host".into()), ..Narrow::default() });
-    }
-
-    #[test]
-    fn a_cursor_reads_back_and_anything_else_is_refused() {
-        assert_eq!(read_cursor(&cursor("host-1")).unwrap(), "host-1");
-        assert_eq!(read_cursor("").unwrap(), "");
-        assert!(read_cursor("not a cursor").is_err());
-        assert!(read_cursor(&BASE64URL_NOPAD.encode(b"a\0b")).is_err());
-    }
-
-    #[test]
-    fn a_page_has_a_hundred_items_unless_asked_and_a_thousand_at_most() {
-        assert_eq!(limit(0).unwrap(), 100);
-        assert_eq!(limit(1_000).unwrap(), 1_000);
-        assert!(limit(1_001).is_err());
     }
 }
