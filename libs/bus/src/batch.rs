@@ -6,8 +6,9 @@ use std::slice::from_ref;
 
 use lifecycle::CancellationToken;
 
-use crate::consume::{GIVE_BACK_AFTER, PATIENCE, pause};
+use crate::consume::GIVE_BACK_AFTER;
 use crate::delivery::Delivery;
+use crate::pull::{PATIENCE, pause};
 
 /// Messages, and what was read from each.
 pub struct Batch<I> {

@@ -1,41 +1,20 @@
 //! Reading with acknowledgements: replicas share a durable consumer, and each message comes until somebody is done with it.
 //!
-//! Pulls ask for bytes: asking for many large messages makes the server call the client slow and cut it off. The loop
-//! survives everything that can vanish: connection, consumer, stream.
+//! The loop survives everything that can vanish: connection, consumer, stream.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
-use async_nats::jetstream::consumer::pull::{self, MessagesErrorKind};
+use async_nats::jetstream::consumer::PullConsumer;
 use futures::{FutureExt as _, StreamExt as _};
 
-use crate::connection::Loss;
 use crate::delivery::Delivery;
+use crate::pull::{Options, Pull};
 use crate::stream::Stream;
 use crate::{Bus, topology};
 
-/// How to read.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// Bytes asked for at a time; up to one and a half times as much waits in this process.
-    pub max_bytes: usize,
-    /// Messages asked for at a time.
-    pub max_messages: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { max_bytes: 4 << 20, max_messages: 256 }
-    }
-}
-
-const EXPIRES: Duration = Duration::from_secs(30);
-const HEARTBEAT: Duration = Duration::from_secs(5);
-/// Errors in a row after which they are no passing trouble any more.
-pub(crate) const PATIENCE: u32 = 3;
 /// By then the server knows that this pull is gone; at once, it would send the message to it again.
 pub(crate) const GIVE_BACK_AFTER: Duration = Duration::from_millis(500);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
 /// The endless sequence of a durable consumer's messages.
 pub struct Deliveries {
@@ -43,25 +22,23 @@ pub struct Deliveries {
     stream: Stream,
     durable: String,
     options: Options,
-    pull: Option<(pull::Stream, Loss)>,
-    errors: u32,
+    pull: Pull,
 }
 
 impl Deliveries {
     pub(crate) fn new(bus: Bus, stream: Stream, durable: &str, options: Options) -> Self {
-        Self { bus, stream, durable: durable.to_owned(), options, pull: None, errors: 0 }
+        Self { bus, stream, durable: durable.to_owned(), options, pull: Pull::default() }
     }
 
     /// The next message, however long it takes. May be dropped at any time without losing one.
     pub async fn next(&mut self) -> Delivery {
         loop {
             match self.step().await {
-                Ok(Some(delivery)) => {
-                    self.errors = 0;
+                Ok(delivery) => {
+                    self.pull.recovered();
                     return delivery;
                 }
-                Ok(None) => {}
-                Err(error) => self.mend(&error).await,
+                Err(error) => self.pull.mend(self.stream, Some(&self.durable), &error).await,
             }
         }
     }
@@ -88,7 +65,7 @@ impl Deliveries {
 
     /// Gives back what was pulled and not handed out, so that another replica gets it at once.
     pub async fn close(mut self) {
-        let Some((mut pull, _)) = self.pull.take() else { return };
+        let Some(mut pull) = self.pull.close() else { return };
         while let Some(Some(Ok(message))) = pull.next().now_or_never() {
             if let Ok(delivery) = Delivery::new(self.bus.clone(), message) {
                 delivery.nak(GIVE_BACK_AFTER).await;
@@ -96,39 +73,18 @@ impl Deliveries {
         }
     }
 
-    async fn step(&mut self) -> anyhow::Result<Option<Delivery>> {
-        let (pull, loss) = match &mut self.pull {
-            Some((pull, loss)) => (pull, loss),
-            None => {
-                let loss = self.bus.consuming().watch();
-                let pull = self.open().await?;
-                let (pull, loss) = self.pull.insert((pull, loss));
-                (pull, loss)
-            }
-        };
-        let next = tokio::select! {
-            biased;
-            next = pull.next() => next,
-            // What was pulled is handed out before; nothing more comes on a pull from before the loss.
-            () = loss.happened() => None,
-        };
-        match next {
-            Some(Ok(message)) => Ok(Some(Delivery::new(self.bus.clone(), message)?)),
-            Some(Err(error)) => {
-                // One missed heartbeat is a busy network; after the others this pull will never bring anything again.
-                if !matches!(error.kind(), MessagesErrorKind::MissingHeartbeat) || self.errors > 0 {
-                    self.pull = None;
-                }
-                Err(error).with_context(|| format!("pull from {}", self.stream))
-            }
-            None => {
-                self.pull = None;
-                anyhow::bail!("the pull from {} ended", self.stream)
-            }
+    async fn step(&mut self) -> anyhow::Result<Delivery> {
+        if !self.pull.is_open() {
+            let loss = self.bus.consuming().watch();
+            let consumer = self.consumer().await?;
+            let opened = self.pull.open(consumer, &self.options, loss).await;
+            opened.with_context(|| format!("begin to pull from {}", self.stream))?;
         }
+        let message = self.pull.next().await.with_context(|| format!("pull from {}", self.stream))?;
+        Delivery::new(self.bus.clone(), message)
     }
 
-    async fn open(&self) -> anyhow::Result<pull::Stream> {
+    async fn consumer(&self) -> anyhow::Result<PullConsumer> {
         let connection = self.bus.consuming();
         connection.connected().await;
         let settings = self.bus.settings();
@@ -138,30 +94,6 @@ impl Deliveries {
         let filter = writer.and_then(|writer| writer.filter).map(|subject| subject.name(&settings.namespace));
         let ack_wait = writer.map_or(Duration::from_secs(60), |writer| writer.ack_wait);
         let stream = self.stream.name(&settings.namespace);
-        let consumer = topology::durable(&connection.jetstream, &stream, &self.durable, filter, ack_wait).await?;
-        consumer
-            .stream()
-            .max_bytes_per_batch(self.options.max_bytes)
-            .max_messages_per_batch(self.options.max_messages)
-            .expires(EXPIRES)
-            .heartbeat(HEARTBEAT)
-            .messages()
-            .await
-            .with_context(|| format!("begin to pull from {stream}"))
+        topology::durable(&connection.jetstream, &stream, &self.durable, filter, ack_wait).await
     }
-
-    async fn mend(&mut self, error: &anyhow::Error) {
-        self.errors = self.errors.saturating_add(1);
-        if self.errors == PATIENCE {
-            tracing::warn!(stream = %self.stream, durable = self.durable, error = format!("{error:#}"), "cannot read; trying on");
-        } else {
-            tracing::debug!(stream = %self.stream, durable = self.durable, error = format!("{error:#}"), "reading again");
-        }
-        tokio::time::sleep(pause(self.errors)).await;
-    }
-}
-
-/// Short at first, because most trouble is a restart.
-pub(crate) fn pause(errors: u32) -> Duration {
-    (Duration::from_millis(50) * 2_u32.saturating_pow(errors.min(8))).min(LONGEST_PAUSE)
 }

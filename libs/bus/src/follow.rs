@@ -9,15 +9,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::jetstream;
-use async_nats::jetstream::consumer::pull::{self, MessagesErrorKind};
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy};
-use futures::StreamExt as _;
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use time::OffsetDateTime;
 
 use crate::Bus;
-use crate::connection::Loss;
-use crate::consume::pause;
 use crate::delivery::{Delivery, unix_nanos};
+use crate::pull::{Options, Pull};
 use crate::stream::Stream;
 
 /// Where to begin.
@@ -34,29 +31,24 @@ pub enum From {
     Time(u64),
 }
 
-const EXPIRES: Duration = Duration::from_secs(30);
-const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The server forgets the consumer of a reader that is gone after this time.
 const INACTIVE: Duration = Duration::from_secs(60);
-const MAX_BYTES: usize = 4 << 20;
-const MAX_MESSAGES: usize = 256;
 
 /// The endless sequence of a stream's messages.
 pub struct Follow {
     bus: Bus,
     stream: Stream,
     from: From,
-    pull: Option<(pull::Stream, Loss)>,
-    errors: u32,
+    pull: Pull,
 }
 
 impl Follow {
     /// Finds the place to begin, waiting for the broker as long as it takes: whatever is published after this returns
     /// will be read.
     pub(crate) async fn begin(bus: Bus, stream: Stream, from: From) -> Self {
-        let mut follow = Self { bus, stream, from, pull: None, errors: 0 };
+        let mut follow = Self { bus, stream, from, pull: Pull::default() };
         while let Err(error) = follow.settle().await {
-            follow.mend(&error).await;
+            follow.pull.mend(stream, None, &error).await;
         }
         follow
     }
@@ -66,10 +58,10 @@ impl Follow {
         loop {
             match self.step().await {
                 Ok(delivery) => {
-                    self.errors = 0;
+                    self.pull.recovered();
                     return delivery;
                 }
-                Err(error) => self.mend(&error).await,
+                Err(error) => self.pull.mend(self.stream, None, &error).await,
             }
         }
     }
@@ -99,37 +91,14 @@ impl Follow {
     }
 
     async fn step(&mut self) -> anyhow::Result<Delivery> {
-        let (pull, loss) = match &mut self.pull {
-            Some((pull, loss)) => (pull, loss),
-            None => {
-                let loss = self.bus.consuming().watch();
-                let pull = self.open().await?;
-                let (pull, loss) = self.pull.insert((pull, loss));
-                (pull, loss)
-            }
-        };
-        let next = tokio::select! {
-            biased;
-            next = pull.next() => next,
-            // What was pulled is handed out before; nothing more comes on a pull from before the loss.
-            () = loss.happened() => None,
-        };
-        match next {
-            Some(Ok(message)) => {
-                let delivery = Delivery::new(self.bus.clone(), message)?;
-                self.take(delivery)
-            }
-            Some(Err(error)) => {
-                if !matches!(error.kind(), MessagesErrorKind::MissingHeartbeat) || self.errors > 0 {
-                    self.pull = None;
-                }
-                Err(error).with_context(|| format!("read along {}", self.stream))
-            }
-            None => {
-                self.pull = None;
-                anyhow::bail!("reading along {} ended", self.stream)
-            }
+        if !self.pull.is_open() {
+            let loss = self.bus.consuming().watch();
+            let consumer = self.consumer().await?;
+            let opened = self.pull.open(consumer, &Options::default(), loss).await;
+            opened.with_context(|| format!("begin to pull from {}", self.stream))?;
         }
+        let message = self.pull.next().await.with_context(|| format!("read along {}", self.stream))?;
+        self.take(Delivery::new(self.bus.clone(), message)?)
     }
 
     /// Moves the place past `delivery`. Numbers are without gaps within a stream, so a jump is what was evicted, or, on
@@ -147,7 +116,7 @@ impl Follow {
                 anyhow::bail!("message {sequence} of {} came again", self.stream)
             }
             Some(expected) if sequence > expected && !fresh => {
-                self.pull = None;
+                self.pull.close();
                 anyhow::bail!("message {expected} of {} did not come", self.stream)
             }
             Some(expected) => sequence.saturating_sub(expected),
@@ -160,10 +129,10 @@ impl Follow {
         Ok(delivery.with_missed(missed))
     }
 
-    async fn open(&self) -> anyhow::Result<pull::Stream> {
+    async fn consumer(&self) -> anyhow::Result<PullConsumer> {
         let stream = self.handle().await?;
         let deliver_policy = self.place(&stream).await?;
-        let consumer = stream
+        stream
             .create_consumer(pull::Config {
                 deliver_policy,
                 ack_policy: AckPolicy::None,
@@ -173,16 +142,7 @@ impl Follow {
                 ..pull::Config::default()
             })
             .await
-            .with_context(|| format!("begin to read along {}", self.stream))?;
-        consumer
-            .stream()
-            .max_bytes_per_batch(MAX_BYTES)
-            .max_messages_per_batch(MAX_MESSAGES)
-            .expires(EXPIRES)
-            .heartbeat(HEARTBEAT)
-            .messages()
-            .await
-            .with_context(|| format!("begin to pull from {}", self.stream))
+            .with_context(|| format!("begin to read along {}", self.stream))
     }
 
     async fn place(&self, stream: &jetstream::stream::Stream) -> anyhow::Result<DeliverPolicy> {
@@ -213,16 +173,6 @@ impl Follow {
     fn restored(&self, sequence: u64, published: u64) -> anyhow::Result<DeliverPolicy> {
         tracing::warn!(stream = %self.stream, sequence, "the broker lost the end of the stream; going on by its clock");
         at(published.saturating_add(1))
-    }
-
-    async fn mend(&mut self, error: &anyhow::Error) {
-        self.errors = self.errors.saturating_add(1);
-        if self.errors == 3 {
-            tracing::warn!(stream = %self.stream, error = format!("{error:#}"), "cannot read along; trying on");
-        } else {
-            tracing::debug!(stream = %self.stream, error = format!("{error:#}"), "reading along again");
-        }
-        tokio::time::sleep(pause(self.errors)).await;
     }
 }
 
