@@ -1,12 +1,14 @@
 //! The called side.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use http::{Request, Response};
-use lifecycle::Process;
+use lifecycle::{CancellationToken, Process};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tonic::Status;
 use tonic::service::Routes;
 use tonic::transport::server::{TcpConnectInfo, TcpIncoming, TlsConnectInfo};
@@ -16,6 +18,10 @@ use tracing::Instrument as _;
 
 use crate::Identity;
 use crate::callers;
+
+/// How long callers may take to let go of their connections once the last call was answered. Most need a round trip; one
+/// that hangs, or whose host is gone, would hold the process until its deadline.
+const FAREWELL: Duration = Duration::from_secs(3);
 
 /// Serves `routes` as `service` on `listen` until the process stops, with `grpc.health.v1` beside them.
 ///
@@ -34,18 +40,26 @@ pub async fn serve(
     let address = listener.local_addr().context("read the gRPC address")?;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+    let calls = Calls::default();
     let tls = ServerTlsConfig::new().identity(identity.pair.clone()).client_ca_root(identity.ca.clone());
     let server = Server::builder()
         .tls_config(tls)
         .context("use the service's certificate")?
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
-        .layer(Admission { service })
+        .layer(Admission { service, calls: calls.clone() })
         .add_routes(routes)
         .add_service(health_service);
     let stopping = process.stopping();
     process.spawn("grpc", async move {
         let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        server.serve_with_incoming_shutdown(incoming, stopping.cancelled_owned()).await.context("serve gRPC")
+        let serving = server.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
+        tokio::select! {
+            served = serving => served.context("serve gRPC"),
+            () = farewell(&stopping, &calls) => {
+                tracing::warn!("a caller did not let go of its connection; it is cut off");
+                Ok(())
+            }
+        }
     });
     let watched = process.clone();
     process.spawn("grpc health", async move {
@@ -68,17 +82,59 @@ pub async fn serve(
     Ok(address)
 }
 
+/// Resolves when the process stops, no call is under way, and callers have had their time.
+async fn farewell(stopping: &CancellationToken, calls: &Calls) {
+    stopping.cancelled().await;
+    loop {
+        calls.none().await;
+        tokio::time::sleep(FAREWELL).await;
+        if calls.are_none() {
+            return;
+        }
+    }
+}
+
+/// How many calls are under way. Clones share it.
+#[derive(Clone, Default)]
+struct Calls(Arc<watch::Sender<usize>>);
+
+impl Calls {
+    /// Counts a call until what this returns is dropped.
+    fn begin(&self) -> Call {
+        self.0.send_modify(|calls| *calls += 1);
+        Call(self.clone())
+    }
+
+    fn are_none(&self) -> bool {
+        *self.0.borrow() == 0
+    }
+
+    async fn none(&self) {
+        // The sender is our own, so this can only end with what is waited for.
+        let _ = self.0.subscribe().wait_for(|calls| *calls == 0).await;
+    }
+}
+
+struct Call(Calls);
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.0.0.send_modify(|calls| *calls -= 1);
+    }
+}
+
 /// Lets in whom the table lists, and puts each call in a span that continues the caller's trace.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 struct Admission {
     service: &'static str,
+    calls: Calls,
 }
 
 impl<S> Layer<S> for Admission {
     type Service = Admitted<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Admitted { inner, service: self.service }
+        Admitted { inner, service: self.service, calls: self.calls.clone() }
     }
 }
 
@@ -86,6 +142,7 @@ impl<S> Layer<S> for Admission {
 struct Admitted<S> {
     inner: S,
     service: &'static str,
+    calls: Calls,
 }
 
 impl<S, B, R> Service<Request<B>> for Admitted<S>
@@ -116,7 +173,12 @@ where
         if let Some(parent) = request.headers().get(telemetry::context::HEADER).and_then(|value| value.to_str().ok()) {
             telemetry::context::adopt(&span, parent);
         }
-        Box::pin(self.inner.call(request).instrument(span))
+        let call = self.calls.begin();
+        let answering = self.inner.call(request).instrument(span);
+        Box::pin(async move {
+            let _under_way = call;
+            answering.await
+        })
     }
 }
 
