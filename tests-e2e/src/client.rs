@@ -18,13 +18,15 @@ pub struct Client {
     http: reqwest::Client,
     address: String,
     token: String,
+    traceparent: Option<String>,
 }
 
 impl Client {
     pub(crate) async fn login(stack: &Stack, password: &str) -> Self {
         lifecycle::install_crypto();
         let http = reqwest::Client::builder().timeout(Duration::from_secs(20)).no_proxy().build().unwrap();
-        let mut client = Self { http, address: stack.http_address("api-gateway"), token: String::new() };
+        let mut client =
+            Self { http, address: stack.http_address("api-gateway"), token: String::new(), traceparent: None };
         let answer = client.post("/api/v1/auth/login", &json!({"username": "admin", "password": password})).await;
         client.token = answer["access_token"].as_str().unwrap_or_else(|| panic!("cannot log in: {answer}")).to_owned();
         client
@@ -34,6 +36,12 @@ impl Client {
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
         Self { token: token.to_owned(), ..self.clone() }
+    }
+
+    /// The same client within a trace.
+    #[must_use]
+    pub fn with_traceparent(&self, traceparent: &str) -> Self {
+        Self { traceparent: Some(traceparent.to_owned()), ..self.clone() }
     }
 
     /// Asks, whatever the answer.
@@ -49,6 +57,9 @@ impl Client {
         let mut request = self.http.request(method, format!("http://{}{path}", self.address));
         if !self.token.is_empty() {
             request = request.bearer_auth(&self.token);
+        }
+        if let Some(traceparent) = &self.traceparent {
+            request = request.header("traceparent", traceparent);
         }
         if let Some(body) = body {
             request = request.json(body);

@@ -11,6 +11,7 @@ pub mod client;
 pub mod gate;
 pub mod otlp;
 pub mod receiver;
+pub mod traces;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -28,6 +29,25 @@ use crate::client::Client;
 
 /// Debug builds on two busy cores start slowly.
 const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// Kubernetes' own default.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// How a process ended after it was asked to.
+#[derive(Debug)]
+pub struct Stopped {
+    /// Its exit status, or the signal that killed it.
+    pub end: String,
+    pub took: Duration,
+}
+
+impl Stopped {
+    /// Whether it went by itself and had nothing to complain about.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.end == "ended with exit status 0"
+    }
+}
 
 /// A running Sightline. Dropping it kills everything that it started.
 pub struct Sightline {
@@ -128,9 +148,19 @@ impl Sightline {
         devstack::process::describe_exit(process.exited().unwrap())
     }
 
-    /// Asks a process to stop, as Kubernetes would; false when it had to be killed.
-    pub fn stop(&mut self, name: &str) -> bool {
-        self.processes.get_mut(name).unwrap().stop(Duration::from_secs(30))
+    /// Asks a process to stop, as Kubernetes would, and says how it ended; what takes too long is killed as there.
+    pub fn stop(&mut self, name: &str) -> Stopped {
+        let process = self.processes.get_mut(name).unwrap();
+        let begun = Instant::now();
+        process.stop(GRACE);
+        Stopped { end: devstack::process::describe_exit(process.exited().unwrap()), took: begun.elapsed() }
+    }
+
+    /// Makes a process hang: it keeps its connections and answers nothing.
+    pub fn freeze(&self, name: &str) {
+        // The shell's own `kill`: a bare machine may have no other.
+        let frozen = Command::new("sh").arg("-c").arg(format!("kill -STOP {}", self.pid(name))).status().unwrap();
+        assert!(frozen.success(), "cannot freeze {name}");
     }
 
     #[must_use]
@@ -157,6 +187,15 @@ impl Sightline {
             assert!(begun.elapsed() < READY_WITHIN, "{name} is not ready: {state}\n{}", self.tail(name));
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// The value of a metric that has no labels, from a process's `/metrics`.
+    pub async fn metric(&self, name: &str, metric: &str) -> Option<f64> {
+        let address = self.stack.admin_address(name);
+        let answer =
+            tokio::task::spawn_blocking(move || devstack::http::get(&address, "/metrics", Duration::from_secs(2)));
+        let text = answer.await.unwrap().ok()?.body;
+        text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' ')?.parse().ok())
     }
 
     /// The file that the agent watches.

@@ -17,6 +17,8 @@ pub struct Call {
     pub at: Instant,
     /// `webhook-id`
     pub id: String,
+    /// Empty when there was none.
+    pub traceparent: String,
     pub body: Value,
 }
 
@@ -54,7 +56,8 @@ impl Drop for Receiver {
 }
 
 async fn take(State(calls): State<Calls>, headers: HeaderMap, Json(body): Json<Value>) -> StatusCode {
-    let id = headers.get("webhook-id").and_then(|id| id.to_str().ok()).unwrap_or_default().to_owned();
-    calls.lock().unwrap_or_else(PoisonError::into_inner).push(Call { at: Instant::now(), id, body });
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let call = Call { at: Instant::now(), id: text("webhook-id"), traceparent: text("traceparent"), body };
+    calls.lock().unwrap_or_else(PoisonError::into_inner).push(call);
     StatusCode::NO_CONTENT
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use prost::Message as _;
+use reqwest::StatusCode;
 use testkit::eventually;
 use tests_e2e::Sightline;
 use tests_e2e::client::{Client, encode};
@@ -122,14 +123,23 @@ async fn send(base: &str, host: &str, stop: &AtomicBool, sent: &AtomicUsize) -> 
     promised
 }
 
-/// Sends until it is acknowledged; gives up after a minute.
+/// The answers that OTLP tells clients to send again after (OTLP specification, "Retryable Response Codes"); to any
+/// other they drop the data.
+const RETRYABLE: [StatusCode; 4] = [
+    StatusCode::TOO_MANY_REQUESTS,
+    StatusCode::BAD_GATEWAY,
+    StatusCode::SERVICE_UNAVAILABLE,
+    StatusCode::GATEWAY_TIMEOUT,
+];
+
+/// Sends until it is acknowledged; gives up after a minute. A refusal for good fails the test.
 async fn deliver(http: &reqwest::Client, url: &str, body: &[u8]) -> bool {
     let attempts = async {
         loop {
             let request = http.post(url).header("content-type", "application/x-protobuf").body(body.to_vec());
             match request.send().await {
                 Ok(answer) if answer.status().is_success() => return,
-                Ok(answer) if answer.status().is_client_error() => {
+                Ok(answer) if !RETRYABLE.contains(&answer.status()) => {
                     panic!(
                         "the gateway refuses for good: {} {}",
                         answer.status(),

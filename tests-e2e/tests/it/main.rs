@@ -1,9 +1,11 @@
 //! The whole of Sightline on real servers.
-#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::print_stdout, reason = "tests")]
 
 mod bad_input;
 mod books;
+mod drain;
 mod ledger;
 mod outage;
 mod path;
 mod settings;
+mod traces;

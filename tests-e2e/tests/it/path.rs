@@ -34,7 +34,8 @@ async fn this_hosts_data_reaches_queries_search_live_streams_and_a_webhook() {
     a_line_reaches_search_a_live_stream_and_a_webhook(&sightline, &admin, &host).await;
     a_metric_rule_fires_and_resolves_nothing_else(&admin).await;
 
-    assert!(sightline.stop("agent"), "the agent did not stop when asked");
+    let stopped = sightline.stop("agent");
+    assert!(stopped.is_clean(), "{stopped:?}");
     eventually("the host goes offline", PATIENCE, async || {
         let status = admin.get(&format!("/api/v1/resources/{host}")).await?["status"].clone();
         if status == "offline" { Ok(()) } else { Err(format!("it is {status}")) }
