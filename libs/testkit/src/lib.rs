@@ -8,11 +8,15 @@
     reason = "a test that cannot get its servers must stop at once, and say why"
 )]
 
+mod gate;
+mod program;
 mod tokens;
 mod wait;
 
+use std::net::SocketAddr;
 use std::str::FromStr as _;
 use std::sync::LazyLock;
+use std::time::SystemTime;
 
 use serde::Deserialize;
 use settings::Secret;
@@ -20,8 +24,10 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
 use uuid::Uuid;
 
+pub use gate::Gate;
+pub use program::{Program, Running};
 pub use tokens::{Tokens, admin_token, tokens};
-pub use wait::eventually;
+pub use wait::{eventually, until_missing, until_ready};
 
 /// Where the servers are.
 #[derive(Debug, Deserialize)]
@@ -119,4 +125,16 @@ pub fn identity(service: &str) -> rpc::Identity {
     });
     let issued = AUTHORITY.issue(service, &[service, "localhost", "127.0.0.1"]).unwrap();
     rpc::Identity::from_pem(AUTHORITY.certificate(), issued.certificate, issued.key)
+}
+
+/// A channel to the service under test at `address`, as the api-gateway calls it.
+#[must_use]
+pub fn channel(address: SocketAddr) -> rpc::Channel {
+    rpc::channel(&identity("api-gateway"), &format!("https://localhost:{}", address.port())).unwrap()
+}
+
+/// Unix nanoseconds.
+#[must_use]
+pub fn now() -> u64 {
+    u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos()).unwrap()
 }

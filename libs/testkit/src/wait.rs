@@ -3,6 +3,8 @@
 use std::fmt::Display;
 use std::time::{Duration, Instant};
 
+use lifecycle::Process;
+
 /// Tries `attempt` until it succeeds, for `patience` at the most.
 ///
 /// # Panics
@@ -20,4 +22,24 @@ pub async fn eventually<T, E: Display>(
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
+}
+
+/// Waits until `process` misses nothing.
+///
+/// # Panics
+/// It does not become ready; says what it misses.
+pub async fn until_ready(process: &Process, patience: Duration) {
+    eventually("readiness", patience, async || match process.missing() {
+        missing if missing.is_empty() => Ok(()),
+        missing => Err(format!("{missing:?}")),
+    })
+    .await;
+}
+
+/// Waits until `process` misses `what`; gives the reason that `/readyz` shows.
+///
+/// # Panics
+/// It stays ready.
+pub async fn until_missing(process: &Process, what: &str, patience: Duration) -> String {
+    eventually("unreadiness", patience, async || process.missing().remove(what).ok_or("nothing is missing")).await
 }

@@ -22,11 +22,7 @@ async fn a_service_that_starts_first_waits_and_says_what_for() {
     })
     .await;
     broker.start();
-    testkit::eventually("being ready", PATIENCE, async || match process.missing().get("nats") {
-        None => Ok(()),
-        Some(reason) => Err(reason.clone()),
-    })
-    .await;
+    testkit::until_ready(&process, PATIENCE).await;
 }
 
 #[tokio::test]
@@ -41,11 +37,7 @@ async fn after_a_kill_nothing_acknowledged_is_missing_and_nobody_has_to_be_resta
     send(&bus, Subject::Metrics(0), ["b"]).await;
 
     broker.kill();
-    testkit::eventually("noticing", PATIENCE, async || match process.missing().get("nats") {
-        Some(_) => Ok(()),
-        None => Err("still ready"),
-    })
-    .await;
+    testkit::until_missing(&process, "nats", PATIENCE).await;
     let refused = bus.publish(Subject::Metrics(0), Outgoing::new("x", "x").within(Duration::from_millis(200))).await;
     assert!(matches!(refused, Err(PublishError::Unavailable(_))), "{refused:?}");
 

@@ -1,6 +1,6 @@
 //! A running alert-service, what feeds it, and what hears it.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use alert_service::app;
 use alert_service::store::{MIGRATIONS, SCHEMA};
@@ -10,6 +10,7 @@ use prost::Message as _;
 use proto::alerts::alerts_client::AlertsClient;
 use proto::alerts::{Alert, ListAlertsRequest, Notification, Transition};
 use sqlx::PgPool;
+use testkit::now;
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -36,8 +37,7 @@ impl Service {
         let (verifier, identity) = (testkit::tokens().verifier(), testkit::identity("alert-service"));
         let listen = settings::loopback(0);
         let address = app::start(&process, pool.clone(), bus.clone(), verifier, &identity, listen).await.unwrap();
-        let url = format!("https://localhost:{}", address.port());
-        let client = AlertsClient::new(rpc::channel(&testkit::identity("api-gateway"), &url).unwrap());
+        let client = AlertsClient::new(testkit::channel(address));
         Self { process, pool, bus, tenant: testkit::tenant(), notifications, client, published: 0 }
     }
 
@@ -99,9 +99,4 @@ impl Service {
 
 pub async fn next(follow: &mut Follow) -> Delivery {
     tokio::time::timeout(PATIENCE, follow.next()).await.expect("a message in time")
-}
-
-pub fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    u64::try_from(since.as_nanos()).unwrap()
 }

@@ -9,9 +9,9 @@ use alert_service::transition::Transition;
 use bus::{From, Stream};
 use prost::Message as _;
 use proto::alerts::{DeliveryEvent, ListAlertsRequest};
-use testkit::eventually;
+use testkit::{eventually, now};
 
-use crate::support::{PATIENCE, Service, next, now};
+use crate::support::{PATIENCE, Service, next};
 
 #[tokio::test]
 async fn a_transition_becomes_one_notification_however_often_it_comes() {

@@ -48,8 +48,7 @@ impl Site {
             agent_token_lifetime: Duration::from_secs(3_600),
         };
         let address = auth::app::serve(&settings, &self.database, &testkit::identity("auth"), &process).await?;
-        let url = format!("https://localhost:{}", address.port());
-        let channel = rpc::channel(&testkit::identity("api-gateway"), &url)?;
+        let channel = testkit::channel(address);
         Ok(Auth { client: AuthClient::new(channel.clone()), channel, process })
     }
 

@@ -1,6 +1,6 @@
 //! A running dispatcher, what feeds it, and what hears it.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bus::{Bus, Follow, From, Outgoing, Stream, Subject};
 use dispatcher::app;
@@ -14,7 +14,7 @@ use proto::dispatch::dispatch_client::DispatchClient;
 use proto::dispatch::{
     CreateReceiverRequest, Delivery, ListDeliveriesRequest, ListReceiversRequest, Receiver, Webhook,
 };
-use testkit::eventually;
+use testkit::{eventually, now};
 
 pub const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -54,8 +54,7 @@ impl Service {
         let (verifier, identity) = (testkit::tokens().verifier(), testkit::identity("dispatcher"));
         let listen = settings::loopback(0);
         let address = app::start(&process, pool, bus.clone(), verifier, webhooks, &identity, listen).await.unwrap();
-        let url = format!("https://localhost:{}", address.port());
-        let client = DispatchClient::new(rpc::channel(&testkit::identity("api-gateway"), &url).unwrap());
+        let client = DispatchClient::new(testkit::channel(address));
         Self { process, bus, tenant: testkit::tenant(), events, client, published: 0 }
     }
 
@@ -142,9 +141,4 @@ pub fn notification(tenant: &str, alert: &str, state: &str, receivers: &[&str]) 
         received_unix_nano: now(),
         created_unix_nano: now(),
     }
-}
-
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-    u64::try_from(since.as_nanos()).unwrap()
 }

@@ -1,6 +1,6 @@
 //! A running log-writer with a database and a namespace of its own.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use authn::Permission;
 use bus::{Bus, Encoding, Envelope, Outgoing, Schema, Subject};
@@ -16,6 +16,7 @@ use prost::Message as _;
 use proto::logs::log_search_client::LogSearchClient;
 use proto::logs::{LogRecord as Found, SearchLogsRequest};
 use rpc::Channel;
+use testkit::now;
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -45,8 +46,7 @@ impl Running {
         let identity = testkit::identity("log-writer");
         let verifier = testkit::tokens().verifier();
         let address = log_writer::app::serve(config, process.clone(), &identity, verifier).await.unwrap();
-        let url = format!("https://localhost:{}", address.port());
-        let client = LogSearchClient::new(rpc::channel(&testkit::identity("api-gateway"), &url).unwrap());
+        let client = LogSearchClient::new(testkit::channel(address));
         Self { bus, database, settings, process, observer, client }
     }
 
@@ -120,10 +120,6 @@ fn config(database: &store::Settings, bus: &bus::Settings, batch_check: bool) ->
     config.bus = bus.clone();
     config.batch_check = batch_check;
     config
-}
-
-pub fn now() -> u64 {
-    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
 }
 
 pub fn envelope(tenant: &str, batch: u8, host: &str, lines: &[&str]) -> Envelope {

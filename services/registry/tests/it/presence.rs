@@ -3,21 +3,13 @@
 use std::time::Duration;
 
 use proto::registry::Resource;
-use testkit::eventually;
+use settings::Secret;
+use testkit::{Gate, eventually, until_missing, until_ready};
 
-use crate::support::proxy::Proxy;
-use crate::support::{Changes, OFFLINE_AFTER, Registry, SOON, Site, host};
+use crate::support::{Changes, OFFLINE_AFTER, SOON, Site, host};
 
 fn step(change: &str, before: &str, after: &str) -> (String, String, String) {
     (change.to_owned(), before.to_owned(), after.to_owned())
-}
-
-async fn until_ready(registry: &Registry) {
-    eventually("readiness", SOON, async || {
-        let missing = registry.process.missing();
-        if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?}")) }
-    })
-    .await;
 }
 
 #[tokio::test]
@@ -140,26 +132,23 @@ async fn another_replica_takes_over_and_repeats_nothing() {
 #[tokio::test]
 async fn while_redis_is_away_nothing_is_judged_and_readiness_says_why() {
     let (mut site, tenant) = (Site::new().await, testkit::tenant());
-    let redis = Proxy::to(&site.redis_url).await;
-    site.redis_url = redis.url();
+    let redis = Gate::before(site.redis_url.reveal()).await;
+    site.redis_url = Secret::from(redis.url().to_owned());
     let registry = site.start().await;
     let mut changes = site.changes().await;
     let seen = host(&tenant, "web-1");
     let _beating = site.beat(&tenant, &seen.id).await;
     site.publish(&seen).await;
     assert_eq!(changes.next_step().await, step("registered", "", "online"));
-    until_ready(&registry).await;
-    redis.cut();
-    eventually("the reason in /readyz", SOON, async || {
-        let reason = registry.process.missing().get("redis").cloned().unwrap_or_default();
-        if reason.contains("every status stays") { Ok(()) } else { Err(reason) }
-    })
-    .await;
+    until_ready(&registry.process, SOON).await;
+    redis.close();
+    let reason = until_missing(&registry.process, "redis", SOON).await;
+    assert!(reason.contains("every status stays"), "{reason}");
     // That nothing happens shows only when enough time has passed for it.
     tokio::time::sleep(OFFLINE_AFTER * 2).await;
     assert_eq!(registry.get(&tenant, &seen.id).await.unwrap().status, "online");
-    redis.mend();
-    until_ready(&registry).await;
+    redis.open();
+    until_ready(&registry.process, SOON).await;
     let _beating = site.beat(&tenant, &seen.id).await;
     site.publish(&host(&tenant, "web-2")).await;
     let next = changes.next().await.resource.unwrap();

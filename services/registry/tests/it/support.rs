@@ -1,9 +1,7 @@
 //! A registry of one's own, with the gateway's part played by the test.
 
-pub mod proxy;
-
 use std::collections::HashMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use authn::Permission;
 use bus::{Bus, Follow, From, Outgoing, Stream, Subject};
@@ -16,7 +14,7 @@ use proto::registry::{
 };
 use registry::config::Settings;
 use settings::Secret;
-use testkit::eventually;
+use testkit::{eventually, now};
 use tokio::task::JoinSet;
 
 pub const SOON: Duration = Duration::from_secs(10);
@@ -68,9 +66,7 @@ impl Site {
         let verifier = testkit::tokens().verifier();
         let identity = testkit::identity("registry");
         let address = registry::app::serve(&settings, &self.database, &self.broker, &identity, verifier, &process);
-        let url = format!("https://localhost:{}", address.await.map_err(|error| format!("{error:#}")).unwrap().port());
-        let channel = rpc::channel(&testkit::identity("api-gateway"), &url).unwrap();
-        Registry { client: RegistryClient::new(channel), process }
+        Registry { client: RegistryClient::new(testkit::channel(address.await.unwrap())), process }
     }
 
     pub async fn publish(&self, seen: &ResourceSeen) {
@@ -200,10 +196,6 @@ impl Registry {
         drop(self.client);
         self.process.stop().await;
     }
-}
-
-pub fn now() -> u64 {
-    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
 }
 
 /// A host that was seen just now.
