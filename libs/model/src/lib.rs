@@ -4,11 +4,13 @@
 //! of any version, answers the same. The tests hold fixed values: changing one of them renames what is stored.
 
 mod batch;
+mod hashed;
 mod recent;
 mod resource;
 mod tenant;
 
 pub use batch::{BatchId, ClientBatch, InvalidBatchId};
+pub use hashed::{HashedMap, Identity};
 pub use recent::RecentBatches;
 pub use resource::{Identified, InvalidResourceId, ResourceId, ResourceKind, identify, shard};
 pub use tenant::{InvalidTenantId, TenantId};

@@ -3,70 +3,70 @@
 //! Two generations: when the young one is full it becomes the old one and the old one is dropped; what is found in the old
 //! one moves over. So a series that is still reported stays, at the price of one lookup more a generation.
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
+use std::collections::hash_map;
 use std::sync::Arc;
+
+use model::HashedMap;
 
 use crate::labels::Series;
 
-/// Series of one point's bytes: one for gauges and sums, several for histograms and summaries.
-pub(crate) type Prepared = Arc<[Arc<Series>]>;
+/// Series of one point's bytes.
+#[derive(Clone)]
+pub(crate) enum Prepared {
+    /// Of a gauge or sum.
+    One(Arc<Series>),
+    /// Of a histogram or summary.
+    Several(Arc<[Arc<Series>]>),
+}
+
+impl Prepared {
+    pub(crate) fn as_slice(&self) -> &[Arc<Series>] {
+        match self {
+            Self::One(series) => std::slice::from_ref(series),
+            Self::Several(series) => series,
+        }
+    }
+}
 
 struct Entry {
     key: Box<[u8]>,
     prepared: Prepared,
 }
 
-/// Keys are hashes already.
-#[derive(Default)]
-pub(crate) struct Identity(u64);
-
-impl std::hash::Hasher for Identity {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        self.0 = xxhash_rust::xxh3::xxh3_64_with_seed(bytes, self.0);
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
-
-type Generation = HashMap<u64, Entry, BuildHasherDefault<Identity>>;
-
 pub(crate) struct Cache {
-    young: Generation,
-    old: Generation,
+    young: HashedMap<Entry>,
+    old: HashedMap<Entry>,
     capacity: usize,
 }
 
 impl Cache {
     /// Holds between `capacity` and twice `capacity` entries.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { young: Generation::default(), old: Generation::default(), capacity: capacity.max(1) }
+        Self { young: HashedMap::default(), old: HashedMap::default(), capacity: capacity.max(1) }
     }
 
     /// What was prepared from exactly this key, else what `prepare` gives.
-    pub(crate) fn get(&mut self, key: &[u8], prepare: impl FnOnce() -> Prepared) -> Prepared {
+    pub(crate) fn get(&mut self, key: &[u8], prepare: impl FnOnce() -> Prepared) -> &[Arc<Series>] {
         let hash = xxhash_rust::xxh3::xxh3_64(key);
-        if let Some(entry) = self.young.get(&hash)
-            && *entry.key == *key
-        {
-            return Arc::clone(&entry.prepared);
+        if self.young.len() >= self.capacity && !self.young.contains_key(&hash) {
+            self.old = std::mem::take(&mut self.young);
         }
-        let entry = match self.old.remove(&hash) {
+        let old = &mut self.old;
+        let fresh = || match old.remove(&hash) {
             Some(entry) if *entry.key == *key => entry,
             _ => Entry { key: key.into(), prepared: prepare() },
         };
-        let prepared = Arc::clone(&entry.prepared);
-        if self.young.len() >= self.capacity {
-            self.old = std::mem::take(&mut self.young);
-        }
-        self.young.insert(hash, entry);
-        prepared
+        let entry = match self.young.entry(hash) {
+            hash_map::Entry::Vacant(vacant) => vacant.insert(fresh()),
+            hash_map::Entry::Occupied(occupied) => {
+                let entry = occupied.into_mut();
+                if *entry.key != *key {
+                    *entry = fresh();
+                }
+                entry
+            }
+        };
+        entry.prepared.as_slice()
     }
 }
 
@@ -78,7 +78,7 @@ mod tests {
         let mut asked = false;
         cache.get(key.as_bytes(), || {
             asked = true;
-            Arc::new([])
+            Prepared::Several(Arc::new([]))
         });
         asked
     }

@@ -4,6 +4,10 @@
 //! point's attributes. An attribute that would take one of those names becomes `exported_<name>`, as Prometheus does with
 //! a target's own labels, so that two series never melt into one and nobody writes another tenant's label.
 
+use std::fmt;
+
+use prost::encoding::{decode_varint, encode_varint};
+
 use crate::name::{Type, label_name};
 
 /// The most labels that one series has, `__name__` included: what VictoriaMetrics keeps by default
@@ -12,28 +16,104 @@ pub const MAX_LABELS: usize = 30;
 
 const OURS: [&str; 5] = ["tenant", "resource_id", "kind", "host_name", "service_name"];
 
-/// One series: its labels, prepared once and shared by all of its samples.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// `TimeSeries.labels` and `Label` of prometheus/prompb/types.proto: fields of length-delimited content.
+const LABELS: u8 = 1 << 3 | 2;
+const LABEL_NAME: u8 = 1 << 3 | 2;
+const LABEL_VALUE: u8 = 2 << 3 | 2;
+
+/// One series: its labels, prepared once and shared by all of its samples. Kept in one piece, in the form in which they are
+/// written to a store.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Series {
-    /// The metric's name, also the value of `__name__`.
-    pub name: String,
-    /// Name and value, sorted by name; no value is empty, no name occurs twice.
-    pub labels: Vec<(String, String)>,
+    encoded: Box<[u8]>,
     /// [`model::series_hash`] of the labels.
     pub hash: u64,
-    /// What reported it; empty when the gateway did not stamp the resource.
-    pub resource_id: String,
     /// Whether it counts.
     pub kind: Type,
 }
 
 impl Series {
+    /// A series with these labels, which come sorted by name, without empty values.
+    pub fn new<'a>(kind: Type, labels: impl IntoIterator<Item = (&'a str, &'a str), IntoIter: Clone>) -> Self {
+        let labels = labels.into_iter();
+        let mut encoded = Vec::with_capacity(256);
+        let mut label = Vec::new();
+        for (name, value) in labels.clone() {
+            label.clear();
+            put(&mut label, LABEL_NAME, name.as_bytes());
+            put(&mut label, LABEL_VALUE, value.as_bytes());
+            put(&mut encoded, LABELS, &label);
+        }
+        Self { encoded: encoded.into(), hash: model::series_hash(labels), kind }
+    }
+
+    /// The labels as the `labels` fields of a `prometheus.TimeSeries` (remote write).
+    #[must_use]
+    pub fn encoded(&self) -> &[u8] {
+        &self.encoded
+    }
+
+    /// Name and value, sorted by name; no value is empty, no name occurs twice.
+    #[must_use]
+    pub fn labels(&self) -> Labels<'_> {
+        Labels(&self.encoded)
+    }
+
     /// The value of a label, `""` when the series does not have it.
     #[must_use]
     pub fn label(&self, name: &str) -> &str {
-        let found = self.labels.binary_search_by(|(label, _)| label.as_str().cmp(name));
-        found.map_or("", |index| self.labels[index].1.as_str())
+        self.labels().find(|(label, _)| *label == name).map_or("", |(_, value)| value)
     }
+
+    /// The metric's name, `__name__`.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.label("__name__")
+    }
+
+    /// What reported it; empty when the gateway did not stamp the resource.
+    #[must_use]
+    pub fn resource_id(&self) -> &str {
+        self.label("resource_id")
+    }
+}
+
+impl fmt::Debug for Series {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.labels()).finish()
+    }
+}
+
+/// The labels of a series, one after the other.
+#[derive(Debug, Clone)]
+pub struct Labels<'a>(&'a [u8]);
+
+impl<'a> Iterator for Labels<'a> {
+    type Item = (&'a str, &'a str);
+
+    fn next(&mut self) -> Option<(&'a str, &'a str)> {
+        let mut label = take(&mut self.0)?;
+        Some((text(take(&mut label)?), text(take(&mut label)?)))
+    }
+}
+
+fn put(out: &mut Vec<u8>, key: u8, content: &[u8]) {
+    out.push(key);
+    encode_varint(content.len() as u64, out);
+    out.extend_from_slice(content);
+}
+
+/// The content of the next field. The fields are our own, so their keys need no second look.
+fn take<'a>(fields: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let mut rest = fields.get(1..)?;
+    let length = usize::try_from(decode_varint(&mut rest).ok()?).ok()?;
+    let (content, rest) = rest.split_at_checked(length)?;
+    *fields = rest;
+    Some(content)
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default()
 }
 
 /// The labels that a resource gives to all of its series.
@@ -67,8 +147,7 @@ pub(crate) fn prepare(
     let over = attributes.len().saturating_sub(room);
     labels.extend(attributes.into_iter().take(room));
     labels.sort_unstable();
-    let hash = model::series_hash(labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    let series = Series { name: name.to_owned(), labels, hash, resource_id: base.resource_id.clone(), kind };
+    let series = Series::new(kind, labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
     (series, over as u64)
 }
 
@@ -117,7 +196,7 @@ mod tests {
     fn labels(attributes: &[(&str, &str)], extra: Extra<'_>) -> String {
         let attributes = attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         let (series, _) = prepare(&base(), "up", Type::Gauge, attributes, extra);
-        series.labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+        series.labels().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -145,7 +224,7 @@ mod tests {
     fn too_many_labels_are_cut_without_losing_ours() {
         let attributes = (0..40).map(|n| (format!("a{n:02}"), "x".to_owned())).collect();
         let (series, over) = prepare(&base(), "up", Type::Gauge, attributes, None);
-        assert_eq!((series.labels.len(), over), (MAX_LABELS, 15));
+        assert_eq!((series.labels().count(), over), (MAX_LABELS, 15));
         assert_eq!((series.label("tenant"), series.label("a24"), series.label("a25")), ("acme", "x", ""));
     }
 }

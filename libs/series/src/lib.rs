@@ -12,6 +12,6 @@ mod labels;
 mod name;
 mod read;
 
-pub use labels::{MAX_LABELS, Series};
+pub use labels::{Labels, MAX_LABELS, Series};
 pub use name::{Type, metric_name};
 pub use read::{Reader, Sample, Tally};

@@ -12,9 +12,6 @@ use crate::name::{Type, agent_counts, of_agent, translated};
 /// Prometheus's staleness marker, bit for bit.
 const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 
-/// Points whose labels are remembered, in each of two generations; one costs about half a kilobyte.
-const CAPACITY: usize = 32 * 1024;
-
 /// Resources that are remembered.
 const RESOURCES: usize = 8 * 1024;
 
@@ -52,18 +49,12 @@ pub struct Tally {
 
 /// Reads envelopes and remembers the labels of the series in them, so that most points format nothing.
 ///
-/// Memory is bounded at some tens of megabytes. Keep one for each task that reads.
+/// Keep one for each task that reads.
 pub struct Reader {
     resources: HashMap<Box<[u8]>, Arc<Resource>>,
     next_resource: u64,
     points: Cache,
     key: Vec<u8>,
-}
-
-impl Default for Reader {
-    fn default() -> Self {
-        Self::new()
-    }
 }
 
 /// What is known of a resource from its attributes.
@@ -76,10 +67,11 @@ struct Resource {
 }
 
 impl Reader {
-    /// Nothing remembered yet.
+    /// Nothing remembered yet. At most twice `capacity` points will be, at some 600 bytes each; what is reported again
+    /// before `capacity` others are is always remembered.
     #[must_use]
-    pub fn new() -> Self {
-        Self { resources: HashMap::new(), next_resource: 0, points: Cache::new(CAPACITY), key: Vec::new() }
+    pub fn new(capacity: usize) -> Self {
+        Self { resources: HashMap::new(), next_resource: 0, points: Cache::new(capacity), key: Vec::new() }
     }
 
     /// Reads the body of a metrics envelope. A point without a time gets `received_unix_nano`.
@@ -177,7 +169,7 @@ impl Reader {
                 tally.cut_labels += over;
                 prepared
             });
-            each(&prepared, point, tally);
+            each(prepared, point, tally);
         }
     }
 }
@@ -217,7 +209,7 @@ impl Resource {
 
 /// Length and bytes, so that neighbours in a key do not run into each other.
 fn push(key: &mut Vec<u8>, text: &str) {
-    key.extend((text.len() as u64).to_be_bytes());
+    prost::encoding::encode_varint(text.len() as u64, key);
     key.extend_from_slice(text.as_bytes());
 }
 
@@ -232,7 +224,7 @@ fn push_bounds(key: &mut Vec<u8>, point: Point<'_>) {
         otlp::Sample::None | otlp::Sample::Number(_) => {}
     }
     let length = (key.len() - start) as u64;
-    key.extend(length.to_be_bytes());
+    prost::encoding::encode_varint(length, key);
 }
 
 fn key_of(kind: Kind) -> u8 {
@@ -280,11 +272,14 @@ fn prepare_point(resource: &Resource, scope: &str, metric: Metric<'_>, point: Po
             let quantiles = summary.quantiles().map(|(quantile, _)| quantile.to_string());
             all.extend(quantiles.map(|quantile| one(&name, Type::Gauge, Some(("quantile", &quantile)))));
         }
-        otlp::Sample::Number(_) | otlp::Sample::None => return (Arc::new([one(&name, kind, None)]), over),
+        otlp::Sample::Number(_) | otlp::Sample::None => {
+            let one = one(&name, kind, None);
+            return (Prepared::One(one), over);
+        }
     }
     all.push(one(&format!("{name}_sum"), Type::Counter, None));
     all.push(one(&format!("{name}_count"), Type::Counter, None));
-    (all.into(), over)
+    (Prepared::Several(all.into()), over)
 }
 
 fn owned(attributes: Attributes<'_>) -> Vec<(String, String)> {

@@ -2,48 +2,36 @@
 
 use bus::Delivery;
 
-use crate::intake::{Samples, Value};
+use crate::intake::Summary;
+use crate::samples::Samples;
 
-/// VictoriaMetrics is cheapest with thousands of series a request.
-pub(crate) const ENOUGH_SAMPLES: usize = 8_000;
+/// The more samples a series has in a request, the less each costs the store; and all of it is held in memory.
+pub(crate) const ENOUGH_SAMPLES: usize = 200_000;
 
-/// An envelope with its samples.
+/// An envelope whose samples are in the batch.
 pub(crate) struct Unit {
     pub(crate) delivery: Delivery,
-    pub(crate) samples: Samples,
+    pub(crate) summary: Summary,
 }
 
-/// What is written in one request.
+/// What is written and answered for together.
 #[derive(Default)]
 pub(crate) struct Batch {
     pub(crate) units: Vec<Unit>,
+    pub(crate) samples: Samples,
 }
 
 impl Batch {
     pub(crate) fn is_enough(&self) -> bool {
-        self.sample_count() >= ENOUGH_SAMPLES
-    }
-
-    pub(crate) fn sample_count(&self) -> usize {
-        self.units.iter().map(|unit| unit.samples.values.len()).sum()
+        self.samples.len() >= ENOUGH_SAMPLES
     }
 
     pub(crate) fn item_count(&self) -> u64 {
-        self.units.iter().map(|unit| unit.samples.items).sum()
+        self.units.iter().map(|unit| unit.summary.items).sum()
     }
 
     /// When the gateway took the oldest of it, Unix nanoseconds.
     pub(crate) fn oldest(&self) -> Option<u64> {
-        self.units.iter().map(|unit| unit.samples.received_unix_nano).min()
-    }
-
-    pub(crate) fn values(&self) -> impl Iterator<Item = &Value> {
-        self.units.iter().flat_map(|unit| &unit.samples.values)
-    }
-
-    /// The later half, which is empty when there is only one envelope.
-    pub(crate) fn split_off_half(&mut self) -> Self {
-        let half = self.units.len().div_ceil(2);
-        Self { units: self.units.split_off(half) }
+        self.units.iter().map(|unit| unit.summary.received_unix_nano).min()
     }
 }

@@ -1,26 +1,19 @@
 //! From the broker to samples in memory.
 
-use std::sync::Arc;
-
 use bus::{Bus, Deliveries, Delivery, Envelope, InvalidEnvelope, Schema};
 use lifecycle::CancellationToken;
-use series::{Reader, Series, Tally};
+use series::{Reader, Tally};
 use tokio::sync::mpsc;
 
+use crate::samples::Samples;
 use crate::writer;
 
-/// One value of one series, held until it is stored.
-#[derive(Debug, Clone)]
-pub(crate) struct Value {
-    pub(crate) series: Arc<Series>,
-    pub(crate) time_ms: i64,
-    pub(crate) value: f64,
-}
+/// Points whose series a reader remembers, some 600 bytes each; up to twice as many while series come and go.
+pub(crate) const REMEMBERED: usize = 64 * 1024;
 
-/// One envelope's samples.
-#[derive(Debug)]
-pub(crate) struct Samples {
-    pub(crate) values: Vec<Value>,
+/// What an envelope came to.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Summary {
     pub(crate) items: u64,
     pub(crate) received_unix_nano: u64,
     pub(crate) tally: Tally,
@@ -61,15 +54,14 @@ pub(crate) async fn pull(
     Ok(())
 }
 
-/// Reads an envelope as samples.
-pub(crate) fn read(reader: &mut Reader, delivery: &Delivery) -> Result<Samples, Unreadable> {
+/// Reads an envelope and adds what it holds to `samples`; nothing, when it cannot be read.
+pub(crate) fn read(reader: &mut Reader, delivery: &Delivery, samples: &mut Samples) -> Result<Summary, Unreadable> {
     let envelope = Envelope::decode(delivery)?;
     if envelope.schema != Schema::OtlpMetrics {
         return Err(Unreadable::Schema(envelope.schema));
     }
-    let mut values = Vec::new();
     let tally = reader.read(&envelope.tenant, &envelope.body, envelope.received_unix_nano, |sample| {
-        values.push(Value { series: Arc::clone(sample.series), time_ms: sample.time_ms, value: sample.value });
+        samples.push(sample.series, sample.time_ms, sample.value);
     })?;
-    Ok(Samples { values, items: envelope.items, received_unix_nano: envelope.received_unix_nano, tally })
+    Ok(Summary { items: envelope.items, received_unix_nano: envelope.received_unix_nano, tally })
 }

@@ -21,5 +21,6 @@ mod marks;
 mod metrics;
 mod recovery;
 mod remote_write;
+mod samples;
 mod store;
 mod writer;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use series::{Series, Type};
 
-use crate::intake::Value;
+use crate::samples::Samples;
 use crate::store::Store;
 
 const STORE_START: &str = "sightline_metric_writer_seen_store_start";
@@ -27,21 +27,17 @@ pub(crate) struct Mark {
 }
 
 /// Notes to write: this store, and for each shard the sequence up to which everything is answered.
-pub(crate) fn values(namespace: &str, store_start: f64, stored: &[u64], time_ms: i64) -> Vec<Value> {
-    let start = value(STORE_START, namespace, None, store_start, time_ms);
-    let shards = stored.iter().enumerate().map(|(shard, &sequence)| {
+pub(crate) fn samples(namespace: &str, store_start: f64, stored: &[u64], time_ms: i64) -> Samples {
+    let mut samples = Samples::default();
+    let start = Series::new(Type::Gauge, [("__name__", STORE_START), ("namespace", namespace)]);
+    samples.push(&Arc::new(start), time_ms, store_start);
+    for (shard, &sequence) in stored.iter().enumerate() {
+        let shard = shard.to_string();
+        let labels = [("__name__", STORED), ("namespace", namespace), ("shard", shard.as_str())];
         // Exact up to 2^53 messages.
-        value(STORED, namespace, Some(shard), sequence as f64, time_ms)
-    });
-    std::iter::once(start).chain(shards).collect()
-}
-
-fn value(name: &str, namespace: &str, shard: Option<usize>, value: f64, time_ms: i64) -> Value {
-    let mut labels = vec![("__name__".to_owned(), name.to_owned()), ("namespace".to_owned(), namespace.to_owned())];
-    labels.extend(shard.map(|shard| ("shard".to_owned(), shard.to_string())));
-    // The hash only sorts a request.
-    let series = Series { name: name.to_owned(), labels, hash: 0, resource_id: String::new(), kind: Type::Gauge };
-    Value { series: Arc::new(series), time_ms, value }
+        samples.push(&Arc::new(Series::new(Type::Gauge, labels)), time_ms, sequence as f64);
+    }
+    samples
 }
 
 /// The newest note of any replica, or none.

@@ -103,7 +103,7 @@ impl Metrics {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         self.envelopes.get_or_create(&Labels { outcome: Outcome::Stored }).inc_by(count(batch.units.len()));
         self.items.inc_by(batch.item_count());
-        self.samples.inc_by(count(batch.sample_count()));
+        self.samples.inc_by(count(batch.samples.len()));
         if let Some(oldest) = batch.oldest() {
             let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             self.backlog_age.set(now.saturating_sub(Duration::from_nanos(oldest)).as_secs_f64());

@@ -24,8 +24,9 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::batch::ENOUGH_SAMPLES;
-use crate::intake::{self, Value};
+use crate::intake;
 use crate::metrics::Metrics;
+use crate::samples::Samples;
 use crate::store::{Store, WriteError};
 use crate::{marks, remote_write};
 
@@ -185,8 +186,11 @@ impl Recovery {
 
     async fn mark(&self, start: f64, stored: &[u64]) -> anyhow::Result<()> {
         let time_ms = i64::try_from(unix_now().as_millis()).unwrap_or(i64::MAX);
-        let values = marks::values(&self.bus.settings().namespace, start, stored, time_ms);
-        self.store.write(remote_write::body(values.iter())?).await.context("leave a note in the store")
+        let samples = marks::samples(&self.bus.settings().namespace, start, stored, time_ms);
+        for body in remote_write::bodies(&samples)? {
+            self.store.write(body).await.context("leave a note in the store")?;
+        }
+        Ok(())
     }
 
     async fn progress(&self, of: impl Fn(bus::Progress) -> u64) -> anyhow::Result<Vec<u64>> {
@@ -205,7 +209,7 @@ impl Recovery {
         let stream = Stream::Metrics(shard);
         info!(%stream, after, end, "writing again what the store may have lost");
         let mut follow = self.bus.follow(stream, From::Sequence(after + 1)).await;
-        let (mut reader, mut values, mut written) = (Reader::new(), Vec::<Value>::new(), 0);
+        let (mut reader, mut samples, mut written) = (Reader::new(intake::REMEMBERED), Samples::default(), 0);
         let (mut at, mut expected, mut silences) = (after, after + 1, 0);
         while at < end {
             let Ok(delivery) = timeout(SILENCE, follow.next()).await else {
@@ -223,35 +227,30 @@ impl Recovery {
                 warn!(%stream, messages = at - expected, "the stream no longer keeps all of what the store may have lost");
             }
             expected = at + 1;
-            // What cannot be read is a dead letter already, or will be one.
-            if at <= end
-                && let Ok(samples) = intake::read(&mut reader, &delivery)
-            {
-                values.extend(samples.values);
+            if at <= end && intake::read(&mut reader, &delivery, &mut samples).is_err() {
+                debug!(%stream, at, "what cannot be read is a dead letter already, or will be one");
             }
-            if values.len() >= ENOUGH_SAMPLES {
-                written += self.rewrite(&mut values).await?;
+            if samples.len() >= ENOUGH_SAMPLES {
+                written += self.rewrite(std::mem::take(&mut samples)).await?;
             }
         }
-        written += self.rewrite(&mut values).await?;
+        written += self.rewrite(samples).await?;
         Ok(written)
     }
 
-    async fn rewrite(&self, values: &mut Vec<Value>) -> anyhow::Result<u64> {
-        let count = u64::try_from(values.len()).unwrap_or(u64::MAX);
-        if count > 0 {
-            match self.store.write(remote_write::body(values.iter())?).await {
-                Ok(()) => {
-                    self.metrics.replayed_samples.inc_by(count);
-                }
+    async fn rewrite(&self, samples: Samples) -> anyhow::Result<u64> {
+        for body in remote_write::bodies(&samples)? {
+            match self.store.write(body).await {
+                Ok(()) => {}
                 // Refused samples were not stored the first time either.
                 Err(error @ WriteError::Refused { .. }) => {
-                    warn!(%error, "the store refuses samples that are written again")
+                    warn!(%error, "the store refuses samples that are written again");
                 }
                 Err(error @ WriteError::Away(_)) => return Err(error.into()),
             }
         }
-        values.clear();
+        let count = u64::try_from(samples.len()).unwrap_or(u64::MAX);
+        self.metrics.replayed_samples.inc_by(count);
         Ok(count)
     }
 }

@@ -1,67 +1,72 @@
-//! The body of a remote write request, version 1.0: a snappy block of `prometheus.WriteRequest`.
+//! The bodies of remote write requests, version 1.0: each a snappy block of `prometheus.WriteRequest`.
 //!
 //! Written field by field, so that labels are copied once, from the shared series into the request.
 
-use std::sync::Arc;
-
-use prost::encoding::{WireType, double, encode_key, encode_varint, int64, string};
+use bytes::Bytes;
+use prost::encoding::{WireType, double, encode_key, encode_varint, encoded_len_varint, int64};
 use series::Series;
 
-use crate::intake::Value;
+use crate::samples::{Samples, Value};
 
 // Field numbers of prometheus/prompb/remote.proto and types.proto.
 const WRITE_REQUEST_TIMESERIES: u32 = 1;
-const TIME_SERIES_LABELS: u32 = 1;
 const TIME_SERIES_SAMPLES: u32 = 2;
-const LABEL_NAME: u32 = 1;
-const LABEL_VALUE: u32 = 2;
 const SAMPLE_VALUE: u32 = 1;
 const SAMPLE_TIMESTAMP: u32 = 2;
 
-/// A request with one entry a series, its samples in order of time. The order of `values` changes nothing in it.
-pub(crate) fn body<'a>(values: impl Iterator<Item = &'a Value>) -> Result<Vec<u8>, snap::Error> {
-    let mut sorted: Vec<&Value> = values.collect();
-    sorted.sort_by(|a, b| {
-        let series = a.series.hash.cmp(&b.series.hash).then_with(|| order(&a.series, &b.series));
-        series.then(a.time_ms.cmp(&b.time_ms)).then(a.value.total_cmp(&b.value))
-    });
-    let mut request = Vec::with_capacity(sorted.len() * 64);
-    let (mut entry, mut part) = (Vec::new(), Vec::new());
-    for group in sorted.chunk_by(|a, b| same(&a.series, &b.series)) {
-        entry.clear();
-        for (name, value) in group.iter().take(1).flat_map(|first| &first.series.labels) {
-            part.clear();
-            string::encode(LABEL_NAME, name, &mut part);
-            string::encode(LABEL_VALUE, value, &mut part);
-            nested(TIME_SERIES_LABELS, &part, &mut entry);
+/// VictoriaMetrics is cheapest with thousands of series a request, and refuses more than 32 MB.
+const ENOUGH_SERIES: usize = 10_000;
+const ENOUGH_BYTES: usize = 8 << 20;
+
+/// Requests that hold all samples, one entry a series, its samples in order of time.
+pub(crate) fn bodies(samples: &Samples) -> Result<Vec<Bytes>, snap::Error> {
+    let mut bodies = Vec::new();
+    let (mut request, mut series_count) = (Vec::new(), 0);
+    let mut pack = |request: &mut Vec<u8>| {
+        bodies.push(snap::raw::Encoder::new().compress_vec(request)?.into());
+        request.clear();
+        Ok(())
+    };
+    for (series, values) in samples.sorted().iter() {
+        entry(series, values, &mut request);
+        series_count += 1;
+        if series_count >= ENOUGH_SERIES || request.len() >= ENOUGH_BYTES {
+            pack(&mut request)?;
+            series_count = 0;
         }
-        for sample in group {
-            part.clear();
-            double::encode(SAMPLE_VALUE, &sample.value, &mut part);
-            int64::encode(SAMPLE_TIMESTAMP, &sample.time_ms, &mut part);
-            nested(TIME_SERIES_SAMPLES, &part, &mut entry);
-        }
-        nested(WRITE_REQUEST_TIMESERIES, &entry, &mut request);
     }
-    snap::raw::Encoder::new().compress_vec(&request)
+    if series_count > 0 {
+        pack(&mut request)?;
+    }
+    Ok(bodies)
 }
 
-fn nested(field: u32, content: &[u8], out: &mut Vec<u8>) {
-    encode_key(field, WireType::LengthDelimited, out);
-    encode_varint(content.len() as u64, out);
-    out.extend_from_slice(content);
+fn entry(series: &Series, values: &[Value], request: &mut Vec<u8>) {
+    let samples: usize = values.iter().map(|value| field_length(sample_length(value))).sum();
+    encode_key(WRITE_REQUEST_TIMESERIES, WireType::LengthDelimited, request);
+    encode_varint((series.encoded().len() + samples) as u64, request);
+    request.extend_from_slice(series.encoded());
+    for value in values {
+        encode_key(TIME_SERIES_SAMPLES, WireType::LengthDelimited, request);
+        encode_varint(sample_length(value) as u64, request);
+        double::encode(SAMPLE_VALUE, &value.value, request);
+        int64::encode(SAMPLE_TIMESTAMP, &value.time_ms, request);
+    }
 }
 
-fn same(a: &Arc<Series>, b: &Arc<Series>) -> bool {
-    Arc::ptr_eq(a, b) || (a.hash == b.hash && a.labels == b.labels)
+fn sample_length(value: &Value) -> usize {
+    double::encoded_len(SAMPLE_VALUE, &value.value) + int64::encoded_len(SAMPLE_TIMESTAMP, &value.time_ms)
 }
 
-fn order(a: &Arc<Series>, b: &Arc<Series>) -> std::cmp::Ordering {
-    if Arc::ptr_eq(a, b) { std::cmp::Ordering::Equal } else { a.labels.cmp(&b.labels) }
+/// With a key of one byte before it.
+fn field_length(content: usize) -> usize {
+    1 + encoded_len_varint(content as u64) + content
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use prost::Message;
     use series::Type;
 
@@ -97,49 +102,50 @@ mod tests {
         timestamp: i64,
     }
 
-    fn series(name: &str, hash: u64) -> Arc<Series> {
-        let labels = vec![("__name__".to_owned(), name.to_owned()), ("tenant".to_owned(), "t".to_owned())];
-        Arc::new(Series { name: name.to_owned(), labels, hash, resource_id: String::new(), kind: Type::Gauge })
+    fn series(name: &str) -> Arc<Series> {
+        Arc::new(Series::new(Type::Gauge, [("__name__", name), ("tenant", "t")]))
     }
 
-    fn written(values: &[Value]) -> WriteRequest {
-        let body = body(values.iter()).expect("compresses");
-        let bytes = snap::raw::Decoder::new().decompress_vec(&body).expect("a snappy block");
-        WriteRequest::decode(bytes.as_slice()).expect("a write request")
+    fn written(samples: &Samples) -> Vec<WriteRequest> {
+        let read = |body: &Bytes| {
+            let bytes = snap::raw::Decoder::new().decompress_vec(body).expect("a snappy block");
+            WriteRequest::decode(bytes.as_slice()).expect("a write request")
+        };
+        bodies(samples).expect("compresses").iter().map(read).collect()
     }
 
     #[test]
-    fn samples_are_grouped_by_series_and_ordered_by_time() {
-        let (up, down) = (series("up", 2), series("down", 1));
-        let value = |series: &Arc<Series>, time_ms, value| Value { series: Arc::clone(series), time_ms, value };
-        // Another reader's copy of a series is the same series; an equal hash alone is not.
-        let values = [
-            value(&up, 20, 0.0),
-            value(&down, 10, -1.5),
-            value(&series("up", 2), 10, 7.0),
-            value(&series("other", 1), 5, 1.0),
-        ];
-        let request = written(&values);
-        let read: Vec<_> = request
-            .timeseries
-            .iter()
-            .map(|entry| {
-                let samples: Vec<_> = entry.samples.iter().map(|sample| (sample.timestamp, sample.value)).collect();
-                (entry.labels[0].value.as_str(), entry.labels.len(), samples)
-            })
-            .collect();
-        let expected =
-            [("down", 2, vec![(10, -1.5)]), ("other", 2, vec![(5, 1.0)]), ("up", 2, vec![(10, 7.0), (20, 0.0)])];
-        assert_eq!(read, expected);
-        let mut reversed = values.to_vec();
-        reversed.reverse();
-        assert_eq!(written(&reversed), request);
+    fn a_request_is_what_prometheus_defines() {
+        let mut samples = Samples::default();
+        samples.push(&series("up"), 20, 0.0);
+        samples.push(&series("down"), -5, -1.5);
+        samples.push(&series("up"), 10, 7.0);
+        let requests = written(&samples);
+        let label = |name: &str, value: &str| Label { name: name.to_owned(), value: value.to_owned() };
+        let entry = |name: &str, samples: &[(i64, f64)]| TimeSeries {
+            labels: vec![label("__name__", name), label("tenant", "t")],
+            samples: samples.iter().map(|(timestamp, value)| Sample { value: *value, timestamp: *timestamp }).collect(),
+        };
+        let timeseries = vec![entry("up", &[(10, 7.0), (20, 0.0)]), entry("down", &[(-5, -1.5)])];
+        assert_eq!(requests, [WriteRequest { timeseries }]);
+    }
+
+    #[test]
+    fn many_series_are_several_requests() {
+        let mut samples = Samples::default();
+        for number in 0..=2 * ENOUGH_SERIES {
+            samples.push(&series(&format!("metric_{number}")), 1, 1.0);
+        }
+        let counts: Vec<usize> = written(&samples).iter().map(|request| request.timeseries.len()).collect();
+        assert_eq!(counts, [ENOUGH_SERIES, ENOUGH_SERIES, 1]);
+        assert!(written(&Samples::default()).is_empty());
     }
 
     #[test]
     fn the_stale_marker_keeps_its_bits() {
         let stale = f64::from_bits(0x7ff0_0000_0000_0002);
-        let request = written(&[Value { series: series("up", 1), time_ms: 1, value: stale }]);
-        assert_eq!(request.timeseries[0].samples[0].value.to_bits(), stale.to_bits());
+        let mut samples = Samples::default();
+        samples.push(&series("up"), 1, stale);
+        assert_eq!(written(&samples)[0].timeseries[0].samples[0].value.to_bits(), stale.to_bits());
     }
 }

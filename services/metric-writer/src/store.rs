@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use bytes::Bytes;
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde::Deserialize;
@@ -63,12 +64,12 @@ impl Store {
         Ok(Self { http, base, write_timeout })
     }
 
-    /// Writes a request made by [`crate::remote_write::body`].
+    /// Writes a request made by [`crate::remote_write::bodies`].
     ///
     /// # Errors
     /// Only what the request itself is to blame for is refused: a wrong URL or a missing password is "away", since no
     /// sample may become a dead letter for it.
-    pub(crate) async fn write(&self, body: Vec<u8>) -> Result<(), WriteError> {
+    pub(crate) async fn write(&self, body: Bytes) -> Result<(), WriteError> {
         let url = self.base.join("api/v1/write").map_err(|error| WriteError::Away(error.to_string()))?;
         let request = self
             .http

@@ -15,11 +15,14 @@ use crate::batch::{Batch, Unit};
 use crate::intake;
 use crate::metrics::{Metrics, Outcome};
 use crate::remote_write;
+use crate::samples::Samples;
 use crate::store::{Store, WriteError};
 
 /// How long the first envelope of a batch waits for others.
 const LINGER: Duration = Duration::from_millis(50);
-/// Writes at a time: one travels while the store works on the other.
+/// Where there is a backlog, for how long a batch grows.
+const LONGEST_GROWTH: Duration = Duration::from_millis(500);
+/// Batches at a time: one travels while the store works on the other.
 const IN_FLIGHT: usize = 2;
 /// The broker delivers again after 60 s without a word (bus::Stream, the writers' acknowledgement wait).
 const PROGRESS_EVERY: Duration = Duration::from_secs(15);
@@ -52,7 +55,7 @@ impl Writer {
     /// Writes until the pullers are gone, then finishes what is in flight.
     pub(crate) async fn run(self, mut envelopes: Receiver<Delivery>) -> anyhow::Result<()> {
         self.ready.up();
-        let mut reader = Reader::new();
+        let mut reader = Reader::new(intake::REMEMBERED);
         let mut in_flight = JoinSet::new();
         while let Some(batch) = self.collect(&mut envelopes, &mut reader).await {
             // A panic of a write is a mistake of ours that must be seen.
@@ -80,25 +83,21 @@ impl Writer {
                 Err(_) => self.metrics.idle(),
             }
         }
-        let linger = tokio::time::sleep(LINGER);
-        tokio::pin!(linger);
-        while !batch.is_enough() {
-            tokio::select! {
-                () = &mut linger => break,
-                delivery = envelopes.recv() => match delivery {
-                    Some(delivery) => self.take(reader, delivery, &mut batch).await,
-                    None => break,
-                },
+        let begun = Instant::now();
+        while !batch.is_enough() && begun.elapsed() < LONGEST_GROWTH {
+            match timeout(LINGER.saturating_sub(begun.elapsed()), envelopes.recv()).await {
+                Ok(Some(delivery)) => self.take(reader, delivery, &mut batch).await,
+                Ok(None) | Err(_) => break,
             }
         }
         Some(batch)
     }
 
     async fn take(&self, reader: &mut Reader, delivery: Delivery, batch: &mut Batch) {
-        match intake::read(reader, &delivery) {
-            Ok(samples) => {
-                self.metrics.read(samples.tally);
-                batch.units.push(Unit { delivery, samples });
+        match intake::read(reader, &delivery, &mut batch.samples) {
+            Ok(summary) => {
+                self.metrics.read(summary.tally);
+                batch.units.push(Unit { delivery, summary });
             }
             Err(unreadable) => self.bury(&delivery, &unreadable.to_string()).await,
         }
@@ -107,7 +106,7 @@ impl Writer {
     /// Stores a batch whole, or all of it but the envelopes that the store refuses.
     async fn deliver(&self, batch: Batch) {
         let mut left = vec![batch];
-        while let Some(mut batch) = left.pop() {
+        while let Some(batch) = left.pop() {
             match self.write(&batch, &left).instrument(span(&batch)).await {
                 Answer::Stored => {
                     // Counted first: whoever sees the acknowledgement may look at the counter next.
@@ -118,10 +117,7 @@ impl Writer {
                 }
                 Answer::Refused(reason) => match batch.units.as_slice() {
                     [unit] => self.bury(&unit.delivery, &reason).await,
-                    _ => {
-                        let later = batch.split_off_half();
-                        left.extend([later, batch]);
-                    }
+                    _ => left.extend(halves(batch)),
                 },
                 Answer::GivenUp => {
                     left.push(batch);
@@ -133,22 +129,22 @@ impl Writer {
 
     /// Writes until the store says yes or no; `waiting` is held meanwhile.
     async fn write(&self, batch: &Batch, waiting: &[Batch]) -> Answer {
-        if batch.sample_count() == 0 {
-            return Answer::Stored;
-        }
+        let bodies = match remote_write::bodies(&batch.samples) {
+            Ok(bodies) => bodies,
+            Err(error) => return Answer::Refused(format!("the samples cannot be packed: {error}")),
+        };
+        let mut bodies = bodies.into_iter();
+        let mut next = bodies.next();
         let mut pauses = pauses();
         let mut told = Instant::now();
-        loop {
-            let body = match remote_write::body(batch.values()) {
-                Ok(body) => body,
-                Err(error) => return Answer::Refused(format!("the samples cannot be packed: {error}")),
-            };
+        while let Some(body) = &next {
             let begun = Instant::now();
-            let away = match self.store.write(body).await {
+            let away = match self.store.write(body.clone()).await {
                 Ok(()) => {
                     self.metrics.wrote(Outcome::Stored, begun.elapsed());
                     self.ready.up();
-                    return Answer::Stored;
+                    next = bodies.next();
+                    continue;
                 }
                 Err(error @ WriteError::Refused { .. }) => {
                     self.metrics.wrote(Outcome::Refused, begun.elapsed());
@@ -170,6 +166,7 @@ impl Writer {
                 () = tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)) => {}
             }
         }
+        Answer::Stored
     }
 
     /// Another replica, or this one after its restart, stores it.
@@ -193,6 +190,21 @@ fn span(batch: &Batch) -> tracing::Span {
     let span = info_span!("store", envelopes = batch.units.len());
     telemetry::context::adopt_all(&span, batch.units.iter().filter_map(|unit| unit.delivery.traceparent()));
     span
+}
+
+/// A batch that the store refuses, in two: whose envelopes can be read, since they were read before.
+fn halves(mut batch: Batch) -> [Batch; 2] {
+    let later = batch.units.split_off(batch.units.len().div_ceil(2));
+    let mut reader = Reader::new(intake::REMEMBERED);
+    [later, batch.units].map(|units| {
+        let mut samples = Samples::default();
+        for unit in &units {
+            if let Err(error) = intake::read(&mut reader, &unit.delivery, &mut samples) {
+                warn!(%error, "an envelope that was read before cannot be read again");
+            }
+        }
+        Batch { units, samples }
+    })
 }
 
 /// Sends what was said to the broker before the process ends; unsent, it makes envelopes come again a minute later.

@@ -5,8 +5,6 @@ mod matches;
 mod phase;
 mod thresholds;
 
-use std::collections::HashMap;
-use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 use model::RecentBatches;
@@ -30,28 +28,8 @@ const MAX_AHEAD_MS: i64 = 10 * 60 * 1_000;
 /// Series and matches that one shard remembers, each. A series costs 24 bytes, and some 200 once a rule is about it.
 const CAPACITY: usize = 1_000_000;
 
-/// Keys that are hashes already.
-#[derive(Default)]
-pub(crate) struct Hashed(u64);
-
-impl std::hash::Hasher for Hashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        // Only for the trait's sake: all keys are u64.
-        for byte in bytes {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
-
-pub(crate) type HashedMap<T> = HashMap<u64, T, BuildHasherDefault<Hashed>>;
+/// Points whose series a shard's reader remembers.
+const REMEMBERED: usize = 32 * 1024;
 
 /// What an envelope came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -85,7 +63,7 @@ impl Evaluation {
     pub fn new(book: Arc<Book>) -> Self {
         Self {
             book,
-            reader: series::Reader::new(),
+            reader: series::Reader::new(REMEMBERED),
             thresholds: Thresholds::default(),
             matches: Matches::default(),
             batches: RecentBatches::default(),

@@ -131,13 +131,10 @@ impl Rule {
         Ok(Self { id, version, tenant, document, selector, watch })
     }
 
-    /// Whether the rule is about a thing with these labels, which are sorted by name.
+    /// Whether the rule is about a thing of which `label` says the labels.
     #[must_use]
-    pub fn is_about(&self, labels: &[(String, String)]) -> bool {
-        self.selector.matches(|name| {
-            let found = labels.binary_search_by(|(label, _)| label.as_str().cmp(name));
-            found.ok().map(|index| labels[index].1.as_str())
-        })
+    pub fn is_about<'a>(&self, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+        self.selector.matches(label)
     }
 
     /// Whether `other` is this very version.

@@ -130,7 +130,7 @@ impl SavedSeries {
         let bound: Vec<SavedBound> = watched.bound.iter().filter_map(SavedBound::of).collect();
         let fires = bound.iter().any(|bound| bound.fires);
         let labels = watched.series.as_ref().filter(|_| fires);
-        let labels = labels.map(|series| SavedLabels::of(&series.labels, &series.resource_id));
+        let labels = labels.map(|series| SavedLabels::of(series.labels(), series.resource_id()));
         Self { hash, last_ms: watched.last_ms, seen, bound, labels }
     }
 
@@ -140,7 +140,7 @@ impl SavedSeries {
         let watched = Watched {
             last_ms: self.last_ms,
             bound: bound.collect(),
-            series: self.labels.map(|labels| Arc::new(labels.into_series(self.hash))),
+            series: self.labels.map(|labels| Arc::new(labels.series())),
         };
         (self.hash, self.seen, watched)
     }
@@ -171,27 +171,18 @@ impl SavedBound {
 }
 
 impl SavedLabels {
-    fn of(labels: &[(String, String)], resource_id: &str) -> Self {
-        let pairs = labels.iter().flat_map(|(name, value)| [name.clone(), value.clone()]);
+    fn of<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>, resource_id: &str) -> Self {
+        let pairs = labels.flat_map(|(name, value)| [name.to_owned(), value.to_owned()]);
         Self { pairs: pairs.collect(), resource_id: resource_id.to_owned() }
     }
 
-    fn labels(&self) -> impl Iterator<Item = (String, String)> {
-        let pairs = self.pairs.as_chunks::<2>().0;
-        pairs.iter().map(|[name, value]| (name.clone(), value.clone()))
+    fn labels(&self) -> impl Iterator<Item = (&str, &str)> + Clone {
+        self.pairs.as_chunks::<2>().0.iter().map(|[name, value]| (name.as_str(), value.as_str()))
     }
 
-    fn into_series(self, hash: u64) -> Series {
-        let labels: Vec<(String, String)> = self.labels().collect();
-        let name = labels.iter().find(|(name, _)| name == "__name__");
-        Series {
-            name: name.map(|(_, value)| value.clone()).unwrap_or_default(),
-            labels,
-            hash,
-            resource_id: self.resource_id,
-            // Nobody asks a restored series: its next sample brings the real one.
-            kind: Type::Gauge,
-        }
+    fn series(&self) -> Series {
+        // Nobody asks a restored series whether it counts: its next sample brings the real one.
+        Series::new(Type::Gauge, self.labels())
     }
 }
 
@@ -201,7 +192,7 @@ impl SavedMatch {
             rule_id: found.rule.id.into_bytes().to_vec(),
             version: found.rule.version,
             resource: found.resource.hash,
-            labels: Some(SavedLabels::of(&found.resource.labels, &found.resource.id)),
+            labels: Some(SavedLabels::of(found.resource.labels(), &found.resource.id)),
             fires: found.fires,
             since: found.since,
             newest: found.newest,
@@ -216,7 +207,7 @@ impl SavedMatch {
         let labels = self.labels.unwrap_or_default();
         let resource = Arc::new(Resource {
             hash: self.resource,
-            labels: labels.labels().collect::<Vec<_>>().into(),
+            labels: labels.labels().map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             id: labels.resource_id,
         });
         let found = Match {

@@ -86,7 +86,6 @@ impl Event {
 
     pub(crate) fn label(&self, name: &str) -> Option<&str> {
         match &self.labels {
-            Labels::Series(series) if name == "__name__" => Some(&series.name),
             Labels::Series(series) => Some(series.label(name)).filter(|value| !value.is_empty()),
             Labels::Named(labels) => labels.get(name).map(String::as_str),
         }
@@ -105,10 +104,10 @@ pub(crate) fn metrics(reader: &mut Reader, delivery: &Delivery, mut each: impl F
     let tenant: Arc<str> = envelope.tenant.as_str().into();
     reader.read(&envelope.tenant, &envelope.body, envelope.received_unix_nano, |sample| {
         let series = sample.series;
-        let labels = series.labels.iter().filter(|(name, _)| name != "__name__" && name != "tenant").cloned().collect();
+        let labels = series.labels().filter(|(name, _)| !["__name__", "tenant"].contains(name));
         let content = Content::Metric {
-            name: series.name.clone(),
-            labels,
+            name: series.name().to_owned(),
+            labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
             time: rfc3339(u64::try_from(sample.time_ms).unwrap_or_default().saturating_mul(1_000_000)),
             value: sample.value.is_finite().then_some(sample.value),
         };

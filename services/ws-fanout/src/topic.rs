@@ -14,6 +14,9 @@ use crate::client::Client;
 use crate::event::{self, Event, Unreadable};
 use crate::metrics::Metrics;
 
+/// Points whose series a follower of metrics remembers.
+const REMEMBERED: usize = 16 * 1024;
+
 /// What can be listened to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -106,7 +109,7 @@ impl Topic {
                 follows.push(bus.follow(stream, From::New).await.into_stream().boxed());
             }
             self.state.send_modify(|state| state.live = true);
-            let mut memory = Memory { reader: Reader::new(), recent: RecentBatches::default() };
+            let mut memory = Memory { reader: Reader::new(REMEMBERED), recent: RecentBatches::default() };
             while !self.rests() {
                 tokio::select! {
                     deserted = state.wait_for(|state| state.listeners == 0) => { deserted?; }

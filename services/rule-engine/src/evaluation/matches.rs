@@ -78,7 +78,7 @@ impl Matches {
             literals.each_in(&body, |rule| {
                 tally.evaluated += 1;
                 let resource = known.get_or_insert_with(|| Arc::new(Resource::read(tenant, logs)));
-                if rule.is_about(&resource.labels) {
+                if rule.is_about(|name| resource.label(name)) {
                     let full = self.matches.len() >= CAPACITY;
                     let key = (rule.id, resource.hash);
                     if full && !self.matches.contains_key(&key) {
@@ -210,6 +210,15 @@ impl Match {
 }
 
 impl Resource {
+    pub(crate) fn labels(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.labels.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    fn label(&self, name: &str) -> Option<&str> {
+        let found = self.labels.binary_search_by(|(label, _)| label.as_str().cmp(name));
+        found.ok().map(|index| self.labels[index].1.as_str())
+    }
+
     /// A resource's labels are its attributes, named as in series: `host.name` is `host_name`; those that the gateway
     /// stamped are `resource_id` and `kind`.
     fn read(tenant: &str, logs: ResourceLogs<'_>) -> Self {

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use model::HashedMap;
 use series::{Sample, Series};
 
 use super::phase::{Change, Phase};
-use super::{CAPACITY, HashedMap, IDLE_SECONDS, MAX_AHEAD_MS, Tally};
+use super::{CAPACITY, IDLE_SECONDS, MAX_AHEAD_MS, Tally};
 use crate::book::Book;
 use crate::rule::{Rule, Watch};
 use crate::snapshot::SavedSeries;
@@ -136,7 +137,7 @@ impl Entry {
     /// Binds the series anew where rules on its metric changed.
     fn check(&mut self, book: &Book, series: &Arc<Series>) {
         let known = self.checked.replace(book.revision).is_some();
-        let thresholds = book.on_metric(series.label("tenant"), &series.name);
+        let thresholds = book.on_metric(series.label("tenant"), series.name());
         let since = thresholds.map(|thresholds| thresholds.since);
         if !known || self.bound != since {
             self.bound = since;
@@ -146,7 +147,7 @@ impl Entry {
 
     /// Finds the rules that are about the series; what the same versions thought before stays.
     fn bind(&mut self, rules: &[Arc<Rule>], series: &Arc<Series>) {
-        let mut about = rules.iter().filter(|rule| rule.is_about(&series.labels)).peekable();
+        let mut about = rules.iter().filter(|rule| rule.is_about(|name| Some(series.label(name)))).peekable();
         if about.peek().is_none() {
             self.watched = None;
             return;
@@ -206,13 +207,13 @@ impl Bound {
             Change::Fires { since_ms } => (State::Firing, since_ms),
             Change::Resolves { since_ms } => (State::Resolved, since_ms),
         };
-        let labels = series.labels.iter();
+        let labels = series.labels().filter(|(name, _)| *name != "tenant");
         Decision {
             rule: Arc::clone(&self.rule),
             state,
             series: series.hash,
-            labels: labels.filter(|(name, _)| name != "tenant").cloned().collect(),
-            resource_id: series.resource_id.clone(),
+            labels: labels.map(|(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            resource_id: series.resource_id().to_owned(),
             value: self.value,
             line: String::new(),
             sample_unix_nano: nanos(time_ms),
