@@ -7,7 +7,6 @@ use bus::{Bus, Delivery};
 use lifecycle::{CancellationToken, Ready};
 use series::Reader;
 use tokio::sync::mpsc::Receiver;
-use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{Instrument as _, info, info_span, warn};
 
@@ -22,8 +21,6 @@ use crate::store::{Store, WriteError};
 const LINGER: Duration = Duration::from_millis(50);
 /// Where there is a backlog, for how long a batch grows.
 const LONGEST_GROWTH: Duration = Duration::from_millis(500);
-/// Batches at a time: one travels while the store works on the other.
-const IN_FLIGHT: usize = 2;
 /// The broker delivers again after 60 s without a word (bus::Stream, the writers' acknowledgement wait).
 const PROGRESS_EVERY: Duration = Duration::from_secs(15);
 const IDLE_AFTER: Duration = Duration::from_secs(1);
@@ -56,20 +53,14 @@ impl Writer {
     pub(crate) async fn run(self, mut envelopes: Receiver<Delivery>) -> anyhow::Result<()> {
         self.ready.up();
         let mut reader = Reader::new(intake::REMEMBERED);
-        let mut in_flight = JoinSet::new();
+        let mut before = tokio::spawn(std::future::ready(()));
         while let Some(batch) = self.collect(&mut envelopes, &mut reader).await {
-            // A panic of a write is a mistake of ours that must be seen.
-            while in_flight.len() >= IN_FLIGHT
-                && let Some(done) = in_flight.join_next().await
-            {
-                done?;
-            }
+            // While the store works on one batch, the next one grows. A panic is a mistake of ours that must be seen.
+            before.await?;
             let writer = self.clone();
-            in_flight.spawn(async move { writer.deliver(batch).await });
+            before = tokio::spawn(async move { writer.deliver(batch).await });
         }
-        while let Some(done) = in_flight.join_next().await {
-            done?;
-        }
+        before.await?;
         flush(&self.bus).await;
         Ok(())
     }

@@ -75,7 +75,8 @@ fn resource(agent: usize) -> Option<Resource> {
         ("host.id", format!("4c1d9e7a5b2f{agent:04}")),
         ("service.name", "checkout".to_owned()),
         ("service.version", "2026.11.3".to_owned()),
-        ("os.type", "linux".to_owned()),
+        // Without it all of them were one resource.
+        ("service.instance.id", format!("checkout-{agent}")),
         ("cloud.region", "eu-central-1".to_owned()),
         ("deployment.environment", "production".to_owned()),
     ];
