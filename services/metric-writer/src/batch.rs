@@ -6,7 +6,7 @@ use crate::intake::Summary;
 use crate::samples::Samples;
 
 /// The more samples a series has in a request, the less each costs the store; and all of it is held in memory.
-pub(crate) const ENOUGH_SAMPLES: usize = 100_000;
+const ENOUGH_SAMPLES: usize = 100_000;
 
 /// An envelope whose samples are in the batch.
 pub(crate) struct Unit {

@@ -23,7 +23,6 @@ use series::Reader;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use crate::batch::ENOUGH_SAMPLES;
 use crate::intake;
 use crate::metrics::Metrics;
 use crate::samples::Samples;
@@ -37,6 +36,9 @@ const MARGIN: Duration = Duration::from_secs(30);
 /// How long a stream may be silent before its end is looked up again.
 const SILENCE: Duration = Duration::from_secs(5);
 const MOST_SILENCES: u32 = 6;
+/// Less than a writer uses, since it runs beside one.
+const REMEMBERED: usize = 16 * 1024;
+const ENOUGH_SAMPLES: usize = 25_000;
 
 /// Keeps watch over the store.
 pub(crate) struct Recovery {
@@ -209,7 +211,7 @@ impl Recovery {
         let stream = Stream::Metrics(shard);
         info!(%stream, after, end, "writing again what the store may have lost");
         let mut follow = self.bus.follow(stream, From::Sequence(after + 1)).await;
-        let (mut reader, mut samples, mut written) = (Reader::new(intake::REMEMBERED), Samples::default(), 0);
+        let (mut reader, mut samples, mut written) = (Reader::new(REMEMBERED), Samples::default(), 0);
         let (mut at, mut expected, mut silences) = (after, after + 1, 0);
         while at < end {
             let Ok(delivery) = timeout(SILENCE, follow.next()).await else {
