@@ -113,6 +113,8 @@ impl Recovery {
             debug!("the store does not say when it started, so a restart of it cannot be noticed");
             return Ok(());
         };
+        // What may have to be written again is no reason to stop writing.
+        self.ready.up();
         let is_same = known.as_ref().is_some_and(|known| known.start.total_cmp(&start).is_eq());
         if !is_same {
             return self.meet(known, start).await;

@@ -1,9 +1,9 @@
 //! `cargo dev bench ingest`: what durable ingest costs, in items per CPU-second of each process.
 //!
 //! Two phases a signal. With the readers stopped, only the gateway and nats-server work: an item is counted when it was
-//! acknowledged after the broker's acknowledgement. With the readers running, the phase ends when they have stored
-//! everything. Rounds alternate; figures are medians with the lowest and highest round. At the end the stores are asked
-//! how many items they have.
+//! acknowledged after the broker's acknowledgement. With the readers running, a round ends when they have stored
+//! everything. Figures are medians with the lowest and highest round. At the end the stores are asked how many items they
+//! have.
 #![expect(clippy::print_stdout, clippy::unwrap_used, reason = "prints its report, and stops when it cannot measure")]
 
 use std::collections::BTreeMap;
@@ -86,7 +86,7 @@ struct Bench {
     sightline: Sightline,
     admin: Client,
     /// Most memory that each process had, in mebibytes, over all of its restarts.
-    peaks: BTreeMap<String, u64>,
+    peaks: BTreeMap<String, f64>,
 }
 
 impl Bench {
@@ -97,27 +97,20 @@ impl Bench {
     }
 
     async fn signal(&mut self, signal: Signal, agents: &Arc<Agents>, pace: Pace, rounds: usize) -> Value {
-        let (mut running, mut stopped) = (Vec::new(), Vec::new());
         let mut accepted = 0;
-        for _ in 0..rounds {
-            let (round, items) = self.round(agents, pace, true).await;
-            running.push(round);
-            accepted += items;
-            self.note_memory();
-            for reader in READERS {
-                self.sightline.stop(reader);
-            }
-            let (round, items) = self.round(agents, pace, false).await;
-            stopped.push(round);
-            accepted += items;
-            for reader in READERS {
-                self.sightline.spawn(reader);
-            }
-            for reader in READERS {
-                self.sightline.wait_ready(reader).await;
-            }
-            self.settle().await;
+        self.note_memory();
+        for reader in READERS {
+            self.sightline.stop(reader);
         }
+        let stopped = self.rounds(agents, pace, rounds, false, &mut accepted).await;
+        for reader in READERS {
+            self.sightline.spawn(reader);
+        }
+        for reader in READERS {
+            self.sightline.wait_ready(reader).await;
+        }
+        self.settle().await;
+        let running = self.rounds(agents, pace, rounds, true, &mut accepted).await;
         let stored = self.stored(signal, accepted).await;
         json!({
             "bytes_per_item": agents.bytes_per_item(),
@@ -129,8 +122,26 @@ impl Bench {
         })
     }
 
+    async fn rounds(
+        &self,
+        agents: &Arc<Agents>,
+        pace: Pace,
+        count: usize,
+        readers: bool,
+        accepted: &mut usize,
+    ) -> Vec<Round> {
+        let mut rounds = Vec::with_capacity(count);
+        for _ in 0..count {
+            let (round, items) = self.round(agents, pace, readers).await;
+            rounds.push(round);
+            *accepted += items;
+        }
+        rounds
+    }
+
     async fn round(&self, agents: &Arc<Agents>, pace: Pace, readers: bool) -> (Round, usize) {
-        let pids = self.pids();
+        let pids: BTreeMap<String, u32> =
+            self.pids().into_iter().filter(|(name, _)| readers || !READERS.contains(&name.as_str())).collect();
         let before = usage::all(&pids);
         let outcome = load::run(&self.sightline.ingest_grpc(), agents, pace).await;
         if readers {
@@ -162,9 +173,8 @@ impl Bench {
 
     fn note_memory(&mut self) {
         for (name, pid) in self.pids() {
-            let peak = usage::peak_rss_mib(pid).round() as u64;
             let known = self.peaks.entry(name).or_default();
-            *known = peak.max(*known);
+            *known = usage::peak_rss_mib(pid).round().max(*known);
         }
     }
 
