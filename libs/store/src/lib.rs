@@ -1,8 +1,9 @@
-//! Reaches Postgres: the pool, migrations, classes of errors, leases. No service's queries live here.
+//! Reaches Postgres: the pool, migrations, classes of errors, leases, upkeep. No service's queries live here.
 
 mod error;
 mod lease;
 mod migrations;
+mod upkeep;
 
 use std::str::FromStr as _;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub use lease::{Lease, LeaseError};
 pub use migrations::{Migration, Migrations};
 /// Connections to Postgres, all inside the service's own schema.
 pub use sqlx::PgPool as Pool;
+pub use upkeep::upkeep;
 
 /// Where the service's tables live.
 #[derive(clap::Args, Debug, Clone)]

@@ -192,12 +192,14 @@ impl Store {
 
     /// Sessions a day after their end, when a replayed token need not be told from an unknown one any more; attempts
     /// after 90 days.
-    async fn delete_old(&self) -> Result<u64, sqlx::Error> {
+    async fn delete_old(&self) -> Result<(), sqlx::Error> {
         let sessions =
             sqlx::query("delete from sessions where expires_at < now() - interval '1 day'").execute(&self.pool).await?;
         let attempts =
             sqlx::query("delete from login_attempts where at < now() - interval '90 days'").execute(&self.pool).await?;
-        Ok(sessions.rows_affected() + attempts.rows_affected())
+        let (sessions, attempts) = (sessions.rows_affected(), attempts.rows_affected());
+        tracing::debug!(sessions, attempts, "swept old sessions and attempts");
+        Ok(())
     }
 }
 
@@ -277,18 +279,9 @@ async fn refuse(
 /// Deletes what is of no use any more, every hour, until the process stops.
 ///
 /// # Errors
-/// None: what fails is tried again an hour later.
+/// None: what fails is tried again.
 pub async fn sweep(store: Store, stopping: lifecycle::CancellationToken) -> anyhow::Result<()> {
-    loop {
-        match store.delete_old().await {
-            Ok(rows) => tracing::debug!(rows, "swept old sessions and attempts"),
-            Err(error) => tracing::warn!(%error, "cannot sweep old sessions and attempts"),
-        }
-        tokio::select! {
-            () = stopping.cancelled() => return Ok(()),
-            () = tokio::time::sleep(SWEEP_EVERY) => {}
-        }
-    }
+    ::store::upkeep(store.pool.clone(), "sweep", SWEEP_EVERY, stopping, || store.delete_old()).await
 }
 
 /// The first start, one replica at a time.

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use lifecycle::CancellationToken;
 use sqlx::{AssertSqlSafe, Error};
-use store::{Lease, Pool};
+use store::Pool;
 use time::{Date, OffsetDateTime};
-use uuid::Uuid;
 
 const EVERY: Duration = Duration::from_secs(600);
 /// Beyond what a stream or an agent's spool reaches back.
@@ -16,20 +15,7 @@ const DAY_NS: i128 = 86_400_000_000_000;
 
 /// Keeps the partitions of the coming days and drops those past `retention`, until the process stops.
 pub(crate) async fn run(pool: Pool, retention: Duration, stopping: CancellationToken) -> anyhow::Result<()> {
-    let owner = Uuid::new_v4();
-    loop {
-        let pause = match tend(&pool, owner, retention).await {
-            Ok(()) => EVERY,
-            Err(error) => {
-                tracing::warn!(%error, "cannot tend the partitions; trying again");
-                Duration::from_secs(10)
-            }
-        };
-        tokio::select! {
-            () = stopping.cancelled() => return Ok(()),
-            () = tokio::time::sleep(pause) => {}
-        }
-    }
+    store::upkeep(pool.clone(), "partitions", EVERY, stopping, || tend(&pool, retention)).await
 }
 
 /// Makes the partitions that rows of these days go to. Rows of other days go to the default partition.
@@ -68,10 +54,7 @@ fn partition(table: &str, day: Date) -> String {
     format!("{table}_{:04}{:02}{:02}", day.year(), u8::from(day.month()), day.day())
 }
 
-async fn tend(pool: &Pool, owner: Uuid, retention: Duration) -> Result<(), Error> {
-    let Some(lease) = Lease::acquire(pool, "partitions", owner, EVERY * 2).await? else {
-        return Ok(());
-    };
+async fn tend(pool: &Pool, retention: Duration) -> Result<(), Error> {
     create(pool).await?;
     let oldest = OffsetDateTime::now_utc() - retention;
     for table in TABLES {
@@ -84,7 +67,7 @@ async fn tend(pool: &Pool, owner: Uuid, retention: Duration) -> Result<(), Error
         .fetch_all(pool)
         .await?;
         for name in names {
-            tracing::info!(partition = name, epoch = lease.epoch, "dropping what is past its retention");
+            tracing::info!(partition = name, "dropping what is past its retention");
             sqlx::query(AssertSqlSafe(format!("drop table if exists {name}"))).execute(pool).await?;
         }
         let oldest_ns = i64::try_from(oldest.unix_timestamp_nanos()).unwrap_or(i64::MIN);

@@ -2,3 +2,4 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be prepared must stop at once")]
 
 mod errors;
+mod upkeep;
