@@ -1,6 +1,6 @@
 //! One message as a reader gets it, and what can become of it.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use async_nats::jetstream::AckKind;
@@ -97,6 +97,13 @@ impl Delivery {
     #[must_use]
     pub fn published(&self) -> u64 {
         self.published
+    }
+
+    /// How long ago the broker took it; nothing where the broker's clock is ahead of ours.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        let published = SystemTime::UNIX_EPOCH + Duration::from_nanos(self.published);
+        SystemTime::now().duration_since(published).unwrap_or_default()
     }
 
     /// How often it has been delivered, this time included.

@@ -11,12 +11,13 @@ use sqlx::PgPool;
 use tokio::sync::Notify;
 use tonic::service::Routes;
 
-use crate::config::Config;
+use crate::config::{Config, Settings};
 use crate::consumer::Consumer;
 use crate::deliveries::Deliveries;
 use crate::grpc::AlertsApi;
 use crate::metrics::Metrics;
 use crate::outbox::Publisher;
+use crate::retention::Retention;
 use crate::store::{MIGRATIONS, SCHEMA};
 
 /// Starts the service; returns when it serves.
@@ -29,7 +30,7 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
     let broker = process.ready("nats");
     let pool = ::store::open(&process, &config.database, SCHEMA, MIGRATIONS).await?;
     let bus = Bus::connect(&config.bus, broker).await?;
-    start(&process, pool, bus, verifier, &identity, config.grpc_listen).await?;
+    start(&process, pool, bus, verifier, &config.alerts, &identity).await?;
     Ok(())
 }
 
@@ -42,18 +43,25 @@ pub async fn start(
     pool: PgPool,
     bus: Bus,
     verifier: Verifier,
+    settings: &Settings,
     identity: &rpc::Identity,
-    listen: SocketAddr,
 ) -> anyhow::Result<SocketAddr> {
     let metrics = process.register(Metrics::register);
     let committed = Arc::new(Notify::new());
-    let consumer =
-        Consumer { bus: bus.clone(), pool: pool.clone(), metrics: metrics.clone(), committed: Arc::clone(&committed) };
+    let consumer = Consumer {
+        bus: bus.clone(),
+        pool: pool.clone(),
+        retention: settings.alert_retention,
+        metrics: metrics.clone(),
+        committed: Arc::clone(&committed),
+    };
     let publisher = Publisher { bus: bus.clone(), pool: pool.clone(), metrics: metrics.clone(), committed };
-    let deliveries = Deliveries { bus, pool: pool.clone(), metrics };
+    let deliveries = Deliveries { bus, pool: pool.clone(), metrics: metrics.clone() };
+    let retention = Retention { pool: pool.clone(), keep: settings.alert_retention, metrics };
     process.spawn("transitions", consumer.run(process.stopping()));
     process.spawn("outbox", publisher.run(process.stopping()));
     process.spawn("deliveries", deliveries.run(process.stopping()));
+    process.spawn("retention", retention.run(process.stopping()));
     let routes = Routes::new(AlertsServer::new(AlertsApi { pool, verifier }));
-    rpc::serve(process, "alert-service", identity, listen, routes).await
+    rpc::serve(process, "alert-service", identity, settings.grpc_listen, routes).await
 }

@@ -1,7 +1,7 @@
 //! Reads transitions: what lies ready goes through [`intake`] together, and is acknowledged when it is committed.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use bus::{Batch, Bus, Delivery, Options, Stream};
 use lifecycle::CancellationToken;
@@ -31,6 +31,8 @@ pub struct Consumer {
     pub bus: Bus,
     /// The service's tables.
     pub pool: PgPool,
+    /// How long is remembered what was applied. What waited longer may be a repeat, and pages nobody.
+    pub retention: Duration,
     /// Counts them.
     pub metrics: Metrics,
     /// Wakes the outbox.
@@ -54,6 +56,11 @@ impl Consumer {
     async fn handle(&self, arrived: Vec<Delivery>, stopping: &CancellationToken) {
         let mut batch = Batch::default();
         for delivery in arrived {
+            if delivery.age() > self.retention {
+                self.metrics.expired();
+                delivery.ack().await;
+                continue;
+            }
             match Transition::decode(delivery.payload()) {
                 Ok(transition) => {
                     let incoming = read(&delivery, transition);
@@ -96,13 +103,10 @@ impl Consumer {
 }
 
 fn read(delivery: &Delivery, transition: Transition) -> Incoming {
-    let published = SystemTime::UNIX_EPOCH + Duration::from_nanos(delivery.published());
-    // A broker whose clock is ahead makes an age of nothing.
-    let age = SystemTime::now().duration_since(published).unwrap_or_default();
     Incoming {
         transition,
         sequence: delivery.stream_sequence(),
-        may_wait: age < PATIENCE,
+        may_wait: delivery.age() < PATIENCE,
         traceparent: delivery.traceparent().map(str::to_owned),
     }
 }

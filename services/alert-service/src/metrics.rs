@@ -15,6 +15,11 @@ struct ByOutcome {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByTable {
+    table: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByState {
     state: &'static str,
 }
@@ -24,6 +29,7 @@ struct ByState {
 pub struct Metrics {
     transitions: Family<ByOutcome, Counter>,
     deliveries: Family<ByState, Counter>,
+    pruned: Family<ByTable, Counter>,
     /// Notifications that the broker has acknowledged.
     pub notifications: Counter,
     /// Notifications that wait for the broker.
@@ -39,6 +45,7 @@ impl Metrics {
         let metrics = Self {
             transitions: Family::default(),
             deliveries: Family::default(),
+            pruned: Family::default(),
             notifications: Counter::default(),
             outbox_waiting: Gauge::default(),
             publish_delay: Histogram::new([0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0, 30.0]),
@@ -47,6 +54,7 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("sightline_alert_service");
         registry.register("transitions", "Transitions by what they did", metrics.transitions.clone());
         registry.register("deliveries", "Deliveries heard of, by how they ended", metrics.deliveries.clone());
+        registry.register("pruned_rows", "Rows deleted past their retention, by table", metrics.pruned.clone());
         registry.register("notifications", "Notifications published", metrics.notifications.clone());
         registry.register("outbox_waiting", "Notifications not published yet", metrics.outbox_waiting.clone());
         registry.register_with_unit(
@@ -77,6 +85,16 @@ impl Metrics {
     /// Counts a message that is no transition.
     pub fn malformed(&self) {
         self.count("malformed");
+    }
+
+    /// Counts a transition that is older than what is remembered.
+    pub fn expired(&self) {
+        self.count("expired");
+    }
+
+    /// Counts rows past their retention.
+    pub fn pruned(&self, table: &'static str, rows: u64) {
+        self.pruned.get_or_create(&ByTable { table }).inc_by(rows);
     }
 
     /// Counts the first news of a delivery, with how long the page took where that can be said.

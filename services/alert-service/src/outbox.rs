@@ -61,7 +61,6 @@ impl Publisher {
     async fn publish_all(&self, swept: bool) -> anyhow::Result<()> {
         while self.publish_some().await? == usize::try_from(BATCH).unwrap_or(usize::MAX) {}
         if swept {
-            store::prune_outbox(&self.pool).await.context("prune the outbox")?;
             self.metrics.outbox_waiting.set(store::count_waiting(&self.pool).await.context("count the outbox")?);
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! Every SQL statement of this service.
 
+pub mod pruning;
+
 use std::collections::BTreeMap;
 
 use sqlx::postgres::PgRow;
@@ -11,7 +13,8 @@ use crate::fence::Fence;
 use crate::transition::Transition;
 
 /// Binary and folder share one set of migrations.
-pub const MIGRATIONS: store::Migrations = store::migrations!("../../../migrations/alert_service"; 1 "create_alerts");
+pub const MIGRATIONS: store::Migrations =
+    store::migrations!("../../../migrations/alert_service"; 1 "create_alerts", 2 "index_ages");
 
 /// The schema that only this service writes.
 pub const SCHEMA: &str = "alert_service";
@@ -270,20 +273,6 @@ pub async fn mark_sent(connection: &mut PgConnection, numbers: &[i64]) -> sqlx::
 /// Postgres.
 pub async fn count_waiting(pool: &PgPool) -> sqlx::Result<i64> {
     sqlx::query_scalar("select count(*) from outbox where sent_at is null").fetch_one(pool).await
-}
-
-/// Drops what was sent over a week ago, a bounded number at a time.
-///
-/// # Errors
-/// Postgres.
-pub async fn prune_outbox(pool: &PgPool) -> sqlx::Result<u64> {
-    sqlx::query(
-        "delete from outbox where number in (
-             select number from outbox where sent_at < now() - interval '7 days' order by sent_at limit 1000)",
-    )
-    .execute(pool)
-    .await
-    .map(|done| done.rows_affected())
 }
 
 /// What the dispatcher said.

@@ -4,5 +4,6 @@
 mod absence;
 mod kill;
 mod list;
+mod retention;
 mod support;
 mod transitions;

@@ -3,16 +3,18 @@
 use std::time::Duration;
 
 use alert_service::app;
+use alert_service::config::Settings;
 use alert_service::store::{MIGRATIONS, SCHEMA};
 use bus::{Bus, Delivery, Follow, From, Outgoing, Stream, Subject};
 use lifecycle::Process;
 use prost::Message as _;
 use proto::alerts::alerts_client::AlertsClient;
-use proto::alerts::{Alert, ListAlertsRequest, Notification, Transition};
+use proto::alerts::{Alert, DeliveryEvent, ListAlertsRequest, Notification, Transition};
 use sqlx::PgPool;
 use testkit::now;
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const RETENTION: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 pub struct Service {
     pub process: Process,
@@ -30,13 +32,17 @@ impl Service {
     }
 
     pub async fn start_on(database: &store::Settings, namespace: &bus::Settings) -> Self {
+        Self::start_with(RETENTION, database, namespace).await
+    }
+
+    pub async fn start_with(alert_retention: Duration, database: &store::Settings, namespace: &bus::Settings) -> Self {
         let process = Process::for_test();
         let pool = store::open(&process, database, SCHEMA, MIGRATIONS).await.unwrap();
         let bus = Bus::connect(namespace, process.ready("nats")).await.unwrap();
         let notifications = bus.follow(Stream::Notifications, From::Sequence(1)).await;
         let (verifier, identity) = (testkit::tokens().verifier(), testkit::identity("alert-service"));
-        let listen = settings::loopback(0);
-        let address = app::start(&process, pool.clone(), bus.clone(), verifier, &identity, listen).await.unwrap();
+        let settings = Settings { grpc_listen: settings::loopback(0), alert_retention };
+        let address = app::start(&process, pool.clone(), bus.clone(), verifier, &settings, &identity).await.unwrap();
         let client = AlertsClient::new(testkit::channel(address));
         Self { process, pool, bus, tenant: testkit::tenant(), notifications, client, published: 0 }
     }
@@ -78,6 +84,23 @@ impl Service {
         let notification = Notification::decode(delivery.payload().clone()).unwrap();
         assert_eq!(delivery.id(), notification.id, "a notification published twice must be one message");
         notification
+    }
+
+    /// Says, as the dispatcher, that `told` was delivered.
+    pub async fn delivered(&self, told: &Notification, finished_unix_nano: u64) {
+        let event = DeliveryEvent {
+            tenant: self.tenant.clone(),
+            notification_id: told.id.clone(),
+            alert_id: told.alert.clone().unwrap().id,
+            receiver: "ops".into(),
+            state: "delivered".into(),
+            attempts: 2,
+            received_unix_nano: told.received_unix_nano,
+            finished_unix_nano,
+            ..Default::default()
+        };
+        let message = Outgoing::new(told.id.clone(), event.encode_to_vec());
+        self.bus.publish(Subject::Deliveries, message).await.unwrap();
     }
 
     pub async fn list(&mut self, request: ListAlertsRequest) -> Result<(Vec<Alert>, String), fault::Fault> {

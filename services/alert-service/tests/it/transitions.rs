@@ -8,7 +8,7 @@ use alert_service::store::{MIGRATIONS, SCHEMA};
 use alert_service::transition::Transition;
 use bus::{From, Stream};
 use prost::Message as _;
-use proto::alerts::{DeliveryEvent, ListAlertsRequest};
+use proto::alerts::ListAlertsRequest;
 use testkit::{eventually, now};
 
 use crate::support::{PATIENCE, Service, next};
@@ -127,20 +127,7 @@ async fn news_of_a_delivery_stand_at_the_alert() {
     let firing = service.transition("firing", "a", 10);
     service.publish(&firing).await;
     let told = service.notification().await;
-    let alert_id = told.alert.unwrap().id;
-    let event = DeliveryEvent {
-        tenant: service.tenant.clone(),
-        notification_id: told.id.clone(),
-        alert_id,
-        receiver: "ops".into(),
-        state: "delivered".into(),
-        attempts: 2,
-        received_unix_nano: told.received_unix_nano,
-        finished_unix_nano: now(),
-        ..Default::default()
-    };
-    let message = bus::Outgoing::new(told.id, event.encode_to_vec());
-    service.bus.publish(bus::Subject::Deliveries, message).await.unwrap();
+    service.delivered(&told, now()).await;
     eventually("the delivery", PATIENCE, async || {
         let (alerts, _) = service.list(ListAlertsRequest::default()).await.unwrap();
         if alerts[0].delivery == "delivered" { Ok(()) } else { Err(alerts[0].delivery.clone()) }

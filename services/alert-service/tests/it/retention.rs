@@ -1,0 +1,82 @@
+//! What is over goes after its time.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use testkit::{eventually, now};
+
+use crate::support::{PATIENCE, RETENTION, Service};
+
+/// One column of all rows, in order.
+async fn column(pool: &PgPool, query: &'static str) -> Vec<String> {
+    sqlx::query_scalar(query).fetch_all(pool).await.unwrap()
+}
+
+/// Alerts by their series and state.
+const ALERTS: &str = "select labels->>'series' || ' ' || state from alerts order by 1";
+
+/// Lets the service hear of the series `a` (over), `b` (over, and firing again) and `c` (over).
+async fn three_series(service: &mut Service, finished: u64) {
+    let heard =
+        [("firing", "a"), ("resolved", "a"), ("firing", "b"), ("resolved", "b"), ("firing", "b"), ("firing", "c")];
+    for (sample, (state, series)) in (10..).zip(heard.into_iter().chain([("resolved", "c")])) {
+        let transition = service.transition(state, series, sample);
+        service.publish(&transition).await;
+        let told = service.notification().await;
+        service.delivered(&told, finished).await;
+    }
+    eventually("the news of deliveries", PATIENCE, async || {
+        match column(&service.pool, "select notification_id from deliveries").await.len() {
+            7 => Ok(()),
+            other => Err(format!("{other} of 7")),
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn alerts_that_are_over_go_with_their_history_and_what_fires_or_is_fresh_stays() {
+    let (database, namespace) = (testkit::database().await, testkit::namespace());
+    let mut service = Service::start_on(&database, &namespace).await;
+    let long_ago = u64::try_from(RETENTION.as_nanos()).unwrap() + 60_000_000_000;
+    three_series(&mut service, now() - long_ago).await;
+    let age = [
+        "update transitions set recorded_at = recorded_at - interval '92 days' where series <> 'c'",
+        "update applied_transitions set applied_at = applied_at - interval '92 days' where id not like '%-c-%'",
+        "update outbox set sent_at = sent_at - interval '8 days' where alert_state = 'resolved'",
+    ];
+    for statement in age {
+        sqlx::query(statement).execute(&service.pool).await.unwrap();
+    }
+    service.process.stop().await;
+
+    let service = Service::start_on(&database, &namespace).await;
+    eventually("the end of the outbox's old rows, which go last", PATIENCE, async || {
+        let states = column(&service.pool, "select alert_state from outbox").await;
+        if states.iter().all(|state| state == "firing") { Ok(()) } else { Err(format!("{states:?}")) }
+    })
+    .await;
+    assert_eq!(column(&service.pool, ALERTS).await, ["b firing", "c resolved"]);
+    let history = "select series || ' ' || outcome from transitions order by sample_unix_nano";
+    assert_eq!(column(&service.pool, history).await, ["b reopened", "c opened", "c resolved"]);
+    let applied = "select substring(id from '-([abc]-.*)$') from applied_transitions order by 1";
+    assert_eq!(column(&service.pool, applied).await, ["c-firing-15", "c-resolved-16"]);
+    let told = "select labels->>'series' from deliveries left join alerts using (notification_id) order by 1";
+    assert_eq!(column(&service.pool, told).await, ["b", "c"]);
+    service.process.stop().await;
+}
+
+#[tokio::test]
+async fn a_transition_that_waited_longer_than_is_remembered_pages_nobody() {
+    let mut service = Service::start_with(Duration::ZERO, &testkit::database().await, &testkit::namespace()).await;
+    let firing = service.transition("firing", "a", 10);
+    service.publish(&firing).await;
+    eventually("the answer to the broker", PATIENCE, async || {
+        let accounts = service.bus.account().await.map_err(|error| error.to_string())?;
+        let account = accounts.into_iter().find(|account| account.stream.ends_with("TRANSITIONS")).unwrap();
+        if account.handled == 1 && account.in_flight == 0 { Ok(()) } else { Err(format!("{account:?}")) }
+    })
+    .await;
+    assert!(column(&service.pool, ALERTS).await.is_empty());
+    service.process.stop().await;
+}
