@@ -4,11 +4,14 @@
 
 pub mod context;
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing_subscriber::filter::LevelFilter;
+use tracing::Level;
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
@@ -34,6 +37,9 @@ pub enum Format {
     Json,
 }
 
+/// A collector that does not answer must not hold up a stop.
+const LAST_EXPORT: Duration = Duration::from_secs(1);
+
 /// Flushes what is left when it is dropped.
 #[derive(Debug)]
 pub struct Guard {
@@ -43,7 +49,7 @@ pub struct Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         if let Some(provider) = self.provider.take()
-            && let Err(error) = provider.shutdown()
+            && let Err(error) = provider.shutdown_with_timeout(LAST_EXPORT)
         {
             tracing::warn!(%error, "cannot flush the last traces");
         }
@@ -63,10 +69,11 @@ pub fn start(service: &'static str, settings: &Settings) -> anyhow::Result<Guard
         Format::Json => lines.json().flatten_event(true).boxed(),
     };
     let provider = exporter(service)?;
-    // Fewer log lines must not mean fewer traces.
-    let spans = provider.as_ref().map(|provider| {
-        tracing_opentelemetry::layer().with_tracer(provider.tracer(service)).with_filter(LevelFilter::INFO)
-    });
+    // Fewer log lines must not mean fewer traces. A task lives as long as the process: as a span it would end no trace.
+    let traced = filter_fn(|of| *of.level() <= Level::INFO && !(of.is_span() && of.target() == "lifecycle::process"));
+    let spans = provider
+        .as_ref()
+        .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(service)).with_filter(traced));
     tracing_subscriber::registry()
         .with(lines.with_filter(filter))
         .with(spans)

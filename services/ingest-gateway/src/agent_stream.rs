@@ -177,13 +177,13 @@ fn answer(outcome: Result<Taken, Fault>) -> Result<StreamResponse, Option<Status
     }
 }
 
-/// Makes an agent close everything and come back after a minute.
+/// Makes an agent close everything and come back: ours after some seconds, the field's after a minute.
 fn disconnect() -> StreamResponse {
     let command = CommandRequest {
         agent_id: String::new(),
         command_type: "control".to_owned(),
         command: "disconnect".to_owned(),
-        args: Vec::new(),
+        args: vec!["within=5s".to_owned()],
     };
     StreamResponse { status: "draining".to_owned(), status_code: 200, command: Some(command) }
 }

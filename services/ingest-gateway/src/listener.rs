@@ -32,6 +32,8 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const FIRST_REQUEST: Duration = Duration::from_secs(60);
 /// How long what runs on a connection may go on after it was told to end.
 const FAREWELL: Duration = Duration::from_secs(60);
+/// The same while the process stops, within its deadline.
+const LAST_FAREWELL: Duration = Duration::from_secs(5);
 const HEADERS_WITHIN: Duration = Duration::from_secs(10);
 /// A peer that vanished is noticed after this and [`PONG_WITHIN`].
 const PING_EVERY: Duration = Duration::from_secs(20);
@@ -144,20 +146,33 @@ impl Listener {
             () = unused(&used) => None,
         };
         let outcome = match outcome {
-            Some(outcome) => Ok(outcome),
+            Some(outcome) => Some(outcome),
             None => {
                 connection.as_mut().graceful_shutdown();
                 if !self.stopping.is_cancelled() {
                     peer.aged.cancel();
                 }
-                tokio::time::timeout(FAREWELL, connection).await
+                tokio::select! {
+                    outcome = connection => Some(outcome),
+                    () = self.farewell() => None,
+                }
             }
         };
         match outcome {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::debug!(%address, %error, "a connection ended with an error"),
-            Err(_) => tracing::warn!(%address, "a connection did not end in time and was cut off"),
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::debug!(%address, %error, "a connection ended with an error"),
+            None => tracing::warn!(%address, "a connection did not end in time and was cut off"),
         }
+    }
+
+    /// Resolves when a connection that was told to end has had time enough.
+    async fn farewell(&self) {
+        let last = async {
+            self.stopping.cancelled().await;
+            tokio::time::sleep(LAST_FAREWELL).await;
+        };
+        // No answer until then is an answer, too.
+        let _ = tokio::time::timeout(FAREWELL, last).await;
     }
 
     fn builder(&self) -> Builder<TokioExecutor> {

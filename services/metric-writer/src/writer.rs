@@ -7,6 +7,7 @@ use bus::{Bus, Delivery};
 use lifecycle::{CancellationToken, Ready};
 use series::Reader;
 use tokio::sync::mpsc::Receiver;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{Instrument as _, info, info_span, warn};
 
@@ -53,14 +54,14 @@ impl Writer {
     pub(crate) async fn run(self, mut envelopes: Receiver<Delivery>) -> anyhow::Result<()> {
         self.ready.up();
         let mut reader = Reader::new(intake::REMEMBERED);
-        let mut before = tokio::spawn(std::future::ready(()));
+        let mut on_its_way = JoinSet::new();
         while let Some(batch) = self.collect(&mut envelopes, &mut reader).await {
             // While the store works on one batch, the next one grows. A panic is a mistake of ours that must be seen.
-            before.await?;
+            on_its_way.join_next().await.transpose()?;
             let writer = self.clone();
-            before = tokio::spawn(async move { writer.deliver(batch).await });
+            on_its_way.spawn(async move { writer.deliver(batch).await });
         }
-        before.await?;
+        on_its_way.join_next().await.transpose()?;
         flush(&self.bus).await;
         Ok(())
     }

@@ -7,13 +7,14 @@ use std::time::Duration;
 use lifecycle::CancellationToken;
 use proto::gosight::stream_payload::Payload;
 use proto::gosight::{CommandRequest, CommandResponse};
+use rand::Rng as _;
 use tonic::Status;
 
 use super::{Ended, Sessions, client, message, outgoing};
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 
-/// How long to stay away after `control disconnect`; the field's agents do the same, and gateways drain by it.
+/// Within what time to be back after `control disconnect` that does not say; the field's agents take all of it.
 const REST: Duration = Duration::from_secs(60);
 
 pub struct Commands {
@@ -50,9 +51,11 @@ impl Commands {
             };
             let Some(response) = response else { return Ok(Ended::Closed) };
             let Some(command) = response.command else { continue };
-            if asks_to_disconnect(&command) {
-                tracing::info!(seconds = REST.as_secs(), "the gateway asked this agent to disconnect for a while");
-                self.gateway.rest(REST);
+            if let Some(within) = asks_to_disconnect(&command) {
+                // All agents of a gateway hear it at once, and must not come back at once.
+                let rest = within.mul_f64(rand::rng().random_range(0.2..1.0));
+                tracing::info!(seconds = rest.as_secs_f64(), "the gateway asked this agent to disconnect for a while");
+                self.gateway.rest(rest);
                 return Ok(Ended::Closed);
             }
             tracing::warn!(kind = command.command_type, "a command was refused");
@@ -63,8 +66,14 @@ impl Commands {
     }
 }
 
-fn asks_to_disconnect(command: &CommandRequest) -> bool {
-    command.command_type == "control" && command.command == "disconnect"
+/// Within what time the agent is to be back, if it is to go away at all: `within=5s` among the arguments.
+fn asks_to_disconnect(command: &CommandRequest) -> Option<Duration> {
+    let asked = command.command_type == "control" && command.command == "disconnect";
+    let within = || {
+        let seconds = command.args.iter().find_map(|arg| arg.strip_prefix("within=")?.strip_suffix('s'))?;
+        Some(Duration::from_secs(seconds.parse().ok()?).min(REST))
+    };
+    asked.then(|| within().unwrap_or(REST))
 }
 
 fn refusal() -> CommandResponse {
@@ -72,5 +81,25 @@ fn refusal() -> CommandResponse {
         success: false,
         output: String::new(),
         error_message: "commands are disabled on this agent".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gateway_says_when_to_come_back() {
+        let command = |args: &[&str]| CommandRequest {
+            command_type: "control".to_owned(),
+            command: "disconnect".to_owned(),
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            ..CommandRequest::default()
+        };
+        assert_eq!(asks_to_disconnect(&command(&["within=5s"])), Some(Duration::from_secs(5)));
+        for unusable in [&[][..], &["within=soon"], &["within=1e9s"], &["within=3600s"]] {
+            assert_eq!(asks_to_disconnect(&command(unusable)), Some(REST));
+        }
+        assert_eq!(asks_to_disconnect(&CommandRequest::default()), None);
     }
 }

@@ -7,6 +7,8 @@ use prost_types::Timestamp;
 use proto::gosight::stream_payload::Payload;
 use proto::gosight::stream_service_client::StreamServiceClient;
 use proto::gosight::{ProcessInfo, ProcessPayload, ProcessWrapper, StreamPayload, StreamResponse};
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Streaming};
@@ -65,6 +67,22 @@ async fn an_idle_stream_stays_open_until_the_process_stops_and_is_then_sent_away
     let begun = std::time::Instant::now();
     tokio::join!(stopping, watching);
     assert!(begun.elapsed() < Duration::from_secs(8), "stopping took {:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_client_that_hangs_does_not_hold_up_the_stop() {
+    let gateway = Gateway::start().await;
+    let url: http::Uri = gateway.url("/v1/logs").parse().unwrap();
+    let mut hanging = TcpStream::connect(url.authority().unwrap().as_str()).await.unwrap();
+    let head =
+        "POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 9\r\n\r\nhalf";
+    hanging.write_all(head.as_bytes()).await.unwrap();
+    let mut client = gateway.metrics().await;
+    client.export(gauge(&[("host.id", "h1")], 1)).await.unwrap();
+    let begun = std::time::Instant::now();
+    gateway.process.stop().await;
+    assert!(begun.elapsed() < Duration::from_secs(10), "stopping took {:?}", begun.elapsed());
+    drop(hanging);
 }
 
 #[tokio::test]
