@@ -12,11 +12,12 @@ use tokio::sync::Notify;
 use tonic::service::Routes;
 
 use crate::address::Policy;
-use crate::config::{Config, Webhooks};
+use crate::config::{Config, Settings};
 use crate::consumer::Consumer;
 use crate::grpc::DispatchApi;
 use crate::metrics::Metrics;
 use crate::report::Reporter;
+use crate::retention::Retention;
 use crate::store::{MIGRATIONS, SCHEMA};
 use crate::webhook::Sender;
 use crate::worker::Worker;
@@ -31,7 +32,7 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
     let broker = process.ready("nats");
     let pool = ::store::open(&process, &config.database, SCHEMA, MIGRATIONS).await?;
     let bus = Bus::connect(&config.bus, broker).await?;
-    start(&process, pool, bus, verifier, &config.webhooks, &identity, config.grpc_listen).await?;
+    start(&process, pool, bus, verifier, &config.dispatch, &identity).await?;
     Ok(())
 }
 
@@ -44,34 +45,36 @@ pub async fn start(
     pool: PgPool,
     bus: Bus,
     verifier: Verifier,
-    webhooks: &Webhooks,
+    settings: &Settings,
     identity: &rpc::Identity,
-    listen: SocketAddr,
 ) -> anyhow::Result<SocketAddr> {
     let metrics = process.register(Metrics::register);
     let (added, finished) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let policy = Arc::new(Policy::new(webhooks.webhook_allowed_networks.0.clone()));
+    let policy = Arc::new(Policy::new(settings.webhook_allowed_networks.0.clone()));
     let consumer = Consumer {
         bus: bus.clone(),
         pool: pool.clone(),
+        retention: settings.delivery_retention,
         metrics: metrics.clone(),
         added: Arc::clone(&added),
         finished: Arc::clone(&finished),
     };
     let worker = Worker {
         pool: pool.clone(),
-        sender: Sender::new(Arc::clone(&policy), webhooks.webhook_timeout)?,
-        backoff: webhooks.backoff(),
-        external_url: webhooks.external_url.clone(),
-        claimer: Worker::claimer(webhooks.webhook_concurrency),
+        sender: Sender::new(Arc::clone(&policy), settings.webhook_timeout)?,
+        backoff: settings.backoff(),
+        external_url: settings.external_url.clone(),
+        claimer: Worker::claimer(settings.webhook_concurrency),
         metrics: metrics.clone(),
         added,
         finished: Arc::clone(&finished),
     };
-    let reporter = Reporter { bus, pool: pool.clone(), metrics, finished };
+    let reporter = Reporter { bus, pool: pool.clone(), metrics: metrics.clone(), finished };
+    let retention = Retention { pool: pool.clone(), keep: settings.delivery_retention, metrics };
     process.spawn("notifications", consumer.run(process.stopping()));
     process.spawn("deliveries", worker.run(process.stopping()));
     process.spawn("reports", reporter.run(process.stopping()));
+    process.spawn("retention", retention.run(process.stopping()));
     let routes = Routes::new(DispatchServer::new(DispatchApi { pool, verifier, policy }));
-    rpc::serve(process, "dispatcher", identity, listen, routes).await
+    rpc::serve(process, "dispatcher", identity, settings.grpc_listen, routes).await
 }

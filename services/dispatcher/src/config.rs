@@ -22,18 +22,18 @@ pub struct Config {
     #[command(flatten)]
     pub tls: rpc::Settings,
     #[command(flatten)]
-    pub webhooks: Webhooks,
-    /// Address of the gRPC API
-    #[arg(long, env = "SIGHTLINE_GRPC_LISTEN", default_value = "0.0.0.0:9507")]
-    pub grpc_listen: SocketAddr,
+    pub dispatch: Settings,
     /// Address of auth, as https://host:port
     #[arg(long, env = "SIGHTLINE_AUTH_URL")]
     pub auth_url: String,
 }
 
-/// How webhooks are sent.
+/// What is the dispatcher's own.
 #[derive(clap::Args, Debug, Clone)]
-pub struct Webhooks {
+pub struct Settings {
+    /// Address of the gRPC API
+    #[arg(long, env = "SIGHTLINE_GRPC_LISTEN", default_value = "0.0.0.0:9507")]
+    pub grpc_listen: SocketAddr,
     /// Networks that are not public and that webhooks may be sent to all the same, for example `10.0.0.0/8,fd00::/8`;
     /// without it loopback, private, link-local and reserved addresses are refused
     #[arg(long, env = "SIGHTLINE_WEBHOOK_ALLOWED_NETWORKS", default_value = "")]
@@ -56,7 +56,13 @@ pub struct Webhooks {
     /// Where people reach Sightline; notifications link to it
     #[arg(long, env = "SIGHTLINE_EXTERNAL_URL", default_value = "http://localhost:8080")]
     pub external_url: Url,
+    /// How long deliveries that are over are kept, with every attempt
+    #[arg(long, env = "SIGHTLINE_DELIVERY_RETENTION", default_value = "90d", value_parser = settings::duration)]
+    pub delivery_retention: Duration,
 }
+
+/// A notification that waited longer than the retention is not delivered, so that one cannot be short.
+const LEAST_RETENTION: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 /// Networks, separated by commas; the empty text is none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,7 +80,7 @@ impl FromStr for Networks {
     }
 }
 
-impl Webhooks {
+impl Settings {
     /// How failures are repeated.
     #[must_use]
     pub fn backoff(&self) -> Backoff {
@@ -85,15 +91,20 @@ impl Webhooks {
 impl settings::Settings for Config {
     fn check(&self) -> Vec<String> {
         let mut wrong = Vec::new();
-        let webhooks = &self.webhooks;
-        if webhooks.webhook_timeout.is_zero() || webhooks.webhook_timeout >= self.process.shutdown_deadline {
+        let dispatch = &self.dispatch;
+        if dispatch.webhook_timeout.is_zero() || dispatch.webhook_timeout >= self.process.shutdown_deadline {
             wrong.push("SIGHTLINE_WEBHOOK_TIMEOUT must be above 0 and below SIGHTLINE_SHUTDOWN_DEADLINE, or a stop cuts deliveries off".into());
         }
-        if webhooks.webhook_retry_first.is_zero() || webhooks.webhook_retry_first > webhooks.webhook_retry_most {
+        if dispatch.webhook_retry_first.is_zero() || dispatch.webhook_retry_first > dispatch.webhook_retry_most {
             wrong.push("SIGHTLINE_WEBHOOK_RETRY_FIRST must be above 0 and at most SIGHTLINE_WEBHOOK_RETRY_MOST".into());
         }
-        if !matches!(webhooks.external_url.scheme(), "http" | "https") {
+        if !matches!(dispatch.external_url.scheme(), "http" | "https") {
             wrong.push("SIGHTLINE_EXTERNAL_URL must begin with http:// or https://".into());
+        }
+        if dispatch.delivery_retention < LEAST_RETENTION {
+            wrong.push(
+                "SIGHTLINE_DELIVERY_RETENTION must be at least 7d, since older notifications are not sent".into(),
+            );
         }
         wrong
     }

@@ -1,6 +1,7 @@
 //! Reads notifications: each becomes a delivery a receiver, and is acknowledged when that is committed.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bus::{Batch, Bus, Delivery, Options, Stream};
 use lifecycle::CancellationToken;
@@ -25,6 +26,8 @@ pub struct Consumer {
     pub bus: Bus,
     /// The ledger.
     pub pool: PgPool,
+    /// How long is remembered what was delivered. What waited longer may be a repeat, and is sent to nobody.
+    pub retention: Duration,
     /// Counts them.
     pub metrics: Metrics,
     /// Wakes the worker.
@@ -50,6 +53,11 @@ impl Consumer {
     async fn handle(&self, arrived: Vec<Delivery>, stopping: &CancellationToken) {
         let mut batch = Batch::default();
         for delivery in arrived {
+            if delivery.age() > self.retention {
+                self.metrics.expired.inc();
+                delivery.ack().await;
+                continue;
+            }
             match read(&delivery) {
                 Ok(incoming) => batch.push(delivery, incoming),
                 Err(reason) => self.bury(&delivery, &reason).await,

@@ -17,6 +17,11 @@ struct ByOutcome {
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ByTable {
+    table: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct ByState {
     state: &'static str,
 }
@@ -28,10 +33,13 @@ pub struct Metrics {
     pub notifications: Counter,
     /// Messages that are no notification.
     pub malformed: Counter,
+    /// Notifications older than what is remembered.
+    pub expired: Counter,
     /// Deliveries that are not over.
     pub pending: Gauge,
     attempts: Family<ByOutcome, Counter>,
     deliveries: Family<ByState, Counter>,
+    pruned: Family<ByTable, Counter>,
     attempt_duration: Histogram,
 }
 
@@ -41,14 +49,18 @@ impl Metrics {
         let metrics = Self {
             notifications: Counter::default(),
             malformed: Counter::default(),
+            expired: Counter::default(),
             pending: Gauge::default(),
             attempts: Family::default(),
             deliveries: Family::default(),
+            pruned: Family::default(),
             attempt_duration: Histogram::new([0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0]),
         };
         let registry = registry.sub_registry_with_prefix("sightline_dispatcher");
         registry.register("notifications", "Notifications taken in", metrics.notifications.clone());
         registry.register("malformed", "Messages that are no notification", metrics.malformed.clone());
+        registry.register("expired", "Notifications older than what is remembered", metrics.expired.clone());
+        registry.register("pruned_rows", "Rows deleted past their retention, by table", metrics.pruned.clone());
         registry.register("deliveries_pending", "Deliveries that are not over", metrics.pending.clone());
         registry.register("attempts", "Attempts by how they ended", metrics.attempts.clone());
         registry.register("deliveries", "Deliveries that were tried, by how they ended", metrics.deliveries.clone());
@@ -76,6 +88,11 @@ impl Metrics {
             Next::Failed(_) => self.ended("failed"),
             Next::Retry(_) => {}
         }
+    }
+
+    /// Counts rows past their retention.
+    pub fn pruned(&self, table: &'static str, rows: u64) {
+        self.pruned.get_or_create(&ByTable { table }).inc_by(rows);
     }
 
     fn ended(&self, state: &'static str) {

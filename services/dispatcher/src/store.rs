@@ -1,7 +1,9 @@
-//! Every SQL statement of this service: [`receivers`], [`deliveries`] and what people see of them, the [`ledger`].
+//! Every SQL statement of this service: [`receivers`], [`deliveries`] and what people see of them, the [`ledger`],
+//! [`pruning`].
 
 pub mod deliveries;
 pub mod ledger;
+pub mod pruning;
 pub mod receivers;
 
 use sqlx::Row as _;
@@ -9,7 +11,8 @@ use sqlx::postgres::PgRow;
 use time::OffsetDateTime;
 
 /// Binary and folder share one set of migrations.
-pub const MIGRATIONS: store::Migrations = store::migrations!("../../../migrations/dispatcher"; 1 "create_receivers");
+pub const MIGRATIONS: store::Migrations =
+    store::migrations!("../../../migrations/dispatcher"; 1 "create_receivers", 2 "index_ages");
 
 /// The schema that only this service writes.
 pub const SCHEMA: &str = "dispatcher";

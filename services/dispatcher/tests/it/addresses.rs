@@ -3,12 +3,12 @@
 use fault::Kind;
 
 use crate::receiver::{Answer, Receiver};
-use crate::support::{Service, notification, request, webhooks};
+use crate::support::{Service, notification, request, settings};
 
 #[tokio::test]
 async fn without_leave_this_machine_is_neither_accepted_nor_reached_by_name() {
     let mut receiver = Receiver::start([]).await;
-    let mut closed = webhooks();
+    let mut closed = settings();
     closed.webhook_allowed_networks.0.clear();
     let mut service = Service::start_with(&closed).await;
     let port = receiver.address.port();
@@ -46,7 +46,7 @@ async fn a_redirect_is_not_followed() {
 async fn what_cannot_be_reached_is_told_in_plain_words() {
     let free = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let mut hanging = Receiver::start(vec![Answer::Hang; 10]).await;
-    let mut impatient = webhooks();
+    let mut impatient = settings();
     impatient.webhook_timeout = std::time::Duration::from_millis(300);
     impatient.webhook_retry_for = std::time::Duration::from_millis(1);
     let mut service = Service::start_with(&impatient).await;

@@ -6,7 +6,7 @@ use dispatcher::delivery;
 use proto::dispatch::ListDeliveriesRequest;
 
 use crate::receiver::{Answer, Receiver};
-use crate::support::{Service, notification, webhooks};
+use crate::support::{Service, notification, settings};
 
 #[tokio::test]
 async fn a_failing_receiver_is_tried_again_and_every_attempt_is_on_record() {
@@ -99,7 +99,7 @@ async fn a_receiver_that_hangs_delays_only_itself() {
     quick.request().await;
     let took = begun.elapsed();
     println!("beside a receiver that hangs: {took:?}");
-    assert!(took < webhooks().webhook_timeout / 4, "{took:?}");
+    assert!(took < settings().webhook_timeout / 4, "{took:?}");
     // The limit for one receiver is two.
     assert!(slow.is_quiet());
     let event = service.event().await;
@@ -127,7 +127,7 @@ async fn an_end_waits_for_its_beginning_at_the_same_receiver() {
 #[tokio::test]
 async fn it_is_given_up_in_the_end() {
     let mut receiver = Receiver::start(vec![Answer::Status(500); 100]).await;
-    let mut impatient = webhooks();
+    let mut impatient = settings();
     impatient.webhook_retry_for = std::time::Duration::from_millis(500);
     let mut service = Service::start_with(&impatient).await;
     service.create("ops", &receiver.url()).await;

@@ -9,7 +9,7 @@ use prost::Message as _;
 use testkit::{Program, eventually};
 
 use crate::receiver::{Answer, Receiver};
-use crate::support::{PATIENCE, notification, webhooks};
+use crate::support::{PATIENCE, notification, settings};
 
 #[tokio::test]
 async fn a_delivery_that_a_kill_cut_off_is_made_again_with_the_same_id() {
@@ -21,7 +21,7 @@ async fn a_delivery_that_a_kill_cut_off_is_made_again_with_the_same_id() {
         .with("SIGHTLINE_WEBHOOK_ALLOWED_NETWORKS", "127.0.0.0/8,::1/128");
 
     let mut receiver = Receiver::start([Answer::Hang]).await;
-    let policy = Policy::new(webhooks().webhook_allowed_networks.0);
+    let policy = Policy::new(settings().webhook_allowed_networks.0);
     let draft = Draft::check("ops", &receiver.url(), "", "", &policy).unwrap();
     receivers::create(&pool, "t", &draft, &new_secret().unwrap()).await.unwrap();
 

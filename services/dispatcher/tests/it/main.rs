@@ -6,4 +6,5 @@ mod deliveries;
 mod kill;
 mod receiver;
 mod receivers;
+mod retention;
 mod support;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bus::{Bus, Follow, From, Outgoing, Stream, Subject};
 use dispatcher::app;
-use dispatcher::config::Webhooks;
+use dispatcher::config::Settings;
 use dispatcher::store::{MIGRATIONS, SCHEMA};
 use fault::Fault;
 use lifecycle::Process;
@@ -14,13 +14,16 @@ use proto::dispatch::dispatch_client::DispatchClient;
 use proto::dispatch::{
     CreateReceiverRequest, Delivery, ListDeliveriesRequest, ListReceiversRequest, Receiver, Webhook,
 };
+use sqlx::PgPool;
 use testkit::{eventually, now};
 
 pub const PATIENCE: Duration = Duration::from_secs(15);
+pub const RETENTION: Duration = Duration::from_secs(90 * 24 * 60 * 60);
 
 /// Quick, and open to this machine.
-pub fn webhooks() -> Webhooks {
-    Webhooks {
+pub fn settings() -> Settings {
+    Settings {
+        grpc_listen: settings::loopback(0),
         webhook_allowed_networks: "127.0.0.0/8,::1/128".parse().unwrap(),
         webhook_timeout: Duration::from_secs(5),
         webhook_retry_first: Duration::from_millis(50),
@@ -28,11 +31,13 @@ pub fn webhooks() -> Webhooks {
         webhook_retry_for: Duration::from_secs(60),
         webhook_concurrency: 2,
         external_url: "http://localhost:8080".parse().unwrap(),
+        delivery_retention: RETENTION,
     }
 }
 
 pub struct Service {
     pub process: Process,
+    pub pool: PgPool,
     pub bus: Bus,
     pub tenant: String,
     pub events: Follow,
@@ -42,20 +47,22 @@ pub struct Service {
 
 impl Service {
     pub async fn start() -> Self {
-        Self::start_with(&webhooks()).await
+        Self::start_with(&settings()).await
     }
 
-    pub async fn start_with(webhooks: &Webhooks) -> Self {
+    pub async fn start_with(settings: &Settings) -> Self {
+        Self::start_on(settings, &testkit::database().await, &testkit::namespace()).await
+    }
+
+    pub async fn start_on(settings: &Settings, database: &store::Settings, namespace: &bus::Settings) -> Self {
         let process = Process::for_test();
-        let database = testkit::database().await;
-        let pool = store::open(&process, &database, SCHEMA, MIGRATIONS).await.unwrap();
-        let bus = Bus::connect(&testkit::namespace(), process.ready("nats")).await.unwrap();
+        let pool = store::open(&process, database, SCHEMA, MIGRATIONS).await.unwrap();
+        let bus = Bus::connect(namespace, process.ready("nats")).await.unwrap();
         let events = bus.follow(Stream::Deliveries, From::Sequence(1)).await;
         let (verifier, identity) = (testkit::tokens().verifier(), testkit::identity("dispatcher"));
-        let listen = settings::loopback(0);
-        let address = app::start(&process, pool, bus.clone(), verifier, webhooks, &identity, listen).await.unwrap();
+        let address = app::start(&process, pool.clone(), bus.clone(), verifier, settings, &identity).await.unwrap();
         let client = DispatchClient::new(testkit::channel(address));
-        Self { process, bus, tenant: testkit::tenant(), events, client, published: 0 }
+        Self { process, pool, bus, tenant: testkit::tenant(), events, client, published: 0 }
     }
 
     pub async fn create(&mut self, name: &str, url: &str) -> Receiver {
