@@ -10,8 +10,7 @@ use anyhow::Context as _;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing::Level;
-use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _};
@@ -70,7 +69,7 @@ pub fn start(service: &'static str, settings: &Settings) -> anyhow::Result<Guard
     };
     let provider = exporter(service)?;
     // Fewer log lines must not mean fewer traces. A task lives as long as the process: as a span it would end no trace.
-    let traced = filter_fn(|of| *of.level() <= Level::INFO && !(of.is_span() && of.target() == "lifecycle::process"));
+    let traced = Targets::new().with_default(LevelFilter::INFO).with_target("lifecycle::process", LevelFilter::WARN);
     let spans = provider
         .as_ref()
         .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer(service)).with_filter(traced));
