@@ -3,6 +3,7 @@
 mod error;
 mod lease;
 mod migrations;
+pub mod retention;
 mod upkeep;
 
 use std::str::FromStr as _;

@@ -17,8 +17,7 @@ use crate::deliveries::Deliveries;
 use crate::grpc::AlertsApi;
 use crate::metrics::Metrics;
 use crate::outbox::Publisher;
-use crate::retention::Retention;
-use crate::store::{MIGRATIONS, SCHEMA};
+use crate::store::{MIGRATIONS, SCHEMA, pruning};
 
 /// Starts the service; returns when it serves.
 ///
@@ -57,11 +56,13 @@ pub async fn start(
     };
     let publisher = Publisher { bus: bus.clone(), pool: pool.clone(), metrics: metrics.clone(), committed };
     let deliveries = Deliveries { bus, pool: pool.clone(), metrics: metrics.clone() };
-    let retention = Retention { pool: pool.clone(), keep: settings.alert_retention, metrics };
     process.spawn("transitions", consumer.run(process.stopping()));
     process.spawn("outbox", publisher.run(process.stopping()));
     process.spawn("deliveries", deliveries.run(process.stopping()));
-    process.spawn("retention", retention.run(process.stopping()));
+    let (tables, keep) = (pool.clone(), settings.alert_retention);
+    let prune = move || pruning::prune(tables.clone(), keep);
+    let count = move |table, rows| metrics.pruned(table, rows);
+    process.spawn("retention", ::store::retention::run(pool.clone(), process.stopping(), prune, count));
     let routes = Routes::new(AlertsServer::new(AlertsApi { pool, verifier }));
     rpc::serve(process, "alert-service", identity, settings.grpc_listen, routes).await
 }

@@ -13,7 +13,7 @@
 //! - Postgres is away: the message is kept, the process is not ready, nothing is lost and nothing is tried out of order.
 //!
 //! [`deliveries`] hears what became of the notifications and measures signal to page. [`grpc`] answers who is firing.
-//! [`retention`] deletes what is over and old.
+//! [`store::pruning`] deletes what is over and old.
 
 pub mod alert;
 pub mod annotations;
@@ -26,7 +26,6 @@ pub mod grpc;
 pub mod intake;
 pub mod metrics;
 pub mod outbox;
-pub mod retention;
 pub mod store;
 pub mod transition;
 pub mod wire;

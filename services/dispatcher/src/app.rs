@@ -17,8 +17,7 @@ use crate::consumer::Consumer;
 use crate::grpc::DispatchApi;
 use crate::metrics::Metrics;
 use crate::report::Reporter;
-use crate::retention::Retention;
-use crate::store::{MIGRATIONS, SCHEMA};
+use crate::store::{MIGRATIONS, SCHEMA, pruning};
 use crate::webhook::Sender;
 use crate::worker::Worker;
 
@@ -70,11 +69,13 @@ pub async fn start(
         finished: Arc::clone(&finished),
     };
     let reporter = Reporter { bus, pool: pool.clone(), metrics: metrics.clone(), finished };
-    let retention = Retention { pool: pool.clone(), keep: settings.delivery_retention, metrics };
     process.spawn("notifications", consumer.run(process.stopping()));
     process.spawn("deliveries", worker.run(process.stopping()));
     process.spawn("reports", reporter.run(process.stopping()));
-    process.spawn("retention", retention.run(process.stopping()));
+    let (tables, keep) = (pool.clone(), settings.delivery_retention);
+    let prune = move || pruning::prune(tables.clone(), keep);
+    let count = move |table, rows| metrics.pruned(table, rows);
+    process.spawn("retention", ::store::retention::run(pool.clone(), process.stopping(), prune, count));
     let routes = Routes::new(DispatchServer::new(DispatchApi { pool, verifier, policy }));
     rpc::serve(process, "dispatcher", identity, settings.grpc_listen, routes).await
 }

@@ -2,7 +2,8 @@
 //!
 //! A notification becomes one delivery a receiver in one transaction ([`consumer`]); only then the broker is told that
 //! it is done with. [`worker`] claims what is due and sends it ([`webhook`], [`body`]), [`delivery`] says what an answer
-//! means. When a delivery is over, [`report`] tells whoever asked for it. [`retention`] deletes what is over and old.
+//! means. When a delivery is over, [`report`] tells whoever asked for it. [`store::pruning`] deletes what
+//! is over and old.
 //!
 //! What holds at any moment, a kill included:
 //! - A delivery has one id for ever, and every attempt carries it: who gets it twice can tell.
@@ -22,7 +23,6 @@ pub mod grpc;
 pub mod metrics;
 pub mod receiver;
 pub mod report;
-pub mod retention;
 pub mod store;
 pub mod webhook;
 pub mod worker;

@@ -3,18 +3,13 @@
 use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
-
-use super::signed;
-
-/// Rows that one statement deletes at the most, so that nobody waits long for it.
-pub const BATCH: u64 = 1_000;
+use store::retention::{BATCH, Pruned, delete};
 
 /// Deletes a batch of everything that is past its retention; gives how many rows of which table.
 ///
 /// # Errors
 /// Postgres.
-pub async fn prune(pool: &PgPool, keep: Duration) -> sqlx::Result<[(&'static str, u64); 5]> {
-    let keep = keep.as_secs_f64();
+pub async fn prune(pool: PgPool, keep: Duration) -> sqlx::Result<Pruned<5>> {
     let mut transaction = pool.begin().await?;
     let left = prune_transitions(&mut transaction, keep).await?;
     let alerts = prune_alerts(&mut transaction, &left).await?;
@@ -22,14 +17,14 @@ pub async fn prune(pool: &PgPool, keep: Duration) -> sqlx::Result<[(&'static str
     Ok([
         ("transitions", u64::try_from(left.len()).unwrap_or(u64::MAX)),
         ("alerts", alerts),
-        ("deliveries", delete(pool, DELIVERIES, keep).await?),
-        ("applied_transitions", delete(pool, APPLIED, keep).await?),
-        ("outbox", delete(pool, OUTBOX, OUTBOX_KEPT.as_secs_f64()).await?),
+        ("deliveries", delete(&pool, DELIVERIES, keep).await?),
+        ("applied_transitions", delete(&pool, APPLIED, keep).await?),
+        ("outbox", delete(&pool, OUTBOX, OUTBOX_KEPT).await?),
     ])
 }
 
 /// Gives the alerts that the transitions belonged to. Why an alert fires now stays as long as it does.
-async fn prune_transitions(connection: &mut PgConnection, keep: f64) -> sqlx::Result<Vec<String>> {
+async fn prune_transitions(connection: &mut PgConnection, keep: Duration) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar(
         "delete from transitions where id in (
              select transitions.id from transitions left join alerts on alerts.id = alert_id
@@ -38,8 +33,8 @@ async fn prune_transitions(connection: &mut PgConnection, keep: f64) -> sqlx::Re
              order by recorded_at limit $2)
          returning alert_id",
     )
-    .bind(keep)
-    .bind(signed(BATCH))
+    .bind(keep.as_secs_f64())
+    .bind(BATCH)
     .fetch_all(connection)
     .await
 }
@@ -77,7 +72,3 @@ const OUTBOX_KEPT: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
 const OUTBOX: &str = "delete from outbox where number in (
     select number from outbox where sent_at < now() - $1 * interval '1 second' order by sent_at limit $2)";
-
-async fn delete(pool: &PgPool, sql: &'static str, keep: f64) -> sqlx::Result<u64> {
-    sqlx::query(sql).bind(keep).bind(signed(BATCH)).execute(pool).await.map(|done| done.rows_affected())
-}

@@ -3,22 +3,16 @@
 use std::time::Duration;
 
 use sqlx::PgPool;
-
-use super::signed;
-
-/// Rows that one statement deletes at the most, so that nobody waits long for it.
-pub const BATCH: u64 = 1_000;
+use store::retention::{Pruned, delete};
 
 /// Deletes a batch of everything that is past its retention; gives how many rows of which table.
 ///
 /// # Errors
 /// Postgres.
-pub async fn prune(pool: &PgPool, keep: Duration) -> sqlx::Result<[(&'static str, u64); 2]> {
-    let keep = keep.as_secs_f64();
-    Ok([
-        ("deliveries", delete(pool, DELIVERIES, keep).await?),
-        ("notifications", delete(pool, NOTIFICATIONS, keep).await?),
-    ])
+pub async fn prune(pool: PgPool, keep: Duration) -> sqlx::Result<Pruned<2>> {
+    let deliveries = delete(&pool, DELIVERIES, keep).await?;
+    let notifications = delete(&pool, NOTIFICATIONS, keep).await?;
+    Ok([("deliveries", deliveries), ("notifications", notifications)])
 }
 
 /// With every attempt at it. Kept a day longer than notifications are taken at all, since clocks differ: a repeat that
@@ -38,7 +32,3 @@ const NOTIFICATIONS: &str = "delete from notifications where id in (
     where arrived_at < now() - $1 * interval '1 second' - interval '1 day'
       and not exists (select from deliveries where notification_id = notifications.id)
     order by arrived_at limit $2)";
-
-async fn delete(pool: &PgPool, sql: &'static str, keep: f64) -> sqlx::Result<u64> {
-    sqlx::query(sql).bind(keep).bind(signed(BATCH)).execute(pool).await.map(|done| done.rows_affected())
-}

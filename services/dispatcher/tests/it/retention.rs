@@ -46,7 +46,7 @@ async fn deliveries_that_are_over_go_and_what_is_pending_or_untold_or_fresh_stay
         .await;
     change(&pool, "update notifications set arrived_at = arrived_at - interval '92 days'").await;
     change(&pool, "update deliveries set reported_at = null where alert_id = 'untold'").await;
-    assert_eq!(prune(&pool, RETENTION).await.unwrap(), [("deliveries", 2), ("notifications", 1)]);
+    assert_eq!(prune(pool.clone(), RETENTION).await.unwrap(), [("deliveries", 2), ("notifications", 1)]);
     assert_eq!(left(&pool).await, ["fresh ops", "half stuck", "untold ops"]);
     let tried = "select count(distinct delivery_id) from attempts";
     assert_eq!(sqlx::query_scalar::<_, i64>(tried).fetch_one(&pool).await.unwrap(), 3);
