@@ -118,6 +118,30 @@ impl Site {
         Beating(beating)
     }
 
+    /// A host that is seen, beats, and is announced.
+    pub async fn beating_host(&self, tenant: &str) -> (ResourceSeen, Beating, Changes) {
+        let mut changes = self.changes().await;
+        let seen = host(tenant, "web-1");
+        let beating = self.beat(tenant, &seen.id).await;
+        self.publish(&seen).await;
+        assert_eq!(changes.next_step().await, step("registered", "", "online"));
+        (seen, beating, changes)
+    }
+
+    /// When `id` left its last heartbeat, by Redis's clock.
+    pub async fn last_beat(&self, tenant: &str, id: &str) -> Duration {
+        let key = self.heartbeats_key(tenant);
+        let millis: u64 = redis::cmd("ZSCORE").arg(key).arg(id).query_async(&mut direct().await).await.unwrap();
+        Duration::from_millis(millis)
+    }
+
+    /// Checks that nothing was announced: what happens now to another host is the next change.
+    pub async fn announces_nothing(&self, tenant: &str, changes: &mut Changes) {
+        self.publish(&host(tenant, "web-2")).await;
+        let next = changes.next().await.resource.unwrap();
+        assert_eq!(next.name, "web-2", "{next:?}");
+    }
+
     pub async fn stop(self) {
         self.bus.delete_all_streams().await.unwrap();
         self.flush().await;
@@ -192,10 +216,44 @@ impl Registry {
         .await
     }
 
+    /// Waits until `id` is known to have been seen after `time`, Unix nanoseconds.
+    pub async fn until_seen_after(&self, tenant: &str, id: &str, time: u64) {
+        eventually("a later sign of life", SOON, async || {
+            let resource = self.get(tenant, id).await.map_err(|fault| fault.to_string())?;
+            if resource.last_seen_unix_nano > time { Ok(()) } else { Err(format!("{resource:?}")) }
+        })
+        .await;
+    }
+
     pub async fn stop(self) {
         drop(self.client);
         self.process.stop().await;
     }
+}
+
+/// A change, as [`Changes::next_step`] tells it.
+pub fn step(change: &str, before: &str, after: &str) -> (String, String, String) {
+    (change.to_owned(), before.to_owned(), after.to_owned())
+}
+
+/// Waits until Redis's clock shows `time`.
+pub async fn until(time: Duration) {
+    let mut redis = direct().await;
+    eventually("that time", SOON, async || {
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut redis).await.unwrap();
+        let now = Duration::from_secs(seconds) + Duration::from_micros(micros);
+        if now >= time { Ok(()) } else { Err(format!("{:?} too early", time - now)) }
+    })
+    .await;
+}
+
+/// To Redis past any gate.
+async fn direct() -> redis::aio::MultiplexedConnection {
+    redis::Client::open(testkit::redis_url()).unwrap().get_multiplexed_async_connection().await.unwrap()
+}
+
+pub fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap()
 }
 
 /// A host that was seen just now.
