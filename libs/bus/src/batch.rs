@@ -3,12 +3,16 @@
 use std::fmt::Display;
 use std::iter::zip;
 use std::slice::from_ref;
+use std::time::Duration;
 
 use lifecycle::CancellationToken;
 
 use crate::consume::GIVE_BACK_AFTER;
-use crate::delivery::Delivery;
+use crate::delivery::{Delivery, in_work};
 use crate::pull::{PATIENCE, pause};
+
+/// Well within the shortest time after which the broker gives a message to somebody else, that of the control streams.
+const REPORT_EVERY: Duration = Duration::from_millis(1500);
 
 /// Messages, and what was read from each.
 pub struct Batch<I> {
@@ -48,26 +52,28 @@ impl<I> Batch<I> {
         if self.items.is_empty() {
             return;
         }
-        match hold(&self.deliveries, stopping, &is_poison, || work(&self.items)).await {
-            None => give_back(&self.deliveries).await,
+        let all = &self.deliveries[..];
+        match in_work(all.iter(), REPORT_EVERY, hold(all.len(), stopping, &is_poison, || work(&self.items))).await {
+            None => give_back(all).await,
             Some(Err(error)) if self.items.len() > 1 => {
                 tracing::warn!(%error, messages = self.items.len(), "messages are refused together; trying each alone");
-                for (index, (delivery, item)) in zip(&self.deliveries, &self.items).enumerate() {
-                    let alone = from_ref(delivery);
-                    match hold(alone, stopping, &is_poison, || work(from_ref(item))).await {
-                        None => return give_back(&self.deliveries[index..]).await,
-                        Some(outcome) => settle(alone, outcome).await,
+                for (index, (delivery, item)) in zip(all, &self.items).enumerate() {
+                    let left = &all[index..];
+                    let alone = hold(1, stopping, &is_poison, || work(from_ref(item)));
+                    match in_work(left.iter(), REPORT_EVERY, alone).await {
+                        None => return give_back(left).await,
+                        Some(outcome) => settle(from_ref(delivery), outcome).await,
                     }
                 }
             }
-            Some(outcome) => settle(&self.deliveries, outcome).await,
+            Some(outcome) => settle(all, outcome).await,
         }
     }
 }
 
 /// Does `work` until it succeeds or is refused for good; `None` when the process stops first.
 async fn hold<T, E: Display, W: Future<Output = Result<T, E>>>(
-    held: &[Delivery],
+    messages: usize,
     stopping: &CancellationToken,
     is_poison: impl Fn(&E) -> bool,
     work: impl Fn() -> W,
@@ -80,12 +86,9 @@ async fn hold<T, E: Display, W: Future<Output = Result<T, E>>>(
         };
         errors += 1;
         if errors == PATIENCE {
-            tracing::warn!(%error, messages = held.len(), "cannot handle messages; holding them and trying on");
+            tracing::warn!(%error, messages, "cannot handle messages; holding them and trying on");
         } else {
-            tracing::debug!(%error, messages = held.len(), "cannot handle messages yet");
-        }
-        for delivery in held {
-            delivery.progress().await;
+            tracing::debug!(%error, messages, "cannot handle messages yet");
         }
         stopping.run_until_cancelled(tokio::time::sleep(pause(errors))).await?;
     }

@@ -191,6 +191,25 @@ impl Delivery {
     }
 }
 
+/// Does `work`; meanwhile the broker hears once in `every` that `held` are in work, so that it gives them to nobody else.
+pub async fn in_work<'a, T>(
+    held: impl Iterator<Item = &'a Delivery> + Clone,
+    every: Duration,
+    work: impl Future<Output = T>,
+) -> T {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(every) => {
+                for delivery in held.clone() {
+                    delivery.progress().await;
+                }
+            }
+        }
+    }
+}
+
 /// Acknowledges many.
 pub async fn ack_all<'a>(deliveries: impl IntoIterator<Item = &'a Delivery>) {
     for delivery in deliveries {

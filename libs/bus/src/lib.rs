@@ -32,7 +32,7 @@ pub use account::{Account, Backlog, Progress};
 pub use async_nats::HeaderMap;
 pub use batch::Batch;
 pub use consume::Deliveries;
-pub use delivery::{Delivery, ack_all};
+pub use delivery::{Delivery, ack_all, in_work};
 pub use envelope::{Encoding, Envelope, InvalidEnvelope, MAX_BODY_BYTES, Schema};
 pub use follow::{Follow, From};
 pub use publish::{Outgoing, PublishError};

@@ -30,7 +30,7 @@ impl settings::Settings for Config {
         if !matches!(self.metrics_url.scheme(), "http" | "https") {
             wrong.push("SIGHTLINE_METRICS_URL must begin with http:// or https://".to_owned());
         }
-        // The broker gives an envelope to another replica after a minute of silence.
+        // The broker gives an envelope to another replica after half a minute of silence.
         if self.write_timeout > Duration::from_secs(30) {
             wrong.push("SIGHTLINE_METRIC_WRITE_TIMEOUT must be at most 30s".to_owned());
         }

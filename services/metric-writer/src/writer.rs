@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
-use bus::{Bus, Delivery};
+use bus::{Bus, Delivery, in_work};
+use bytes::Bytes;
 use lifecycle::{CancellationToken, Ready};
 use series::Reader;
 use tokio::sync::mpsc::Receiver;
@@ -15,18 +16,17 @@ use crate::batch::{Batch, Unit};
 use crate::intake;
 use crate::metrics::{Metrics, Outcome};
 use crate::remote_write;
-use crate::samples::Samples;
 use crate::store::{Store, WriteError};
 
 /// How long the first envelope of a batch waits for others.
 const LINGER: Duration = Duration::from_millis(50);
 /// Where there is a backlog, for how long a batch grows.
 const LONGEST_GROWTH: Duration = Duration::from_millis(500);
-/// The broker delivers again after 60 s without a word (bus::Stream, the writers' acknowledgement wait).
-const PROGRESS_EVERY: Duration = Duration::from_secs(15);
+/// The broker delivers again after 30 s without a word (bus::Stream, the writers' acknowledgement wait).
+const PROGRESS_EVERY: Duration = Duration::from_secs(8);
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// Given back at once, an envelope could be sent to a pull of this process that is just being closed, and be lost for the
-/// minute until the broker notices.
+/// half minute until the broker notices.
 const GIVE_BACK_AFTER: Duration = Duration::from_secs(1);
 const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -57,7 +57,8 @@ impl Writer {
         let mut on_its_way = JoinSet::new();
         while let Some(batch) = self.collect(&mut envelopes, &mut reader).await {
             // While the store works on one batch, the next one grows. A panic is a mistake of ours that must be seen.
-            on_its_way.join_next().await.transpose()?;
+            let held = batch.units.iter().map(|unit| &unit.delivery);
+            in_work(held, PROGRESS_EVERY, on_its_way.join_next()).await.transpose()?;
             let writer = self.clone();
             on_its_way.spawn(async move { writer.deliver(batch).await });
         }
@@ -125,40 +126,42 @@ impl Writer {
             Ok(bodies) => bodies,
             Err(error) => return Answer::Refused(format!("the samples cannot be packed: {error}")),
         };
-        let mut bodies = bodies.into_iter();
-        let mut next = bodies.next();
+        let held = waiting.iter().chain([batch]).flat_map(|batch| &batch.units).map(|unit| &unit.delivery);
+        in_work(held, PROGRESS_EVERY, self.write_all(bodies)).await
+    }
+
+    async fn write_all(&self, bodies: Vec<Bytes>) -> Answer {
         let mut pauses = pauses();
-        let mut told = Instant::now();
-        while let Some(body) = &next {
-            let begun = Instant::now();
-            let away = match self.store.write(body.clone()).await {
-                Ok(()) => {
-                    self.metrics.wrote(Outcome::Stored, begun.elapsed());
-                    self.ready.up();
-                    next = bodies.next();
-                    continue;
-                }
+        for body in bodies {
+            while let Some(away) = match self.write_once(body.clone()).await {
+                Ok(()) => None,
+                Err(WriteError::Away(reason)) => Some(reason),
                 Err(error @ WriteError::Refused { .. }) => {
-                    self.metrics.wrote(Outcome::Refused, begun.elapsed());
-                    warn!(%error, envelopes = batch.units.len(), "the store refuses a write");
+                    warn!(%error, "the store refuses a write");
                     return Answer::Refused(error.to_string());
                 }
-                Err(WriteError::Away(reason)) => reason,
-            };
-            self.metrics.wrote(Outcome::Away, begun.elapsed());
-            self.ready.down(away);
-            if told.elapsed() >= PROGRESS_EVERY {
-                told = Instant::now();
-                for unit in waiting.iter().chain([batch]).flat_map(|batch| &batch.units) {
-                    unit.delivery.progress().await;
+            } {
+                self.ready.down(away);
+                tokio::select! {
+                    () = self.stopping.cancelled() => return Answer::GivenUp,
+                    () = tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)) => {}
                 }
             }
-            tokio::select! {
-                () = self.stopping.cancelled() => return Answer::GivenUp,
-                () = tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)) => {}
-            }
+            self.ready.up();
         }
         Answer::Stored
+    }
+
+    async fn write_once(&self, body: Bytes) -> Result<(), WriteError> {
+        let begun = Instant::now();
+        let written = self.store.write(body).await;
+        let outcome = match &written {
+            Ok(()) => Outcome::Stored,
+            Err(WriteError::Refused { .. }) => Outcome::Refused,
+            Err(WriteError::Away(_)) => Outcome::Away,
+        };
+        self.metrics.wrote(outcome, begun.elapsed());
+        written
     }
 
     /// Another replica, or this one after its restart, stores it.
@@ -184,22 +187,24 @@ fn span(batch: &Batch) -> tracing::Span {
     span
 }
 
-/// A batch that the store refuses, in two: whose envelopes can be read, since they were read before.
+/// The two halves of a batch that the store refuses.
 fn halves(mut batch: Batch) -> [Batch; 2] {
     let later = batch.units.split_off(batch.units.len().div_ceil(2));
     let mut reader = Reader::new(intake::REMEMBERED);
     [later, batch.units].map(|units| {
-        let mut samples = Samples::default();
-        for unit in &units {
-            if let Err(error) = intake::read(&mut reader, &unit.delivery, &mut samples) {
-                warn!(%error, "an envelope that was read before cannot be read again");
+        let mut half = Batch::default();
+        for unit in units {
+            match intake::read(&mut reader, &unit.delivery, &mut half.samples) {
+                Ok(_) => half.units.push(unit),
+                // Not answered for, it comes again.
+                Err(error) => warn!(%error, "an envelope that was read before cannot be read again"),
             }
         }
-        Batch { units, samples }
+        half
     })
 }
 
-/// Sends what was said to the broker before the process ends; unsent, it makes envelopes come again a minute later.
+/// Sends what was said to the broker before the process ends; unsent, it makes envelopes come again half a minute later.
 pub(crate) async fn flush(bus: &Bus) {
     match timeout(FLUSH_WITHIN, bus.flush()).await {
         Ok(Ok(())) => {}
