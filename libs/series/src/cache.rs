@@ -36,25 +36,41 @@ struct Entry {
 pub(crate) struct Cache {
     young: HashedMap<Entry>,
     old: HashedMap<Entry>,
+    /// Of the young generation, about.
+    bytes: usize,
     capacity: usize,
 }
 
+impl Entry {
+    /// What it takes, with its share of the map and of what the allocator adds.
+    fn bytes(&self) -> usize {
+        let series = self.prepared.as_slice().iter().map(|series| series.encoded().len() + 80);
+        self.key.len() + 120 + series.sum::<usize>()
+    }
+}
+
 impl Cache {
-    /// Holds between `capacity` and twice `capacity` entries.
+    /// Holds at most about twice `capacity` bytes.
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { young: HashedMap::default(), old: HashedMap::default(), capacity: capacity.max(1) }
+        Self { young: HashedMap::default(), old: HashedMap::default(), bytes: 0, capacity }
     }
 
     /// What was prepared from exactly this key, else what `prepare` gives.
     pub(crate) fn get(&mut self, key: &[u8], prepare: impl FnOnce() -> Prepared) -> &[Arc<Series>] {
         let hash = xxhash_rust::xxh3::xxh3_64(key);
-        if self.young.len() >= self.capacity && !self.young.contains_key(&hash) {
+        if self.bytes >= self.capacity && !self.young.contains_key(&hash) {
             self.old = std::mem::take(&mut self.young);
+            self.bytes = 0;
         }
         let old = &mut self.old;
-        let fresh = || match old.remove(&hash) {
-            Some(entry) if *entry.key == *key => entry,
-            _ => Entry { key: key.into(), prepared: prepare() },
+        let bytes = &mut self.bytes;
+        let fresh = || {
+            let entry = match old.remove(&hash) {
+                Some(entry) if *entry.key == *key => entry,
+                _ => Entry { key: key.into(), prepared: prepare() },
+            };
+            *bytes += entry.bytes();
+            entry
         };
         let entry = match self.young.entry(hash) {
             hash_map::Entry::Vacant(vacant) => vacant.insert(fresh()),
@@ -85,7 +101,8 @@ mod tests {
 
     #[test]
     fn what_is_used_stays_and_what_is_not_goes() {
-        let mut cache = Cache::new(2);
+        // Two entries of a one-letter key.
+        let mut cache = Cache::new(2 * 121);
         assert!(asks(&mut cache, "a"));
         assert!(asks(&mut cache, "b"));
         assert!(asks(&mut cache, "c"), "a full generation grows old here");

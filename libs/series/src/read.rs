@@ -67,8 +67,8 @@ struct Resource {
 }
 
 impl Reader {
-    /// Nothing remembered yet. At most twice `capacity` points will be, at some 600 bytes each; what is reported again
-    /// before `capacity` others are is always remembered.
+    /// Nothing remembered yet. What is remembered takes at most about twice `capacity` bytes: some 600 for a gauge or sum,
+    /// thousands for a histogram. What is reported again before others fill `capacity` is always remembered.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
         Self { resources: HashMap::new(), next_resource: 0, points: Cache::new(capacity), key: Vec::new() }

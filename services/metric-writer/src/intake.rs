@@ -8,8 +8,8 @@ use tokio::sync::mpsc;
 use crate::samples::Samples;
 use crate::writer;
 
-/// Points whose series a reader remembers, some 600 bytes each; up to twice as many while series come and go.
-pub(crate) const REMEMBERED: usize = 64 * 1024;
+/// Bytes of series that a reader remembers; up to twice as many while series come and go.
+pub(crate) const REMEMBERED: usize = 40 << 20;
 
 /// What an envelope came to.
 #[derive(Debug, Clone, Copy)]

@@ -28,8 +28,8 @@ const MAX_AHEAD_MS: i64 = 10 * 60 * 1_000;
 /// Series and matches that one shard remembers, each. A series costs 24 bytes, and some 200 once a rule is about it.
 const CAPACITY: usize = 1_000_000;
 
-/// Points whose series a shard's reader remembers.
-const REMEMBERED: usize = 32 * 1024;
+/// Bytes of series that a shard's reader remembers; up to twice as many while series come and go.
+const REMEMBERED: usize = 20 << 20;
 
 /// What an envelope came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

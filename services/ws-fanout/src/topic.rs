@@ -14,8 +14,8 @@ use crate::client::Client;
 use crate::event::{self, Event, Unreadable};
 use crate::metrics::Metrics;
 
-/// Points whose series a follower of metrics remembers.
-const REMEMBERED: usize = 16 * 1024;
+/// Bytes of series that a follower of metrics remembers; up to twice as many while series come and go.
+const REMEMBERED: usize = 10 << 20;
 
 /// What can be listened to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

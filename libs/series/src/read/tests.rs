@@ -74,7 +74,7 @@ fn lines(reader: &mut Reader, bytes: &[u8]) -> (Vec<String>, Tally) {
 
 #[track_caller]
 fn check(bytes: &[u8], expected: &[&str]) {
-    assert_eq!(lines(&mut Reader::new(64), bytes).0, expected);
+    assert_eq!(lines(&mut Reader::new(64 << 10), bytes).0, expected);
 }
 
 #[test]
@@ -89,7 +89,7 @@ fn a_host_metric_is_the_same_series_from_both_generations_of_agents() {
     for bytes in [newer, older] {
         check(&bytes, &expected);
         let mut kinds = Vec::new();
-        Reader::new(64).read("acme", &bytes, 0, |sample| kinds.push(sample.series.kind)).expect("valid");
+        Reader::new(64 << 10).read("acme", &bytes, 0, |sample| kinds.push(sample.series.kind)).expect("valid");
         assert_eq!(kinds[0], Type::Counter);
     }
 }
@@ -164,7 +164,7 @@ fn no_recorded_value_is_the_stale_marker_and_no_time_is_the_time_of_arrival() {
 fn what_has_no_series_is_counted() {
     let empty = otel::NumberDataPoint { time_unix_nano: SECOND, ..Default::default() };
     let metrics = vec![sum("delta", true, 1, vec![number(1.0, 5, &[])]), gauge("empty", "", vec![empty])];
-    let (lines, tally) = lines(&mut Reader::new(64), &request(&HOST, "", metrics));
+    let (lines, tally) = lines(&mut Reader::new(64 << 10), &request(&HOST, "", metrics));
     assert_eq!(lines, Vec::<String>::new());
     assert_eq!(tally, Tally { points: 2, skipped: 2, ..Tally::default() });
 }
@@ -173,7 +173,7 @@ fn what_has_no_series_is_counted() {
 fn a_resource_has_one_target_info_at_its_latest_time() {
     let mut bytes = request(&HOST, "System.Host", vec![gauge("procs", "count", vec![number(1.0, 7, &[])])]);
     bytes.extend(request(&HOST, "System.Host", vec![gauge("uptime", "seconds", vec![number(1.0, 6, &[])])]));
-    let (lines, tally) = lines(&mut Reader::new(64), &bytes);
+    let (lines, tally) = lines(&mut Reader::new(64 << 10), &bytes);
     let infos: Vec<_> = lines.iter().filter(|line| line.starts_with("target_info")).collect();
     assert_eq!(infos.len(), 1);
     assert!(infos[0].ends_with("1 @7000"), "{}", infos[0]);
@@ -182,7 +182,7 @@ fn a_resource_has_one_target_info_at_its_latest_time() {
 
 #[test]
 fn a_remembered_series_is_the_same_one_and_others_are_not() {
-    let mut reader = Reader::new(64);
+    let mut reader = Reader::new(64 << 10);
     let bytes = |zone: &str, kind: &str| {
         let resource = [("sightline.resource.id", "r"), ("sightline.resource.kind", kind)];
         request(&resource, "", vec![gauge("up", "", vec![number(1.0, 5, &[("zone", zone)])])])
@@ -207,6 +207,6 @@ fn nonsense_gives_nothing_out() {
     let mut bytes = request(&HOST, "", vec![gauge("up", "", vec![number(1.0, 5, &[])])]);
     bytes.extend([0x0a, 0x7f]);
     let mut given = 0;
-    assert!(Reader::new(64).read("acme", &bytes, 0, |_| given += 1).is_err());
+    assert!(Reader::new(64 << 10).read("acme", &bytes, 0, |_| given += 1).is_err());
     assert_eq!(given, 0);
 }
