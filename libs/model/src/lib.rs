@@ -1,6 +1,6 @@
 //! Value types that several services must compute alike: tenants, resource ids, batch ids, shards.
 //!
-//! Everything here is a pure function of its arguments (random batch ids aside), so that any replica of any service,
+//! What names things is a pure function of its arguments (random batch ids aside), so that any replica of any service,
 //! of any version, answers the same. The tests hold fixed values: changing one of them renames what is stored.
 
 mod batch;

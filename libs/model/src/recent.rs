@@ -5,7 +5,7 @@ use std::collections::{HashSet, VecDeque};
 use crate::series_hash;
 
 /// A client that heard no answer repeats within seconds, often through another gateway.
-const REMEMBERED: usize = 16_384;
+const REMEMBERED: usize = 4_096;
 
 /// Parts of batches that were seen lately, in the order in which they came.
 ///

@@ -17,7 +17,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use bus::{Bus, From, Stream};
+use bus::{Bus, Delivery, From, Stream};
 use lifecycle::{CancellationToken, Ready};
 use series::Reader;
 use tokio::time::timeout;
@@ -37,7 +37,7 @@ const MARGIN: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(5);
 const MOST_SILENCES: u32 = 6;
 /// Less than a writer uses, since it runs beside one.
-const REMEMBERED: usize = 16 * 1024;
+const REMEMBERED: usize = 8 << 20;
 const ENOUGH_SAMPLES: usize = 25_000;
 
 /// Keeps watch over the store.
@@ -113,8 +113,6 @@ impl Recovery {
             debug!("the store does not say when it started, so a restart of it cannot be noticed");
             return Ok(());
         };
-        // What may have to be written again is no reason to stop writing.
-        self.ready.up();
         let is_same = known.as_ref().is_some_and(|known| known.start.total_cmp(&start).is_eq());
         if !is_same {
             return self.meet(known, start).await;
@@ -151,6 +149,8 @@ impl Recovery {
         // Kept before the work begins: when the store restarts again meanwhile, the same is to be done once more.
         *known = Some(Known::new(start, certain.clone()));
         let ends = self.progress(|progress| progress.delivered).await?;
+        // What has to be written again is no reason to stop writing.
+        self.ready.up();
         let mut samples = 0;
         for shard in 0..self.bus.settings().shards {
             let index = usize::from(shard);
@@ -213,7 +213,7 @@ impl Recovery {
         let stream = Stream::Metrics(shard);
         info!(%stream, after, end, "writing again what the store may have lost");
         let mut follow = self.bus.follow(stream, From::Sequence(after + 1)).await;
-        let (mut reader, mut samples, mut written) = (Reader::new(REMEMBERED), Samples::default(), 0);
+        let (mut reader, mut chunk, mut written) = (Reader::new(REMEMBERED), Chunk::default(), 0);
         let (mut at, mut expected, mut silences) = (after, after + 1, 0);
         while at < end {
             let Ok(delivery) = timeout(SILENCE, follow.next()).await else {
@@ -231,32 +231,63 @@ impl Recovery {
                 warn!(%stream, messages = at - expected, "the stream no longer keeps all of what the store may have lost");
             }
             expected = at + 1;
-            if at <= end && intake::read(&mut reader, &delivery, &mut samples).is_err() {
-                debug!(%stream, at, "what cannot be read is a dead letter already, or will be one");
+            if at <= end {
+                match intake::read(&mut reader, &delivery, &mut chunk.samples) {
+                    Ok(_) => chunk.deliveries.push(delivery),
+                    Err(_) => debug!(%stream, at, "what cannot be read is a dead letter already, or will be one"),
+                }
             }
-            if samples.len() >= ENOUGH_SAMPLES {
-                written += self.rewrite(std::mem::take(&mut samples)).await?;
+            if chunk.samples.len() >= ENOUGH_SAMPLES {
+                written += self.rewrite(std::mem::take(&mut chunk)).await?;
             }
         }
-        written += self.rewrite(samples).await?;
+        written += self.rewrite(chunk).await?;
         Ok(written)
     }
 
-    async fn rewrite(&self, samples: Samples) -> anyhow::Result<u64> {
-        for body in remote_write::bodies(&samples)? {
+    /// Writes a chunk whole or, where the store refuses it, envelope by envelope: those that it refused the first time were
+    /// never stored, their neighbours were.
+    async fn rewrite(&self, chunk: Chunk) -> anyhow::Result<u64> {
+        if self.write(&chunk.samples).await? {
+            return Ok(self.written(&chunk.samples));
+        }
+        let (mut reader, mut written) = (Reader::new(REMEMBERED), 0);
+        for delivery in &chunk.deliveries {
+            let mut samples = Samples::default();
+            if intake::read(&mut reader, delivery, &mut samples).is_ok() && self.write(&samples).await? {
+                written += self.written(&samples);
+            }
+        }
+        Ok(written)
+    }
+
+    /// False when the store refuses them.
+    async fn write(&self, samples: &Samples) -> anyhow::Result<bool> {
+        for body in remote_write::bodies(samples)? {
             match self.store.write(body).await {
                 Ok(()) => {}
-                // Refused samples were not stored the first time either.
                 Err(error @ WriteError::Refused { .. }) => {
                     warn!(%error, "the store refuses samples that are written again");
+                    return Ok(false);
                 }
                 Err(error @ WriteError::Away(_)) => return Err(error.into()),
             }
         }
+        Ok(true)
+    }
+
+    fn written(&self, samples: &Samples) -> u64 {
         let count = u64::try_from(samples.len()).unwrap_or(u64::MAX);
         self.metrics.replayed_samples.inc_by(count);
-        Ok(count)
+        count
     }
+}
+
+/// Envelopes that are written again together.
+#[derive(Default)]
+struct Chunk {
+    deliveries: Vec<Delivery>,
+    samples: Samples,
 }
 
 fn unix_now() -> Duration {

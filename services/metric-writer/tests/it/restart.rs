@@ -31,6 +31,24 @@ async fn a_running_writer_writes_again_what_a_killed_store_lost() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn neighbours_of_what_the_store_refuses_are_written_again() {
+    let observer = Observer::start().await;
+    let front = Front::start().await;
+    let writer = observer.writer(&front.url()).await;
+    wait_until_ready(&writer).await;
+    front.writes(Writes::Lost);
+    observer.publish("refused", &observer.envelope("poison", 1.0, 50)).await;
+    let expected = publish(&observer, "count", 30).await;
+    observer.wait_for_acknowledged(31).await;
+    front.writes(Writes::Refused("poison"));
+    front.restart_store();
+    observer.wait_for("count", &expected).await;
+    assert_eq!(observer.stored("poison").await, [0.0; 0]);
+    writer.stop().await;
+    observer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_writer_that_was_down_meanwhile_writes_it_again_too() {
     let observer = Observer::start().await;
     let front = Front::start().await;
