@@ -22,6 +22,12 @@ pub fn get(address: &str, path: &str, timeout: Duration) -> Result<Response> {
     exchange(address, &format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n"), timeout)
 }
 
+/// As the holder of a token.
+pub fn get_as(bearer: &str, address: &str, path: &str, timeout: Duration) -> Result<Response> {
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nAuthorization: Bearer {bearer}\r\n\r\n");
+    exchange(address, &request, timeout)
+}
+
 pub fn post_json(address: &str, path: &str, bearer: Option<&str>, body: &Value, timeout: Duration) -> Result<Response> {
     let body = body.to_string();
     let authorization = bearer.map(|token| format!("Authorization: Bearer {token}\r\n")).unwrap_or_default();

@@ -11,11 +11,13 @@ use super::test::{Programs, prepare};
 use crate::account::{self, Account};
 use crate::configuration::{Configuration, port_variable};
 use crate::console::{Step, note, result, seconds};
+use crate::http;
 use crate::interrupt::{Interrupt, Interrupted};
 use crate::ports;
 use crate::process::Spawn;
 use crate::servers::{self, Binaries, Durability, Layout, postgres};
 use crate::services::{self, DatabaseAccess, Listener, Stack};
+use crate::session;
 use crate::state::{Lock, Picture};
 use crate::supervisor::{Enrolment, Supervisor};
 use crate::watched::{Health, Watched};
@@ -25,6 +27,8 @@ const DATABASE: &str = "sightline";
 const NAMESPACE: &str = "sl";
 /// What a machine's own log files are usually called; the agent follows those that it may read.
 const SYSTEM_LOGS: [&str; 3] = ["/var/log/syslog", "/var/log/messages", "/var/log/auth.log"];
+/// The agent reports at its start, and every ten seconds.
+const FIRST_METRICS: Duration = Duration::from_secs(12);
 /// How long children of a killed `up` may take to follow it.
 const LEFTOVER_DEADLINE: Duration = Duration::from_secs(8);
 
@@ -98,6 +102,7 @@ impl Site {
         supervisor.add_agent(self.process(stack, services::AGENT), self.enrolment(stack))?;
         supervisor.await_all(interrupt)?;
         step.done("all are ready");
+        await_first_metrics(stack, interrupt)?;
         welcome(stack, &self.workspace, began.elapsed());
         supervisor.watch(interrupt)
     }
@@ -224,6 +229,20 @@ fn keep_previous_logs(logs: &Path) -> Result<()> {
             std::fs::rename(&path, path.with_extension("log.1")).context("keep the previous log")?;
         }
     }
+    Ok(())
+}
+
+/// So that the first question that is tried has an answer: the store shows what it took a moment later.
+fn await_first_metrics(stack: &Stack, interrupt: &Interrupt) -> Result<()> {
+    let step = Step::begin("wait", "this host's first metrics");
+    let api = stack.http_address("api-gateway");
+    let token = session::login(&api, &stack.password_file())?;
+    let shown = interrupt.wait_for(FIRST_METRICS, || {
+        let path = "/prometheus/api/v1/query?query=system_memory_total";
+        let answer = http::get_as(&token, &api, path, Duration::from_secs(2));
+        Ok(answer.is_ok_and(|answer| answer.body.contains("\"value\"")).then_some(()))
+    })?;
+    step.done(if shown.is_some() { "they can be queried" } else { "not there yet; they come with the next round" });
     Ok(())
 }
 
