@@ -58,7 +58,7 @@ impl Consumer {
         for delivery in arrived {
             if delivery.age() > self.retention {
                 self.metrics.expired();
-                delivery.ack().await;
+                delivery.bury(DURABLE, "older than SIGHTLINE_ALERT_RETENTION: it may have been applied before").await;
                 continue;
             }
             match Transition::decode(delivery.payload()) {

@@ -55,7 +55,7 @@ impl Consumer {
         for delivery in arrived {
             if delivery.age() > self.retention {
                 self.metrics.expired.inc();
-                delivery.ack().await;
+                delivery.bury(DURABLE, "older than SIGHTLINE_DELIVERY_RETENTION: it may have been sent before").await;
                 continue;
             }
             match read(&delivery) {

@@ -74,7 +74,7 @@ async fn a_transition_that_waited_longer_than_is_remembered_pages_nobody() {
     eventually("the answer to the broker", PATIENCE, async || {
         let accounts = service.bus.account().await.map_err(|error| error.to_string())?;
         let account = accounts.into_iter().find(|account| account.stream.ends_with("TRANSITIONS")).unwrap();
-        if account.handled == 1 && account.in_flight == 0 { Ok(()) } else { Err(format!("{account:?}")) }
+        if account.dead == 1 && account.in_flight == 0 { Ok(()) } else { Err(format!("{account:?}")) }
     })
     .await;
     assert!(column(&service.pool, ALERTS).await.is_empty());

@@ -74,7 +74,7 @@ async fn a_notification_that_waited_longer_than_is_remembered_is_sent_to_nobody(
     eventually("the answer to the broker", PATIENCE, async || {
         let accounts = service.bus.account().await.map_err(|error| error.to_string())?;
         let account = accounts.into_iter().find(|account| account.stream.ends_with("NOTIFICATIONS")).unwrap();
-        if account.handled == 1 && account.in_flight == 0 { Ok(()) } else { Err(format!("{account:?}")) }
+        if account.dead == 1 && account.in_flight == 0 { Ok(()) } else { Err(format!("{account:?}")) }
     })
     .await;
     assert!(left(&service.pool).await.is_empty() && receiver.is_quiet());
