@@ -1,8 +1,9 @@
-//! Structured logs on standard output, and traces over OTLP when `OTEL_EXPORTER_OTLP_ENDPOINT` is set.
+//! What a program says about itself: structured logs on standard output, declared metrics, and traces over OTLP when `OTEL_EXPORTER_OTLP_ENDPOINT` is set.
 //!
 //! The trace context travels as a W3C `traceparent` in gRPC metadata and NATS headers; `context` reads and writes it.
 
 pub mod context;
+pub mod metrics;
 
 use std::time::Duration;
 
