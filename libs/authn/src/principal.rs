@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use fault::{Fault, Kind};
 
-use crate::Permission;
+use crate::{Permission, Scope};
 
 /// A user.
 #[derive(Clone, PartialEq, Eq)]
@@ -23,6 +23,12 @@ pub struct Principal {
 }
 
 impl Principal {
+    /// What they may see.
+    #[must_use]
+    pub fn scope(&self) -> Scope {
+        Scope::from(self)
+    }
+
     /// Passes when the caller holds `permission`.
     ///
     /// # Errors

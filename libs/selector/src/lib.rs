@@ -139,6 +139,12 @@ impl Selector {
         &self.matchers
     }
 
+    /// What both choose.
+    #[must_use]
+    pub fn and(&self, other: &Self) -> Self {
+        Self { matchers: self.matchers.iter().chain(&other.matchers).cloned().collect() }
+    }
+
     /// Whether everything is chosen.
     #[must_use]
     pub fn is_everything(&self) -> bool {
