@@ -129,8 +129,9 @@ impl Batch {
     /// The span of publishing it: part of the first request's trace, connected with the others.
     fn span(&self, lane: &Lane) -> Span {
         let first = self.waiters.first().and_then(|waiter| waiter.request.id());
-        let span = tracing::info_span!(parent: first, "publish", signal = ?lane.signal, shard = lane.shard);
-        for other in self.waiters.iter().skip(1) {
+        let span = tracing::info_span!(parent: first.clone(), "publish", signal = ?lane.signal, shard = lane.shard);
+        // A request may have several parts in one envelope.
+        for other in self.waiters.iter().filter(|waiter| waiter.request.id() != first) {
             span.follows_from(&other.request);
         }
         span
