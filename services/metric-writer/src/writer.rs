@@ -174,9 +174,8 @@ impl Writer {
     }
 
     async fn bury(&self, delivery: &Delivery, reason: &str) {
-        match delivery.dead("metric-writer", reason).await {
-            Ok(()) => self.metrics.dead(),
-            Err(error) => warn!(%error, "cannot keep a dead letter; the envelope will come again"),
+        if delivery.bury("metric-writer", reason).await {
+            self.metrics.dead();
         }
     }
 }
