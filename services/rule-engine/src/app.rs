@@ -44,12 +44,11 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
 /// Addresses or migrations that cannot be used; what is away is waited for.
 pub async fn start(surroundings: Surroundings, process: &Process) -> anyhow::Result<SocketAddr> {
     let metrics = process.register(Metrics::register);
-    let (database, broker, loaded) = (process.ready("postgres"), process.ready("broker"), process.ready("rules"));
+    let (broker, loaded) = (process.ready("broker"), process.ready("rules"));
     let (pool, bus) = tokio::try_join!(
-        ::store::connect(&surroundings.store, "rule_engine", MIGRATIONS, &database),
+        ::store::open(process, &surroundings.store, "rule_engine", MIGRATIONS),
         Bus::connect(&surroundings.bus, broker),
     )?;
-    process.spawn("postgres", ::store::watch(pool.clone(), database, process.stopping()));
     let store = Store::new(pool);
     let book = reload::first(&store, &loaded, &metrics).await;
     let (sender, books) = watch::channel(book);
