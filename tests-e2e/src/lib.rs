@@ -8,7 +8,6 @@
 
 pub mod bench;
 pub mod client;
-pub mod gate;
 pub mod otlp;
 pub mod receiver;
 pub mod traces;

@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use devstack::services::{DatabaseAccess, SERVICES};
-use testkit::eventually;
+use testkit::{Gate, eventually};
 use tests_e2e::Sightline;
-use tests_e2e::gate::Gate;
 
 use crate::books::{SENDERS, Senders, judge_lines, judge_points, settle};
 
@@ -39,12 +38,11 @@ impl Gates {
     }
 }
 
-/// Puts a gate before the server of a URL, and its address into the URL.
+/// Puts a closed gate before the server of a URL, and its address into the URL.
 async fn through(url: &mut String) -> Gate {
-    let begin = url.find('@').map_or_else(|| url.find("://").unwrap() + 3, |at| at + 1);
-    let end = url[begin..].find('/').map_or(url.len(), |at| begin + at);
-    let gate = Gate::before(&url[begin..end]).await;
-    url.replace_range(begin..end, &gate.address().to_string());
+    let gate = Gate::before(url).await;
+    gate.close();
+    gate.url().clone_into(url);
     gate
 }
 
