@@ -1,4 +1,4 @@
-//! Value types that several services must compute alike: tenants, resource ids, batch ids, shards.
+//! What several services must compute alike: tenants, resource ids, batch ids, shards, which times are believed.
 //!
 //! What names things is a pure function of its arguments (random batch ids aside), so that any replica of any service,
 //! of any version, answers the same. The tests hold fixed values: changing one of them renames what is stored.
@@ -8,12 +8,14 @@ mod hashed;
 mod recent;
 mod resource;
 mod tenant;
+mod times;
 
 pub use batch::{BatchId, ClientBatch, InvalidBatchId};
 pub use hashed::{HashedMap, Identity};
 pub use recent::RecentBatches;
 pub use resource::{Identified, InvalidResourceId, ResourceId, ResourceKind, identify, shard};
 pub use tenant::{InvalidTenantId, TenantId};
+pub use times::{CLOCK_SKEW, Disbelieved, LOG_RETENTION, LogTime, METRICS_RETENTION, Times};
 
 /// Hash of a series' labels, which must come sorted by name; for maps and sharding, kept no longer than a snapshot.
 pub fn series_hash<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> u64 {

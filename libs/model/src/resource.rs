@@ -167,6 +167,7 @@ struct Seen<'a> {
     service_namespace: Option<&'a str>,
     service_name: Option<&'a str>,
     service_instance: Option<&'a str>,
+    process_id: Option<&'a str>,
     agent_id: Option<&'a str>,
 }
 
@@ -186,6 +187,7 @@ impl<'a> Seen<'a> {
             "service.namespace" => &mut self.service_namespace,
             "service.name" => &mut self.service_name,
             "service.instance.id" => &mut self.service_instance,
+            "process.pid" => &mut self.process_id,
             "agent.id" => &mut self.agent_id,
             _ => return,
         };
@@ -201,11 +203,8 @@ impl<'a> Seen<'a> {
             ResourceKind::Pod => of("k8s.pod.uid", self.pod_uid),
             ResourceKind::Agent => of("agent.id", self.agent_id),
             ResourceKind::App => self.service_name.map(|name| {
-                vec![
-                    ("service.namespace", self.service_namespace.unwrap_or_default()),
-                    ("service.name", name),
-                    ("service.instance.id", self.service_instance.unwrap_or_default()),
-                ]
+                let namespace = ("service.namespace", self.service_namespace.unwrap_or_default());
+                vec![namespace, ("service.name", name), self.instance()]
             }),
             ResourceKind::Device | ResourceKind::Syslog => {
                 let (ip, name) = (self.host_ip.unwrap_or_default(), self.host_name.unwrap_or_default());
@@ -213,6 +212,21 @@ impl<'a> Seen<'a> {
             }
             ResourceKind::Otel => None,
         }
+    }
+
+    /// What tells instances of one service apart. Few SDKs set an instance id by themselves; without this all replicas of a
+    /// deployment would be one resource, and their counters one series.
+    fn instance(&self) -> Label<'a> {
+        let known = [
+            ("service.instance.id", self.service_instance),
+            ("container.id", self.container_id),
+            ("k8s.pod.uid", self.pod_uid),
+            ("host.id", self.host_id),
+            ("host.name", self.host_name),
+            ("process.pid", self.process_id),
+        ];
+        let first = known.into_iter().find_map(|(name, value)| Some((name, value?)));
+        first.unwrap_or(("service.instance.id", ""))
     }
 
     fn everything(&self) -> Vec<(&'a str, &'a str)> {
@@ -251,11 +265,24 @@ mod tests {
 
     #[test]
     fn ids_never_change_between_versions() {
-        let cases: [(&str, &[(&'static str, &'static str)]); 6] = [
+        let cases: [(&str, &[(&'static str, &'static str)]); 13] = [
             ("host-qweikbwvw5jerkrfyuohirspfm", &[("host.id", "h1"), ("host.name", "web-1")]),
             ("host-o5srxv6y2xfb4xsaakioqpq2xy", &[("host.name", "web-1")]),
             ("container-om5phzlidablrvsaqokywqjepi", &[("container.id", "c1"), ("host.id", "h1")]),
             ("app-x52gdlh32vm2gfpl3ueimeabjm", &[("service.name", "shop"), ("service.instance.id", "i1")]),
+            (
+                "app-5ia2sz4m2vyp5qqzrfwkoh2jai",
+                &[("service.name", "shop"), ("service.namespace", "eu"), ("container.id", "c1")],
+            ),
+            ("app-2tpelcqjwy75lahudmhdjqcx4i", &[("service.name", "shop"), ("k8s.pod.uid", "p1"), ("host.id", "h1")]),
+            ("app-dlg5euzisafqhlleg7zc4vcydi", &[("service.name", "shop"), ("host.id", "h1"), ("host.name", "web-1")]),
+            (
+                "app-jyfdivy5efjyz3dmjwaaywivea",
+                &[("service.name", "shop"), ("host.name", "web-1"), ("process.pid", "17")],
+            ),
+            ("app-mw4bsvsxjrxq53kcxh2bnwcsze", &[("service.name", "shop"), ("process.pid", "17")]),
+            ("app-kwaxdwh27ltyjdb2ogbygevhlm", &[("service.name", "shop")]),
+            ("device-lm5rnm6d4tjvyoz2jfgi2zkvpa", &[("resource.kind", "device"), ("host.ip", "10.0.0.1")]),
             ("agent-2ecs2t2vp4lvoaaw3g7coium6a", &[("agent.id", "a1")]),
             ("otel-iau4zgli2xteyteajqsnsdtrgy", &[]),
         ];
@@ -276,6 +303,21 @@ mod tests {
         assert_eq!(kind(&[("host.name", "h"), ("container.id", "c")]), ResourceKind::Container);
         assert_eq!(kind(&[("host.name", "h"), ("k8s.pod.uid", "p")]), ResourceKind::Pod);
         assert_eq!(kind(&[("colour", "blue"), ("host.name", "")]), ResourceKind::Otel);
+    }
+
+    #[test]
+    fn replicas_of_a_service_are_apart_by_the_first_identity_that_is_there() {
+        let shop = |more: &[(&'static str, &'static str)]| {
+            let name = [("service.name", "shop")];
+            identify("t", name.into_iter().chain(more.iter().copied())).id
+        };
+        for key in ["service.instance.id", "container.id", "k8s.pod.uid", "host.id", "host.name", "process.pid"] {
+            assert_ne!(shop(&[(key, "a")]), shop(&[(key, "b")]), "{key}");
+            assert_ne!(shop(&[(key, "a")]), shop(&[]), "{key}");
+        }
+        // What comes behind it does not matter: a pod that moves, a host that is renamed, a process that starts again.
+        let pod = shop(&[("k8s.pod.uid", "p"), ("host.name", "n1"), ("process.pid", "1")]);
+        assert_eq!(pod, shop(&[("k8s.pod.uid", "p"), ("host.name", "n2"), ("process.pid", "2")]));
     }
 
     #[test]
