@@ -87,7 +87,7 @@ fn read(delivery: &Delivery) -> Result<News, String> {
         "failed" => false,
         other => return Err(format!("the state `{other}` is unknown")),
     };
-    let texts = [&event.notification_id, &event.receiver, &event.alert_id];
+    let texts = [&event.notification_id, &event.receiver];
     if texts.iter().any(|text| text.is_empty() || text.contains('\0')) {
         return Err("an id or the receiver is missing".to_owned());
     }
@@ -96,7 +96,7 @@ fn read(delivery: &Delivery) -> Result<News, String> {
     let delivery = store::Delivery {
         notification_id: event.notification_id,
         receiver: event.receiver,
-        alert_id: event.alert_id,
+        alert_id: event.group_id,
         delivered,
         attempts: event.attempts,
         error: event.error.replace('\0', "\u{fffd}"),

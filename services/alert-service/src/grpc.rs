@@ -3,7 +3,7 @@
 use authn::{Permission, Verifier};
 use fault::Fault;
 use proto::alerts::alerts_server::Alerts;
-use proto::alerts::{ListAlertsRequest, ListAlertsResponse};
+use proto::alerts::{Alert, ListAlertsRequest, ListAlertsResponse, ResolveAlertRequest};
 use selector::{Op, Selector};
 use sqlx::PgPool;
 use tonic::{Request, Response, Status};
@@ -37,6 +37,10 @@ impl Alerts for AlertsApi {
         let selector = Selector::parse(&request.r#match).map_err(|error| Fault::field("match", error.to_string()))?;
         let filter = filter(caller.tenant, &request, &selector)?;
         Ok(Response::new(self.find(&filter, &selector, after, limit).await?))
+    }
+
+    async fn resolve_alert(&self, _: Request<ResolveAlertRequest>) -> Result<Response<Alert>, Status> {
+        Err(Status::unimplemented(""))
     }
 }
 

@@ -25,6 +25,7 @@ pub fn alert(alert: Alert, delivery: &str) -> alerts::Alert {
         receivers: alert.receivers,
         occurrences: alert.occurrences,
         delivery: delivery.to_owned(),
+        ..alerts::Alert::default()
     }
 }
 
@@ -39,9 +40,10 @@ pub fn notification(
     Some(alerts::Notification {
         id: notification_id(&told.id, &transition.id),
         tenant: told.tenant.clone(),
-        alert: Some(alert(told.clone(), "pending")),
+        alerts: vec![alert(told.clone(), "pending")],
         receivers: change.tell.clone(),
         received_unix_nano: transition.received_unix_nano,
         created_unix_nano,
+        ..alerts::Notification::default()
     })
 }

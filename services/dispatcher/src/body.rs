@@ -51,7 +51,7 @@ struct Told<'a> {
 /// # Errors
 /// A notification without an alert.
 pub fn render(notification: &Notification, receiver: &str, external: &Url) -> anyhow::Result<Vec<u8>> {
-    let alert = notification.alert.as_ref().ok_or_else(|| anyhow::anyhow!("the notification has no alert"))?;
+    let alert = notification.alerts.first().ok_or_else(|| anyhow::anyhow!("the notification has no alert"))?;
     let labels: BTreeMap<&str, &str> = alert.labels.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     let annotations = annotations(alert);
     let external_url = external.as_str().trim_end_matches('/');
@@ -132,7 +132,7 @@ mod tests {
             starts_unix_nano: 1_700_000_000_500_000_000,
             ..Alert::default()
         };
-        Notification { id: "n".into(), tenant: "default".into(), alert: Some(alert), ..Notification::default() }
+        Notification { id: "n".into(), tenant: "default".into(), alerts: vec![alert], ..Notification::default() }
     }
 
     fn rendered(notification: &Notification) -> String {

@@ -89,7 +89,7 @@ impl Consumer {
 fn read(delivery: &Delivery) -> Result<Incoming, String> {
     let notification =
         Notification::decode(delivery.payload().clone()).map_err(|error| format!("not a notification: {error}"))?;
-    let alert = notification.alert.as_ref().ok_or("the notification has no alert")?;
+    let alert = notification.alerts.first().ok_or("the notification has no alert")?;
     let texts = [&notification.id, &notification.tenant, &alert.id, &alert.state];
     if texts.iter().any(|text| text.is_empty()) {
         return Err("an id, the tenant or the state is missing".to_owned());

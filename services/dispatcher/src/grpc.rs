@@ -59,6 +59,26 @@ impl Dispatch for DispatchApi {
         Ok(Response::new(wire(receiver, true)))
     }
 
+    async fn get_receiver(&self, _: Request<proto::dispatch::GetReceiverRequest>) -> Result<Response<Wire>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn update_receiver(&self, _: Request<proto::dispatch::UpdateReceiverRequest>) -> Result<Response<Wire>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn delete_receiver(&self, _: Request<proto::dispatch::DeleteReceiverRequest>) -> Result<Response<proto::dispatch::DeleteReceiverResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn rotate_secret(&self, _: Request<proto::dispatch::RotateSecretRequest>) -> Result<Response<Wire>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn missing_receivers(&self, _: Request<proto::dispatch::MissingReceiversRequest>) -> Result<Response<proto::dispatch::MissingReceiversResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
     async fn list_deliveries(
         &self,
         request: Request<ListDeliveriesRequest>,
@@ -106,5 +126,6 @@ fn wire(receiver: Receiver, with_secret: bool) -> Wire {
         name: receiver.name,
         webhook: Some(Webhook { url: receiver.url, secret }),
         created_unix_nano: receiver.created,
+        ..Wire::default()
     }
 }

@@ -87,7 +87,7 @@ impl Reporter {
         let event = DeliveryEvent {
             tenant: delivery.tenant.clone(),
             notification_id: delivery.notification_id.clone(),
-            alert_id: delivery.alert_id.clone(),
+            group_id: delivery.alert_id.clone(),
             receiver: delivery.receiver.clone(),
             state: delivery.state.clone(),
             attempts: delivery.attempts,

@@ -92,6 +92,7 @@ impl Decision {
             epoch,
             resource_id: self.resource_id.clone(),
             since_unix_nano: self.since_unix_nano,
+            ..Transition::default()
         }
     }
 

@@ -49,7 +49,7 @@ async fn add_one(connection: &mut PgConnection, incoming: &Incoming) -> sqlx::Re
     .bind(signed(notification.received_unix_nano))
     .execute(&mut *connection)
     .await?;
-    let alert = notification.alert.clone().unwrap_or_default();
+    let alert = notification.alerts.first().cloned().unwrap_or_default();
     let ids: Vec<String> = notification.receivers.iter().map(|name| delivery::id(&notification.id, name)).collect();
     let done = sqlx::query(
         "insert into deliveries (id, notification_id, tenant, receiver, receiver_id, alert_id, rule_name, alert_state,

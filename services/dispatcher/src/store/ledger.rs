@@ -67,6 +67,7 @@ fn read_delivery(row: &PgRow, attempts: Vec<Attempt>) -> sqlx::Result<Delivery> 
         created_unix_nano: nanos(row, "created_at")?,
         finished_unix_nano: nanos(row, "finished_at")?,
         next_attempt_unix_nano: next,
+        ..Delivery::default()
     })
 }
 
