@@ -1,5 +1,5 @@
-//! What the environment tells `cargo dev`: `SIGHTLINE_DEV_*` for itself, four URLs of existing servers, and a few
-//! settings that it hands to the services.
+//! What the environment tells `cargo dev`: `SIGHTLINE_DEV_*` for itself, four URLs of existing servers, and settings that
+//! it hands to the services.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,26 +10,12 @@ use crate::account::Account;
 use crate::address::Address;
 use crate::servers::{self, binaries::Search};
 use crate::servers::{METRICS, NATS, POSTGRES, Probe, REDIS, ServerPorts, ServerUrls};
-use crate::services::{Listener, Ports, SERVICES, all};
+use crate::services::{self, Listener, Ports, SERVICES, all};
 
 const OWN_PREFIX: &str = "SIGHTLINE_DEV_";
 const ONLY_FETCHED: &str = "SIGHTLINE_DEV_ONLY_FETCHED";
-/// Handed on to all services. Everything that differs from service to service is computed instead.
-const HANDED_ON: [&str; 13] = [
-    "SIGHTLINE_NAMESPACE",
-    "SIGHTLINE_LOG",
-    "SIGHTLINE_LOG_FORMAT",
-    "SIGHTLINE_SHUTDOWN_DEADLINE",
-    "SIGHTLINE_LAME_DUCK",
-    "SIGHTLINE_DATABASE_CONNECTIONS",
-    "SIGHTLINE_SHARDS",
-    "SIGHTLINE_STREAM_MAX_BYTES",
-    "SIGHTLINE_STREAM_REPLICAS",
-    "SIGHTLINE_IDLE_AFTER",
-    "SIGHTLINE_OFFLINE_AFTER",
-    "SIGHTLINE_AGENT_INTERVAL",
-    "SIGHTLINE_AGENT_PROCESS_INTERVAL",
-];
+/// Every setting that some program knows.
+const KNOWN: &str = include_str!("../../settings/src/names.txt");
 
 /// Servers that somebody else runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -154,14 +140,15 @@ impl Configuration {
             // Ours for the children of `cargo dev test`, which may call `cargo dev` again.
             "SIGHTLINE_TEST_SERVERS" => {}
             ONLY_FETCHED => self.only_fetched = !matches!(value.as_str(), "" | "0" | "false"),
-            _ if HANDED_ON.contains(&name) => {
+            _ if name.starts_with(OWN_PREFIX) => self.take_port(name, &value)?,
+            _ if services::computed().contains(name) => {
+                bail!("{name} differs from service to service, and `cargo dev` computes it; unset it")
+            }
+            _ if KNOWN.lines().any(|known| known == name) => {
                 self.handed_on.insert(name.to_owned(), value);
             }
-            _ if name.starts_with(OWN_PREFIX) => self.take_port(name, &value)?,
             _ if name.starts_with("SIGHTLINE_") => {
-                bail!(
-                    "{name} means nothing to `cargo dev`, which starts every service with an environment of its own; unset it"
-                )
+                bail!("{name} is set, but no Sightline program knows it; unset it")
             }
             _ => {}
         }
@@ -229,7 +216,9 @@ mod tests {
 
     #[test]
     fn a_misspelt_variable_is_an_error_that_names_it() {
-        for name in ["SIGHTLINE_DEV_NATS_PROT", "SIGHTLINE_DEV_AUTH_HTTP_PORT", "SIGHTLINE_GRPC_LISTEN"] {
+        for name in
+            ["SIGHTLINE_DEV_NATS_PROT", "SIGHTLINE_DEV_AUTH_HTTP_PORT", "SIGHTLINE_GRPC_LISTEN", "SIGHTLINE_SHARD"]
+        {
             let error = parse(&[(name, "1")]).unwrap_err();
             assert!(format!("{error:#}").contains(name), "{error:#}");
         }
@@ -247,10 +236,9 @@ mod tests {
 
     #[test]
     fn settings_of_the_services_are_handed_on() {
-        let configuration = parse(&[("SIGHTLINE_LOG", "debug"), ("EDITOR", "vi")]).unwrap();
-        assert_eq!(
-            configuration.handed_on.into_iter().collect::<Vec<_>>(),
-            [("SIGHTLINE_LOG".to_owned(), "debug".to_owned())]
-        );
+        let configuration =
+            parse(&[("SIGHTLINE_LOG", "debug"), ("SIGHTLINE_CLOCK_SKEW", "1h"), ("EDITOR", "vi")]).unwrap();
+        let handed_on: Vec<&str> = configuration.handed_on.keys().map(String::as_str).collect();
+        assert_eq!(handed_on, ["SIGHTLINE_CLOCK_SKEW", "SIGHTLINE_LOG"]);
     }
 }

@@ -105,7 +105,9 @@ mod tests {
         let trouble = conflict(port).unwrap();
         assert!(trouble.contains(&format!("pid {}", std::process::id())), "{trouble}");
         drop(listener);
-        assert_eq!(conflict(port), None);
+        // Somebody else may have taken it at once.
+        let trouble = conflict(port).unwrap_or_default();
+        assert!(!trouble.contains(&format!("pid {}", std::process::id())), "{trouble}");
     }
 
     #[test]

@@ -3,16 +3,25 @@
 //! The environment is a pure function of a [`Stack`], so that a test can start any of them exactly as `cargo dev up`
 //! does, on other ports, in another namespace, on another database.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
 use crate::address::Address;
 use crate::ports;
-use crate::servers::ServerUrls;
+use crate::servers::{ServerPorts, ServerUrls};
 
 pub const AGENT: &str = "agent";
+/// What `cargo dev` chooses but anybody may choose otherwise.
+const SAME_FOR_ALL: [&str; 6] = [
+    "SIGHTLINE_NAMESPACE",
+    "SIGHTLINE_AGENT_INTERVAL",
+    "SIGHTLINE_AGENT_PROCESS_INTERVAL",
+    "SIGHTLINE_ANONYMOUS_NETWORKS",
+    "SIGHTLINE_INGEST_TLS",
+    "SIGHTLINE_WEBHOOK_ALLOWED_NETWORKS",
+];
 /// Clients that come from here need no credential in development.
 const LOOPBACK_NETWORKS: &str = "127.0.0.0/8,::1/128";
 
@@ -287,6 +296,23 @@ impl Stack {
     }
 }
 
+/// Settings that no two services or installations share: `cargo dev` gives each service its own.
+pub fn computed() -> BTreeSet<String> {
+    let servers = ServerPorts::DEVELOPMENT.urls();
+    let stack = Stack {
+        namespace: String::new(),
+        database: DatabaseAccess::Shared { url: String::new() },
+        servers,
+        ports: Ports::documented(),
+        tls: PathBuf::new(),
+        state: PathBuf::new(),
+        agent_logs: Vec::new(),
+        overrides: BTreeMap::new(),
+    };
+    let names = all().into_iter().flat_map(|service| stack.environment(service.name).into_keys());
+    names.filter(|name| !SAME_FOR_ALL.contains(&name.as_str())).collect()
+}
+
 /// The certificates a stack needs, as `devcerts` takes them: `name=san,san`.
 pub fn certificates(hostname: &str) -> Vec<String> {
     let services = SERVICES.iter().map(|service| format!("{0}={0},localhost,127.0.0.1", service.name));
@@ -309,7 +335,6 @@ impl Variables {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::servers::ServerPorts;
 
     fn stack() -> Stack {
         let servers = ServerPorts::DEVELOPMENT.urls();

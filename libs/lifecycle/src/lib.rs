@@ -94,6 +94,7 @@ where
     let listen = settings.admin_listen.unwrap_or(SocketAddr::from(([0, 0, 0, 0], C::ADMIN_PORT)));
     let admin = admin::Server::start(listen, process.clone()).await?;
     info!(service = C::SERVICE, version = env!("CARGO_PKG_VERSION"), admin = %admin.address(), "starting");
+    say_unknown_settings(&process);
     let outcome = tokio::select! {
         outcome = start_and_watch(run(config, process.clone()), &process) => outcome,
         signal = stop_signal() => signal.map(|name| info!(signal = name, "stopping")),
@@ -109,6 +110,24 @@ where
         Err(error) => error!(error = format!("{error:#}"), "stopped by an error"),
     }
     outcome
+}
+
+/// A misspelt name and one of the next release look alike: the program runs, and says so where it is seen.
+fn say_unknown_settings(process: &Process) {
+    let unknown = settings::unknown_names();
+    for sentence in &unknown {
+        tracing::warn!("{sentence}; it has no effect");
+    }
+    let metrics = process.register(Metrics::register);
+    metrics.unknown.set(i64::try_from(unknown.len()).unwrap_or(i64::MAX));
+}
+
+telemetry::metrics! {
+    /// What every process says about its configuration.
+    struct Metrics in "sightline_settings" {
+        /// `SIGHTLINE_*` variables that are set and mean nothing to this version
+        unknown: Gauge,
+    }
 }
 
 /// Ends only with the first thing that goes wrong.

@@ -1,8 +1,9 @@
 //! Reads a program's configuration: flags first, then `SIGHTLINE_*` variables, then defaults.
 //!
-//! A misspelt variable is an error, not a silence: every `SIGHTLINE_*` name in the environment must be one that some
-//! Sightline program knows (`names.txt`, held true by a test in tests-e2e). A variable marked secret can also be given as
-//! `<NAME>_FILE`, the path of a file that holds it.
+//! A misspelt variable is not a silence: every `SIGHTLINE_*` name in the environment should be one that some Sightline
+//! program knows (`names.txt`, held true by a test in tests-e2e). `--check-config` refuses any other; a running program
+//! only says so ([`unknown_names`]), since releases that share a configuration may know different names. A variable marked
+//! secret can also be given as `<NAME>_FILE`, the path of a file that holds it.
 
 mod names;
 mod secret;
@@ -49,8 +50,7 @@ impl<S> Asked<S> {
 /// `--check-config` ends it too: with 0 when the configuration is usable.
 #[expect(clippy::print_stdout, reason = "command-line output")]
 pub fn parse<S: Settings>() -> S {
-    let environment = std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect();
-    match read::<S>(std::env::args_os().collect(), &environment) {
+    match read::<S>(std::env::args_os().collect(), &environment()) {
         Ok(Asked::Run(settings)) => settings,
         Ok(Asked::Say(text)) => {
             println!("{text}");
@@ -60,7 +60,17 @@ pub fn parse<S: Settings>() -> S {
     }
 }
 
-/// Reads `arguments` (program name first) and checks the names in `environment`.
+/// What is to be said of `SIGHTLINE_*` variables that this version does not know: they have no effect.
+#[must_use]
+pub fn unknown_names() -> Vec<String> {
+    names::unknown(&environment())
+}
+
+fn environment() -> BTreeMap<String, OsString> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value))).collect()
+}
+
+/// Reads `arguments` (program name first) and what files in `environment` hold.
 ///
 /// # Errors
 /// What is wrong, ready to print; also the answers to `--help` and `--version`.
@@ -77,9 +87,6 @@ pub fn read<S: Settings>(
     if arguments.iter().any(|argument| argument == "--print-variables") {
         return Ok(Asked::Say(variables(&command).join("\n")));
     }
-    if let Err(message) = names::check(environment) {
-        return Err(command.error(ErrorKind::InvalidValue, message));
-    }
     let from_files =
         secret::from_files(&command, environment).map_err(|message| command.error(ErrorKind::Io, message))?;
     let program = arguments.len().min(1);
@@ -91,6 +98,10 @@ pub fn read<S: Settings>(
         return Err(command.error(ErrorKind::ValueValidation, wrong.join("\n")));
     }
     if matches.get_flag("check-config") {
+        let unknown = names::unknown(environment);
+        if !unknown.is_empty() {
+            return Err(command.error(ErrorKind::InvalidValue, unknown.join("\n")));
+        }
         return Ok(Asked::Say("the configuration is valid".to_owned()));
     }
     Ok(Asked::Run(settings))
@@ -174,9 +185,14 @@ mod tests {
     }
 
     #[test]
-    fn a_misspelt_variable_is_an_error_that_names_the_nearest() {
-        let error = run(&[], &[("SIGHTLINE_NATS_URI", "x")]).unwrap_err();
+    fn a_misspelt_variable_stops_the_check_with_the_nearest_name() {
+        let error = run(&["--check-config"], &[("SIGHTLINE_NATS_URI", "x")]).unwrap_err();
         assert!(error.contains("SIGHTLINE_NATS_URI") && error.contains("SIGHTLINE_NATS_URL"), "{error}");
+    }
+
+    #[test]
+    fn a_name_that_only_another_release_knows_stops_nobody() {
+        assert!(run(&[], &[("SIGHTLINE_OF_TOMORROW", "x")]).is_ok());
     }
 
     #[test]

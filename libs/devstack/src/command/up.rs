@@ -256,8 +256,8 @@ fn welcome(stack: &Stack, workspace: &Workspace, took: Duration) {
         "\n  API        {api}/api/v1   documentation {api}/docs\n  live       ws://localhost:{}/api/v1/ws/metrics (also logs, alerts)\n  \
          OTLP       grpc localhost:{}   http localhost:{}   (with TLS or without, no credential from loopback)\n  \
          log in     user {}, password in {}; or use the output of `cargo dev token`\n\n\
-         try\n  curl -H \"Authorization: Bearer $(cargo dev token)\" '{api}/prometheus/api/v1/query?query=system_memory_total'\n  \
-         echo \"hello $(date)\" >> .dev/demo.log; sleep 2; curl -H \"Authorization: Bearer $(cargo dev token)\" '{api}/api/v1/logs?contains=hello'\n  \
+         try\n  token=$(cargo dev token)\n  curl -H \"Authorization: Bearer $token\" '{api}/prometheus/api/v1/query?query=system_memory_total'\n  \
+         echo \"hello $(date)\" >> .dev/demo.log; sleep 2; curl -H \"Authorization: Bearer $token\" '{api}/api/v1/logs?contains=hello'\n  \
          cargo dev status\n\nCtrl-C stops everything. {}",
         port("api-gateway", Listener::Http),
         port("ingest-gateway", Listener::Grpc),
