@@ -37,17 +37,18 @@ insert into tenants (id) values ('default');
 
 insert into roles (name, description) values
     ('admin', 'everything'),
-    ('operator', 'runs the installation: changes rules and receivers, hands out agents'' credentials'),
+    ('operator', 'runs the installation: changes rules and receivers, ends alerts, hands out and takes back agents'' credentials'),
     ('viewer', 'sees everything, changes nothing');
 
 insert into role_permissions (role, permission)
 select 'admin', unnest(array[
     'resources:read', 'metrics:read', 'logs:read', 'processes:read', 'rules:read', 'rules:write', 'alerts:read',
-    'receivers:read', 'receivers:write', 'deliveries:read', 'status:read', 'agents:write', 'telemetry:write'])
+    'alerts:write', 'receivers:read', 'receivers:write', 'deliveries:read', 'status:read', 'agents:write',
+    'telemetry:write', 'users:write', 'keys:write'])
 union all
 select 'operator', unnest(array[
     'resources:read', 'metrics:read', 'logs:read', 'processes:read', 'rules:read', 'rules:write', 'alerts:read',
-    'receivers:read', 'receivers:write', 'deliveries:read', 'status:read', 'agents:write'])
+    'alerts:write', 'receivers:read', 'receivers:write', 'deliveries:read', 'status:read', 'agents:write'])
 union all
 select 'viewer', unnest(array[
     'resources:read', 'metrics:read', 'logs:read', 'processes:read', 'rules:read', 'alerts:read',

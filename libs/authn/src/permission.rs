@@ -19,6 +19,8 @@ pub enum Permission {
     RulesWrite,
     /// See alerts.
     AlertsRead,
+    /// End alerts by hand.
+    AlertsWrite,
     /// See receivers, without their secrets.
     ReceiversRead,
     /// Create, change and delete receivers.
@@ -27,15 +29,19 @@ pub enum Permission {
     DeliveriesRead,
     /// See the health of the installation.
     StatusRead,
-    /// Hand out agents' credentials.
+    /// Hand out agents' credentials, see them, take them back.
     AgentsWrite,
     /// Send telemetry with a user's token.
     TelemetryWrite,
+    /// End other users' sessions.
+    UsersWrite,
+    /// See, rotate and retire the keys that sign tokens.
+    KeysWrite,
 }
 
 impl Permission {
     /// All of them, in the order in which they are documented.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 16] = [
         Self::ResourcesRead,
         Self::MetricsRead,
         Self::LogsRead,
@@ -43,12 +49,15 @@ impl Permission {
         Self::RulesRead,
         Self::RulesWrite,
         Self::AlertsRead,
+        Self::AlertsWrite,
         Self::ReceiversRead,
         Self::ReceiversWrite,
         Self::DeliveriesRead,
         Self::StatusRead,
         Self::AgentsWrite,
         Self::TelemetryWrite,
+        Self::UsersWrite,
+        Self::KeysWrite,
     ];
 
     /// The name in roles and tokens.
@@ -62,12 +71,15 @@ impl Permission {
             Self::RulesRead => "rules:read",
             Self::RulesWrite => "rules:write",
             Self::AlertsRead => "alerts:read",
+            Self::AlertsWrite => "alerts:write",
             Self::ReceiversRead => "receivers:read",
             Self::ReceiversWrite => "receivers:write",
             Self::DeliveriesRead => "deliveries:read",
             Self::StatusRead => "status:read",
             Self::AgentsWrite => "agents:write",
             Self::TelemetryWrite => "telemetry:write",
+            Self::UsersWrite => "users:write",
+            Self::KeysWrite => "keys:write",
         }
     }
 
