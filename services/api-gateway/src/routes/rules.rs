@@ -95,6 +95,7 @@ impl Document {
             annotations: self.annotations,
             receivers: self.receivers,
             disabled: self.disabled,
+            ..RuleDocument::default()
         })
     }
 }
