@@ -5,6 +5,8 @@
 
 mod batch;
 mod hashed;
+mod label;
+mod level;
 mod recent;
 mod resource;
 mod tenant;
@@ -12,6 +14,8 @@ mod times;
 
 pub use batch::{BatchId, ClientBatch, InvalidBatchId};
 pub use hashed::{HashedMap, Identity};
+pub use label::label_name;
+pub use level::{Level, severity_number, syslog_severity_number};
 pub use recent::RecentBatches;
 pub use resource::{Identified, InvalidResourceId, ResourceId, ResourceKind, identify, shard};
 pub use tenant::{InvalidTenantId, TenantId};
