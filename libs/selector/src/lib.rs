@@ -2,20 +2,26 @@
 //!
 //! A label that a thing does not have reads as the empty string, so `{env=""}` chooses things without `env` and
 //! `{env!="prod"}` those too. Regular expressions match the whole value, and `.` matches a line break
-//! (Prometheus compiles them as `^(?s:...)$`). Nothing here knows what the labels belong to.
+//! (Prometheus compiles them as `^(?s:...)$`). A label may be written as the attribute that it comes from, `service.name`
+//! or, with other characters in it, `"service.name"`. Nothing here knows what the labels belong to.
+//!
+//! What a selector may cost is bounded ([`limits`]): a stranger's one as well as a stored one that every replica reads at
+//! every start.
 
+mod expression;
+pub mod limits;
 mod parse;
 
 use std::fmt;
 use std::str::FromStr;
 
-use regex::{Regex, RegexBuilder};
+use tokio::sync::Semaphore;
 
-/// The longest selector that is read, in bytes.
-pub const MAX_LENGTH: usize = 8 * 1024;
+use expression::Expression;
+use limits::Budget;
 
-/// Upper bound of one compiled expression, in bytes: `(a{1000}){1000}` is short to write.
-const MAX_REGEX_BYTES: usize = 1 << 20;
+/// Selectors with expressions that are read at the same time; each may take some ten milliseconds.
+static READING: Semaphore = Semaphore::const_new(4);
 
 /// What is wrong with a selector, and where.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -56,33 +62,29 @@ impl Op {
 /// One comparison of a selector.
 #[derive(Debug, Clone)]
 pub struct Matcher {
-    /// The label's name: letters, digits and `_`, no digit first.
+    /// The label's name as it is stored, in whatever form it was written.
     pub label: String,
     /// How it is compared.
     pub op: Op,
     /// The value, or the expression as it was written, without anchors.
     pub value: String,
-    regex: Option<Regex>,
+    expression: Option<Expression>,
 }
 
 impl Matcher {
-    /// Builds a matcher, compiling the expression if there is one.
-    ///
-    /// # Errors
-    /// The sentence that says why the expression cannot be used.
-    pub fn new(label: impl Into<String>, op: Op, value: impl Into<String>) -> Result<Self, String> {
-        let value = value.into();
-        let regex = match op {
+    /// Builds a matcher; the expression, if there is one, lives on what is left of `budget`.
+    fn new(label: String, op: Op, value: String, budget: &mut Budget) -> Result<Self, String> {
+        let expression = match op {
             Op::Equal | Op::NotEqual => None,
-            Op::Matches | Op::NotMatches => Some(anchored(&value)?),
+            Op::Matches | Op::NotMatches => Some(Expression::compile(&value, budget)?),
         };
-        Ok(Self { label: label.into(), op, value, regex })
+        Ok(Self { label, op, value, expression })
     }
 
     /// Whether a label with this value passes; a missing label has the value "".
     #[must_use]
     pub fn accepts(&self, value: &str) -> bool {
-        let matches = || self.regex.as_ref().is_some_and(|regex| regex.is_match(value));
+        let matches = || self.expression.as_ref().is_some_and(|expression| expression.matches(value));
         match self.op {
             Op::Equal => value == self.value,
             Op::NotEqual => value != self.value,
@@ -100,19 +102,6 @@ impl PartialEq for Matcher {
 
 impl Eq for Matcher {}
 
-fn anchored(expression: &str) -> Result<Regex, String> {
-    // Alone first: `a)(?:b` would be accepted between our own parentheses.
-    let checked = |text: &str| RegexBuilder::new(text).size_limit(MAX_REGEX_BYTES).build();
-    checked(expression)
-        .and_then(|_| checked(&format!("^(?s:{expression})$")))
-        .map_err(|error| format!("the regular expression cannot be used: {}", last_line(&error.to_string())))
-}
-
-/// The regex crate draws the expression over several lines and says what is wrong in the last one.
-fn last_line(text: &str) -> &str {
-    text.trim().lines().last().map_or("", |line| line.trim_start_matches("error: "))
-}
-
 /// A conjunction of matchers; without any it chooses everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selector {
@@ -126,6 +115,22 @@ impl Selector {
     /// What is wrong and at which character.
     pub fn parse(text: &str) -> Result<Self, Error> {
         parse::selector(text).map(|matchers| Self { matchers })
+    }
+
+    /// The same for a selector that comes with a request: expressions are compiled off the async threads.
+    ///
+    /// # Errors
+    /// As [`Self::parse`].
+    pub async fn read(text: &str) -> Result<Self, Error> {
+        // Without an operator that ends in it there is nothing to compile.
+        if text.len() > limits::MAX_LENGTH || !text.contains('~') {
+            return Self::parse(text);
+        }
+        // The semaphore is never closed; nothing depends on the permit but how many read at a time.
+        let _permit = READING.acquire().await.ok();
+        let owned = text.to_owned();
+        let read = tokio::task::spawn_blocking(move || Self::parse(&owned)).await;
+        read.unwrap_or_else(|_| Err(Error { position: 0, message: "it could not be read".to_owned() }))
     }
 
     /// Whether a thing whose labels `label` looks up is chosen.
@@ -143,6 +148,13 @@ impl Selector {
     #[must_use]
     pub fn and(&self, other: &Self) -> Self {
         Self { matchers: self.matchers.iter().chain(&other.matchers).cloned().collect() }
+    }
+
+    /// What matching one thing may cost: the bytes of all automata, each of which a character may walk through. 0 where
+    /// values are only compared.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        self.matchers.iter().filter_map(|matcher| matcher.expression.as_ref()).map(Expression::size).sum()
     }
 
     /// Whether everything is chosen.

@@ -1,6 +1,7 @@
 //! The text of a selector into matchers, saying at which character it goes wrong.
 
-use crate::{Error, MAX_LENGTH, Matcher, Op};
+use crate::limits::{Budget, MAX_LENGTH, MAX_MATCHERS};
+use crate::{Error, Matcher, Op};
 
 /// Reads `{label op "value", ...}`.
 pub(crate) fn selector(text: &str) -> Result<Vec<Matcher>, Error> {
@@ -10,13 +11,19 @@ pub(crate) fn selector(text: &str) -> Result<Vec<Matcher>, Error> {
     let mut reader = Reader { chars: text.chars().collect(), at: 0 };
     reader.skip_spaces();
     let braces = reader.take('{');
-    let mut matchers = Vec::new();
+    let (mut matchers, mut budget) = (Vec::new(), Budget::whole());
     loop {
         reader.skip_spaces();
         if reader.peek().is_none() || reader.peek() == Some('}') {
             break;
         }
-        matchers.push(reader.matcher()?);
+        if matchers.len() == MAX_MATCHERS {
+            return Err(Error {
+                position: reader.at,
+                message: format!("a selector has at most {MAX_MATCHERS} matchers"),
+            });
+        }
+        matchers.push(reader.matcher(&mut budget)?);
         reader.skip_spaces();
         if !reader.take(',') {
             break;
@@ -38,27 +45,36 @@ struct Reader {
 }
 
 impl Reader {
-    fn matcher(&mut self) -> Result<Matcher, Error> {
+    fn matcher(&mut self, budget: &mut Budget) -> Result<Matcher, Error> {
         let label = self.label()?;
         self.skip_spaces();
         let op = self.operator()?;
         self.skip_spaces();
         let start = self.at;
-        let value = self.quoted()?;
-        Matcher::new(label, op, value).map_err(|message| Error { position: start, message })
+        let value = self.quoted("a value in quotes")?;
+        Matcher::new(label, op, value, budget).map_err(|message| Error { position: start, message })
     }
 
+    /// A label's name, or the attribute that it comes from: bare where that has only letters, digits, `_` and dots.
     fn label(&mut self) -> Result<String, Error> {
+        const EXPECTED: &str = "a label name (letters, digits, `_` and `.`, no digit first, or anything in quotes)";
         let start = self.at;
-        while self.peek().is_some_and(|c| c == '_' || c.is_ascii_alphanumeric()) {
-            self.at += 1;
-        }
-        let label: String = self.chars[start..self.at].iter().collect();
-        if label.is_empty() || label.starts_with(|c: char| c.is_ascii_digit()) {
+        let written = if matches!(self.peek(), Some('"' | '\'' | '`')) {
+            self.quoted(EXPECTED)?
+        } else {
+            while self.peek().is_some_and(|c| c == '_' || c == '.' || c.is_ascii_alphanumeric()) {
+                self.at += 1;
+            }
+            let bare: String = self.chars[start..self.at].iter().collect();
+            if bare.starts_with(|c: char| c == '.' || c.is_ascii_digit()) { String::new() } else { bare }
+        };
+        if written.is_empty() {
             self.at = start;
-            return Err(self.expected("a label name (letters, digits and `_`, no digit first)"));
+            return Err(self.expected(EXPECTED));
         }
-        Ok(label)
+        // No attribute becomes a name like `__name__`; it is one of the metrics store's own.
+        let is_reserved = written.starts_with("__") && written.ends_with("__");
+        Ok(if is_reserved { written } else { model::label_name(&written) })
     }
 
     fn operator(&mut self) -> Result<Op, Error> {
@@ -73,11 +89,11 @@ impl Reader {
         Ok(op)
     }
 
-    fn quoted(&mut self) -> Result<String, Error> {
+    fn quoted(&mut self, expected: &str) -> Result<String, Error> {
         let start = self.at;
         let quote = match self.peek() {
             Some(quote @ ('"' | '\'' | '`')) => quote,
-            _ => return Err(self.expected("a value in quotes")),
+            _ => return Err(self.expected(expected)),
         };
         self.at += 1;
         let mut value = String::new();
