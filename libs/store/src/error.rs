@@ -24,7 +24,8 @@ pub fn is_away(error: &Error) -> bool {
 }
 
 /// Whether what was to be stored is itself the reason that it cannot be, so that trying again never helps. Whatever else
-/// is wrong with Postgres, a missing right or table for example, somebody will put it right.
+/// is wrong with Postgres, a missing right or table for example, somebody will put it right. A row that cannot be read
+/// was written by a newer release: that is no fault of the message, and a replica of that release can handle it.
 #[must_use]
 pub fn is_poison(error: &Error) -> bool {
     match error {
@@ -32,7 +33,7 @@ pub fn is_poison(error: &Error) -> bool {
         Error::Database(database) => {
             database.code().is_some_and(|code| ["21", "22", "23", "54"].iter().any(|class| code.starts_with(class)))
         }
-        Error::Decode(_) | Error::Encode(_) | Error::ColumnDecode { .. } => true,
+        Error::Encode(_) => true,
         _ => false,
     }
 }

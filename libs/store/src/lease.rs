@@ -20,7 +20,7 @@ pub struct Lease {
     pub name: String,
     /// Who holds it.
     pub owner: Uuid,
-    /// Rises with every new owner; whoever writes under the lease carries it.
+    /// Rises whenever it is taken; whoever writes under the lease carries it.
     pub epoch: i64,
     ttl: Duration,
 }
@@ -37,7 +37,8 @@ pub enum LeaseError {
 }
 
 impl Lease {
-    /// Takes the lease if it is free, expired, or held by `owner` already; `None` while somebody else holds it.
+    /// Takes the lease if it is free, expired, or held by `owner` already; `None` while somebody else holds it. The epoch
+    /// rises each time, also for the same owner: what it had begun under the lease that it lost must not count.
     ///
     /// # Errors
     /// Postgres.
@@ -51,8 +52,7 @@ impl Lease {
             "insert into leases as held (name, owner, epoch, expires_at)
              values ($1, $2, 1, clock_timestamp() + $3 * interval '1 second')
              on conflict (name) do update
-             set owner = excluded.owner, expires_at = excluded.expires_at,
-                 epoch = held.epoch + case when held.owner = excluded.owner then 0 else 1 end
+             set owner = excluded.owner, expires_at = excluded.expires_at, epoch = held.epoch + 1
              where held.owner = excluded.owner or held.expires_at < clock_timestamp()
              returning epoch",
         )

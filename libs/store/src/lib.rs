@@ -1,8 +1,10 @@
-//! Reaches Postgres: the pool, migrations, classes of errors, leases, upkeep. No service's queries live here.
+//! Reaches Postgres: pools, migrations, classes of errors, leases, the outbox, upkeep. No service's queries live here.
 
 mod error;
 mod lease;
 mod migrations;
+pub mod outbox;
+mod pools;
 pub mod retention;
 mod upkeep;
 
@@ -14,12 +16,13 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use lifecycle::{Process, Ready};
 use settings::Secret;
 use sqlx::Connection as _;
-use sqlx::postgres::{PgConnectOptions, PgConnection, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tracing::info;
 
 pub use error::{fault, is_away, is_poison};
 pub use lease::{Lease, LeaseError};
 pub use migrations::{Migration, Migrations};
+pub use pools::Pools;
 /// Connections to Postgres, all inside the service's own schema.
 pub use sqlx::PgPool as Pool;
 pub use upkeep::upkeep;
@@ -31,9 +34,40 @@ pub struct Settings {
     /// `postgres://role[:password]@host:port/database`; the service keeps to a schema of its own name
     #[arg(long, env = "SIGHTLINE_DATABASE_URL")]
     pub database_url: Secret,
-    /// Most connections that this process opens
-    #[arg(long, env = "SIGHTLINE_DATABASE_CONNECTIONS", default_value_t = 10)]
+    /// Most connections that this process opens for its work: consumers, leases, what it publishes
+    #[arg(long, env = "SIGHTLINE_DATABASE_CONNECTIONS", default_value = "10", value_parser = clap::value_parser!(u32).range(2..=1000))]
     pub database_connections: u32,
+    /// Most connections that this process opens besides for what its API is asked
+    #[arg(long, env = "SIGHTLINE_DATABASE_API_CONNECTIONS", default_value = "5", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub database_api_connections: u32,
+    /// How long Postgres may work on one statement of the API
+    #[arg(long, env = "SIGHTLINE_DATABASE_QUERY_TIMEOUT", default_value = "10s", value_parser = limit)]
+    pub database_query_timeout: Duration,
+    /// How long a transaction of the work may take; then it is given up and tried again, as when Postgres is away
+    #[arg(long, env = "SIGHTLINE_DATABASE_TRANSACTION_TIMEOUT", default_value = "30s", value_parser = limit)]
+    pub database_transaction_timeout: Duration,
+}
+
+impl Settings {
+    /// The database at this URL, and the defaults for everything else.
+    #[must_use]
+    pub fn at(database_url: Secret) -> Self {
+        Self {
+            database_url,
+            database_connections: 10,
+            database_api_connections: 5,
+            database_query_timeout: Duration::from_secs(10),
+            database_transaction_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// To Postgres, a timeout of 0 is none.
+fn limit(text: &str) -> Result<Duration, String> {
+    match settings::duration(text)? {
+        limit if (Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&limit) => Ok(limit),
+        _ => Err("write a duration from 100ms to 1h".to_owned()),
+    }
 }
 
 /// Connects as [`connect`], and keeps the flag `postgres` of `/readyz` true to whether Postgres answers.
@@ -45,14 +79,14 @@ pub async fn open(
     settings: &Settings,
     schema: &'static str,
     migrations: Migrations,
-) -> anyhow::Result<Pool> {
+) -> anyhow::Result<Pools> {
     let ready = process.ready("postgres");
-    let pool = connect(settings, schema, migrations, &ready).await?;
-    process.spawn("postgres watch", watch(pool.clone(), ready, process.stopping()));
-    Ok(pool)
+    let pools = connect(settings, schema, migrations, &ready).await?;
+    process.spawn("postgres watch", watch(pools.work.clone(), ready, process.stopping()));
+    Ok(pools)
 }
 
-/// Waits for Postgres, brings `schema` up to date, and opens the pool.
+/// Waits for Postgres, brings `schema` up to date, and opens the pools.
 ///
 /// # Errors
 /// A URL that cannot be read, or a migration that fails; never that Postgres is away.
@@ -61,7 +95,7 @@ pub async fn connect(
     schema: &'static str,
     migrations: Migrations,
     ready: &Ready,
-) -> anyhow::Result<Pool> {
+) -> anyhow::Result<Pools> {
     let options = PgConnectOptions::from_str(settings.database_url.reveal())
         .map_err(|_| anyhow::anyhow!("the database URL cannot be read; write postgres://role@host:port/database"))?
         .application_name(schema)
@@ -70,12 +104,9 @@ pub async fn connect(
     migrations.apply(&mut connection, schema).await.with_context(|| format!("migrate schema {schema}"))?;
     // Closing is a courtesy to the server; the connection is gone either way.
     let _ = connection.close().await;
-    let pool = PgPoolOptions::new()
-        .max_connections(settings.database_connections)
-        .acquire_timeout(Duration::from_secs(5))
-        .connect_lazy_with(options);
+    let pools = Pools::new(settings, &options);
     ready.up();
-    Ok(pool)
+    Ok(pools)
 }
 
 /// Keeps `ready` true to whether Postgres answers, until the process stops.
@@ -97,6 +128,9 @@ pub async fn watch(pool: Pool, ready: Ready, stopping: lifecycle::CancellationTo
     }
 }
 
+/// A server that neither takes nor refuses a connection is asked again after this time.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+
 async fn first_connection(options: &PgConnectOptions, ready: &Ready) -> PgConnection {
     let mut delays = ExponentialBuilder::default()
         .with_min_delay(Duration::from_millis(100))
@@ -105,7 +139,8 @@ async fn first_connection(options: &PgConnectOptions, ready: &Ready) -> PgConnec
         .without_max_times()
         .build();
     loop {
-        match PgConnection::connect_with(options).await {
+        let connected = tokio::time::timeout(CONNECT_WITHIN, PgConnection::connect_with(options)).await;
+        match connected.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut)) {
             Ok(connection) => {
                 info!(host = options.get_host(), port = options.get_port(), "connected to Postgres");
                 return connection;

@@ -45,9 +45,13 @@ impl Migrations {
                 false,
             )
         });
-        let migrator = Migrator { migrations: Cow::Owned(migrations.collect()), ..Migrator::DEFAULT };
+        // What a newer release has applied only adds, so this one can work with it: it may restart beside that one, and
+        // be rolled back to.
+        let migrator =
+            Migrator { migrations: Cow::Owned(migrations.collect()), ignore_missing: true, ..Migrator::DEFAULT };
         migrator.run(&mut *connection).await.context("apply the migrations")?;
         create(connection, crate::lease::TABLE.to_owned()).await.context("create the table of leases")?;
+        create(connection, crate::outbox::TABLE.to_owned()).await.context("create the table of the outbox")?;
         Ok(())
     }
 }

@@ -46,6 +46,8 @@ pub struct Servers {
     pub metrics: String,
     /// Where the built programs lie.
     pub bin_dir: String,
+    /// Where the programs of the release before lie; nothing where this clone does not have its commit.
+    pub previous_bin_dir: Option<String>,
     /// Those that this run started itself.
     pub running: Vec<RunningServer>,
 }
@@ -83,7 +85,8 @@ pub async fn database() -> store::Settings {
     let name = format!("t_{}", Uuid::new_v4().simple());
     connection.execute(AssertSqlSafe(format!("create database {name}"))).await.unwrap();
     let (server, _) = servers().postgres.rsplit_once('/').unwrap();
-    store::Settings { database_url: Secret::from(format!("{server}/{name}")), database_connections: 5 }
+    let url = Secret::from(format!("{server}/{name}"));
+    store::Settings { database_connections: 5, database_api_connections: 3, ..store::Settings::at(url) }
 }
 
 /// A fresh namespace on the broker, with small streams and two shards.

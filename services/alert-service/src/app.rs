@@ -27,7 +27,7 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
     let identity = rpc::Identity::load(&config.tls)?;
     let verifier = Verifier::new(rpc::channel(&identity, &config.auth_url)?, &process);
     let broker = process.ready("nats");
-    let pool = ::store::open(&process, &config.database, SCHEMA, MIGRATIONS).await?;
+    let pool = ::store::open(&process, &config.database, SCHEMA, MIGRATIONS).await?.work;
     let bus = Bus::connect(&config.bus, broker).await?;
     start(&process, pool, bus, verifier, &config.alerts, &identity).await?;
     Ok(())

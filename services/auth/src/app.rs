@@ -38,7 +38,7 @@ pub async fn serve(
     process: &Process,
 ) -> anyhow::Result<SocketAddr> {
     let metrics = process.register(Metrics::register);
-    let pool = ::store::open(process, database, "auth", MIGRATIONS).await?;
+    let pool = ::store::open(process, database, "auth", MIGRATIONS).await?.work;
     let hasher = Hasher::new(metrics.clone()).context("prepare password hashing")?;
     let signer = bootstrap::prepare(&pool, &hasher, settings.initial_password_file.as_deref()).await?;
     let keys = Keys::parse(&signer.jwks()).context("publish the signing key")?;

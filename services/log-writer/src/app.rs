@@ -41,10 +41,10 @@ pub async fn serve(
 ) -> anyhow::Result<SocketAddr> {
     let metrics = process.register(Metrics::new);
     let broker = process.ready("nats");
-    let pool = store::open(&process, &config.database, SCHEMA, MIGRATIONS).await?;
+    let pool = store::open(&process, &config.database, SCHEMA, MIGRATIONS).await?.work;
     maintenance::create(&pool).await?;
     let bus = Bus::connect(&config.bus, broker).await?;
-    process.spawn("partitions", maintenance::run(pool.clone(), config.retention, process.stopping()));
+    process.spawn("partitions", maintenance::run(pool.clone(), bus.clone(), config.retention, process.stopping()));
     let writing = process.ready("writing");
     writing.up();
     let writer = Writer {

@@ -50,7 +50,7 @@ pub async fn serve(
     let metrics = process.register(Metrics::register);
     let heartbeats = Heartbeats::new(&settings.redis_url, &broker.namespace)?;
     let (redis, nats) = (process.ready("redis"), process.ready("nats"));
-    let pool = ::store::open(process, database, "registry", MIGRATIONS).await?;
+    let pool = ::store::open(process, database, "registry", MIGRATIONS).await?.work;
     let bus = Bus::connect(broker, nats).await?;
     let (store, bell, thresholds) = (Store::new(pool), Bell::default(), settings.thresholds());
     let consumer = Consumer { store: store.clone(), thresholds, metrics: metrics.clone(), bell: bell.clone() };

@@ -45,11 +45,11 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
 pub async fn start(surroundings: Surroundings, process: &Process) -> anyhow::Result<SocketAddr> {
     let metrics = process.register(Metrics::register);
     let (broker, loaded) = (process.ready("broker"), process.ready("rules"));
-    let (pool, bus) = tokio::try_join!(
+    let (pools, bus) = tokio::try_join!(
         ::store::open(process, &surroundings.store, "rule_engine", MIGRATIONS),
         Bus::connect(&surroundings.bus, broker),
     )?;
-    let store = Store::new(pool);
+    let store = Store::new(pools.work);
     let book = reload::first(&store, &loaded, &metrics).await;
     let (sender, books) = watch::channel(book);
     process.spawn("rules", reload::run(store.clone(), sender, metrics.clone(), process.stopping()));

@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// A replica whose first round fails, and the rounds that it has begun.
 async fn replica(database: &store::Settings) -> (Process, Arc<AtomicU32>) {
     let (process, rounds) = (Process::for_test(), Arc::new(AtomicU32::new(0)));
-    let pool = store::open(&process, database, "kept", Migrations(&[])).await.unwrap();
+    let pool = store::open(&process, database, "kept", Migrations(&[])).await.unwrap().work;
     let begun = Arc::clone(&rounds);
     let round = move || {
         let round = begun.fetch_add(1, Ordering::Relaxed);

@@ -37,7 +37,7 @@ impl Service {
 
     pub async fn start_with(alert_retention: Duration, database: &store::Settings, namespace: &bus::Settings) -> Self {
         let process = Process::for_test();
-        let pool = store::open(&process, database, SCHEMA, MIGRATIONS).await.unwrap();
+        let pool = store::open(&process, database, SCHEMA, MIGRATIONS).await.unwrap().work;
         let bus = Bus::connect(namespace, process.ready("nats")).await.unwrap();
         let notifications = bus.follow(Stream::Notifications, From::Sequence(1)).await;
         let (verifier, identity) = (testkit::tokens().verifier(), testkit::identity("alert-service"));

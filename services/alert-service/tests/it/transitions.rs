@@ -98,7 +98,7 @@ async fn a_rule_without_receivers_has_alerts_but_no_notifications() {
 async fn what_a_crash_left_in_the_outbox_is_published_by_the_next_start() {
     let (database, namespace) = (testkit::database().await, testkit::namespace());
     let process = lifecycle::Process::for_test();
-    let pool = store::open(&process, &database, SCHEMA, MIGRATIONS).await.unwrap();
+    let pool = store::open(&process, &database, SCHEMA, MIGRATIONS).await.unwrap().work;
     let wire = proto::alerts::Transition {
         id: "left".into(),
         tenant: "t".into(),

@@ -15,7 +15,7 @@ use crate::support::{PATIENCE, notification, settings};
 async fn a_delivery_that_a_kill_cut_off_is_made_again_with_the_same_id() {
     let process = Process::for_test();
     let (database, namespace) = (testkit::database().await, testkit::namespace());
-    let pool = store::open(&process, &database, SCHEMA, MIGRATIONS).await.unwrap();
+    let pool = store::open(&process, &database, SCHEMA, MIGRATIONS).await.unwrap().work;
     let bus = Bus::connect(&namespace, process.ready("nats")).await.unwrap();
     let program = Program::new("dispatcher", env!("CARGO_BIN_EXE_dispatcher"), &database, &namespace)
         .with("SIGHTLINE_WEBHOOK_ALLOWED_NETWORKS", "127.0.0.0/8,::1/128");

@@ -56,7 +56,7 @@ impl Service {
 
     pub async fn start_on(settings: &Settings, database: &store::Settings, namespace: &bus::Settings) -> Self {
         let process = Process::for_test();
-        let pool = store::open(&process, database, SCHEMA, MIGRATIONS).await.unwrap();
+        let pool = store::open(&process, database, SCHEMA, MIGRATIONS).await.unwrap().work;
         let bus = Bus::connect(namespace, process.ready("nats")).await.unwrap();
         let events = bus.follow(Stream::Deliveries, From::Sequence(1)).await;
         let (verifier, identity) = (testkit::tokens().verifier(), testkit::identity("dispatcher"));

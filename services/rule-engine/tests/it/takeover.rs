@@ -175,7 +175,7 @@ async fn an_owner_that_was_replaced_cannot_write_its_snapshot() {
     let process = lifecycle::Process::for_test();
     let ready = process.ready("postgres");
     let pool =
-        store::connect(&installation.database, "rule_engine", rule_engine::store::MIGRATIONS, &ready).await.unwrap();
+        store::connect(&installation.database, "rule_engine", rule_engine::store::MIGRATIONS, &ready).await.unwrap().work;
     let store = Store::new(pool);
     assert!(matches!(store.claim(0, 3).await.unwrap(), Claim::Snapshot(_)));
     let snapshot = Snapshot { revision: 0, metrics: Position::default(), logs: Position::default(), state: Vec::new() };
