@@ -11,6 +11,7 @@ use futures::StreamExt as _;
 use serde::Serialize;
 
 use crate::Bus;
+use crate::delivery::unix_nanos;
 use crate::stream::Stream;
 
 /// One stream in messages since it was made.
@@ -57,6 +58,8 @@ pub struct Progress {
     pub delivered: u64,
     /// The newest message.
     pub last: u64,
+    /// When the broker took the oldest message that is still kept, Unix nanoseconds; none where none is kept.
+    pub oldest: Option<u64>,
 }
 
 /// Share of a stream, in percent, that may wait for its writer before new data is refused.
@@ -139,7 +142,8 @@ pub(crate) async fn progress(bus: &Bus, stream: Stream) -> anyhow::Result<Progre
     let (info, consumer) = look(bus, stream).await?;
     let (stored, delivered) =
         consumer.map_or((0, 0), |consumer| (consumer.ack_floor.stream_sequence, consumer.delivered.stream_sequence));
-    Ok(Progress { stored, delivered, last: info.state.last_sequence })
+    let oldest = (info.state.messages > 0).then(|| unix_nanos(info.state.first_timestamp));
+    Ok(Progress { stored, delivered, last: info.state.last_sequence, oldest })
 }
 
 async fn look(bus: &Bus, stream: Stream) -> anyhow::Result<(jetstream::stream::Info, Option<consumer::Info>)> {

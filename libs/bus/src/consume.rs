@@ -91,9 +91,8 @@ impl Deliveries {
         // After the broker lost its disk, or somebody cleaned up, both must be made again.
         topology::ensure_stream(&connection.jetstream, settings, self.stream).await?;
         let writer = self.stream.writer().filter(|writer| writer.durable == self.durable);
-        let filter = writer.and_then(|writer| writer.filter).map(|subject| subject.name(&settings.namespace));
         let ack_wait = writer.map_or(Duration::from_secs(60), |writer| writer.ack_wait);
         let stream = self.stream.name(&settings.namespace);
-        topology::durable(&connection.jetstream, &stream, &self.durable, filter, ack_wait).await
+        topology::durable(&connection.jetstream, &stream, &self.durable, ack_wait).await
     }
 }

@@ -8,12 +8,17 @@ use bytes::Bytes;
 use time::OffsetDateTime;
 
 use crate::Bus;
+use crate::envelope;
 use crate::publish::{Outgoing, PublishError};
 use crate::stream::Subject;
 
 /// How long writing a dead letter may take before the original is given back instead.
 const DEAD_WITHIN: Duration = Duration::from_secs(20);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How long a message that only a newer version knows is put off at a time, and how long in all: longer than a release
+/// takes to reach every replica.
+const UNKNOWN_AFTER: Duration = Duration::from_secs(30);
+const UNKNOWN_KEPT: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// A message out of a stream.
 pub struct Delivery {
@@ -63,6 +68,18 @@ impl Delivery {
     #[must_use]
     pub fn id(&self) -> &str {
         self.header("Nats-Msg-Id").unwrap_or_default()
+    }
+
+    /// The time that it tells, Unix nanoseconds, where that is all that it is for (`Schema::Tick`).
+    #[must_use]
+    pub fn tick(&self) -> Option<u64> {
+        envelope::tick(|name| self.header(name))
+    }
+
+    /// Items inside, as its publisher counted them; 1 where nobody did.
+    #[must_use]
+    pub fn items(&self) -> u64 {
+        self.header(envelope::ITEMS).and_then(|items| items.parse().ok()).unwrap_or(1)
     }
 
     /// The trace that it belongs to, for `telemetry::context::adopt`.
@@ -181,6 +198,27 @@ impl Delivery {
             tracing::warn!(%error, stream, sequence, reason, "cannot write a dead letter; the message comes again");
         }
         buried.is_ok()
+    }
+
+    /// A newer version may be able to use it: gives it to somebody else after a while, and keeps it as a dead letter only
+    /// when nobody has been able to for hours. Says whether it is a dead letter now.
+    pub async fn put_off(&self, service: &'static str, reason: &str) -> bool {
+        if self.age() > UNKNOWN_KEPT {
+            return self.bury(service, reason).await;
+        }
+        if self.redelivered() {
+            tracing::debug!(stream = self.stream, sequence = self.stream_sequence, reason, "put off again");
+        } else {
+            let (stream, sequence) = (&self.stream, self.stream_sequence);
+            tracing::warn!(
+                stream,
+                sequence,
+                reason,
+                "a message is not known to this version; it waits for a newer one"
+            );
+        }
+        self.nak(UNKNOWN_AFTER).await;
+        false
     }
 
     async fn answer(&self, kind: AckKind) {

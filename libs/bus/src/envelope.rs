@@ -16,7 +16,7 @@ pub const MAX_BODY_BYTES: usize = 64 << 20;
 
 const SCHEMA: &str = "Sl-Schema";
 const TENANT: &str = "Sl-Tenant";
-const ITEMS: &str = "Sl-Items";
+pub(crate) const ITEMS: &str = "Sl-Items";
 const RECEIVED: &str = "Sl-Received";
 const ENCODING: &str = "Sl-Encoding";
 
@@ -29,6 +29,8 @@ pub enum Schema {
     OtlpLogs,
     /// `sightline.telemetry.v1.ProcessSnapshots`
     Processes,
+    /// No items: only the time, on a stream that would be silent otherwise. Whoever stores passes over it.
+    Tick,
 }
 
 /// How the body is packed.
@@ -55,20 +57,45 @@ pub struct Envelope {
     pub body: Bytes,
 }
 
-/// Why a message is not an envelope that this version can read. It never will be: such a message is a dead letter.
+/// Why a message is not an envelope that this version can read. Unless it [is unknown](InvalidEnvelope::is_unknown), it
+/// never will be: such a message is a dead letter.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum InvalidEnvelope {
     #[error("header {0} is missing")]
     Missing(&'static str),
     #[error("header {name} is not understood: `{value}`")]
     Header { name: &'static str, value: String },
+    /// A schema or an encoding that a newer version may know: see [`Delivery::put_off`].
+    #[error("header {name} is not known to this version: `{value}`")]
+    Unknown { name: &'static str, value: String },
     #[error("the body unpacks to more than {MAX_BODY_BYTES} bytes")]
     TooLarge,
     #[error("the body cannot be unpacked: {0}")]
     Corrupt(String),
 }
 
+impl InvalidEnvelope {
+    /// Whether a newer version may be able to read it.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Unknown { .. })
+    }
+}
+
 impl Envelope {
+    /// The time alone, for a stream that has been silent.
+    #[must_use]
+    pub fn tick(received_unix_nano: u64) -> Self {
+        Self {
+            schema: Schema::Tick,
+            tenant: String::new(),
+            items: 0,
+            received_unix_nano,
+            encoding: Encoding::Identity,
+            body: Bytes::new(),
+        }
+    }
+
     /// Packs it for publishing under `id`.
     ///
     /// # Errors
@@ -97,13 +124,17 @@ impl Envelope {
 
     fn read<'a>(header: impl Fn(&str) -> Option<&'a str>, payload: &Bytes) -> Result<Self, InvalidEnvelope> {
         let text = |name: &'static str| header(name).ok_or(InvalidEnvelope::Missing(name));
-        let encoding: Encoding = parse(ENCODING, text(ENCODING)?)?;
+        let schema: Schema = known(SCHEMA, text(SCHEMA)?)?;
+        if schema == Schema::Tick {
+            return Ok(Self::tick(parse(RECEIVED, text(RECEIVED)?)?));
+        }
+        let encoding: Encoding = known(ENCODING, text(ENCODING)?)?;
         let tenant = text(TENANT)?;
         if tenant.is_empty() {
             return Err(InvalidEnvelope::Missing(TENANT));
         }
         Ok(Self {
-            schema: parse(SCHEMA, text(SCHEMA)?)?,
+            schema,
             tenant: tenant.to_owned(),
             items: parse(ITEMS, text(ITEMS)?)?,
             received_unix_nano: parse(RECEIVED, text(RECEIVED)?)?,
@@ -113,8 +144,17 @@ impl Envelope {
     }
 }
 
+/// The time of a tick; none where the headers are not a tick's.
+pub(crate) fn tick<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<u64> {
+    (header(SCHEMA) == Some(Schema::Tick.as_str())).then(|| header(RECEIVED)?.parse().ok())?
+}
+
 fn parse<T: FromStr>(name: &'static str, value: &str) -> Result<T, InvalidEnvelope> {
     value.parse().map_err(|_| InvalidEnvelope::Header { name, value: value.chars().take(64).collect() })
+}
+
+fn known<T: FromStr>(name: &'static str, value: &str) -> Result<T, InvalidEnvelope> {
+    value.parse().map_err(|_| InvalidEnvelope::Unknown { name, value: value.chars().take(64).collect() })
 }
 
 fn unpack(encoding: Encoding, payload: &Bytes) -> Result<Bytes, InvalidEnvelope> {
@@ -150,6 +190,7 @@ impl Schema {
             Self::OtlpMetrics => "otlp.metrics.v1",
             Self::OtlpLogs => "otlp.logs.v1",
             Self::Processes => "sightline.processes.v1",
+            Self::Tick => "sightline.tick.v1",
         }
     }
 }
@@ -158,7 +199,7 @@ impl FromStr for Schema {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let known = [Self::OtlpMetrics, Self::OtlpLogs, Self::Processes];
+        let known = [Self::OtlpMetrics, Self::OtlpLogs, Self::Processes, Self::Tick];
         known.into_iter().find(|schema| schema.as_str() == text).ok_or(())
     }
 }
@@ -213,7 +254,17 @@ mod tests {
     #[test]
     fn an_unknown_schema_is_not_guessed() {
         let message = envelope(Encoding::Lz4).encode("x").unwrap().header(SCHEMA, "otlp.metrics.v2");
-        assert!(matches!(read(&message), Err(InvalidEnvelope::Header { name: SCHEMA, .. })));
+        let unread = read(&message).unwrap_err();
+        assert!(unread.is_unknown() && matches!(unread, InvalidEnvelope::Unknown { name: SCHEMA, .. }), "{unread}");
+    }
+
+    #[test]
+    fn a_tick_is_a_time_without_a_tenant() {
+        let mut message = Envelope::tick(7).encode("x").unwrap();
+        assert_eq!(read(&message).unwrap(), Envelope::tick(7));
+        message.headers = async_nats::HeaderMap::new();
+        let message = message.header(SCHEMA, Schema::Tick.as_str()).header(RECEIVED, "7").header(ITEMS, "0");
+        assert_eq!(read(&message).unwrap(), Envelope::tick(7));
     }
 
     #[test]

@@ -96,6 +96,15 @@ impl Bus {
         publish::publish(&self.inner.publishing, &self.inner.window, subject, message).await
     }
 
+    /// Tells the time to whoever reads the signal of `subject`, where nothing else is published.
+    ///
+    /// # Errors
+    /// What is known about the message instead.
+    pub async fn tick(&self, subject: Subject, now_unix_nano: u64) -> Result<(), PublishError> {
+        let tick = Envelope::tick(now_unix_nano).encode(format!("tick-{now_unix_nano}"));
+        self.publish(subject, tick.map_err(|error| PublishError::Unavailable(error.to_string()))?).await
+    }
+
     /// Reads `stream` through the durable consumer `durable`, made if it is not there. Never fails: it waits.
     #[must_use]
     pub fn consume(&self, stream: Stream, durable: &str, options: Options) -> Deliveries {

@@ -10,12 +10,20 @@ pub enum Stream {
     Logs(u16),
     Processes(u16),
     Events,
+    /// What was seen of resources.
     Resources,
+    /// What changed of resources.
+    Changes,
+    /// Transitions, and which alerts fire.
     Transitions,
     Notifications,
     Deliveries,
+    /// Alerts as they are shown.
+    Alerts,
     Commands,
     Dead,
+    /// What the services know in common about the streams: the last message of each subject counts.
+    State,
 }
 
 /// Where a message is published.
@@ -28,8 +36,12 @@ pub enum Subject {
     ResourcesSeen,
     ResourcesChanged,
     Transitions,
+    /// What fires, said again from time to time.
+    Levels,
     Notifications,
     Deliveries,
+    /// Alerts as they are shown, whenever they change.
+    AlertsChanged,
     CommandResults,
     /// Dead letters of the named service.
     Dead(&'static str),
@@ -39,8 +51,6 @@ pub enum Subject {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Writer {
     pub(crate) durable: &'static str,
-    /// What it reads of the stream; the whole of it when there is none.
-    pub(crate) filter: Option<Subject>,
     pub(crate) ack_wait: Duration,
 }
 
@@ -56,11 +66,14 @@ impl Stream {
         sharded.chain([
             Self::Events,
             Self::Resources,
+            Self::Changes,
             Self::Transitions,
             Self::Notifications,
             Self::Deliveries,
+            Self::Alerts,
             Self::Commands,
             Self::Dead,
+            Self::State,
         ])
     }
 
@@ -82,28 +95,29 @@ impl Stream {
             Self::Logs(shard) => vec![Subject::Logs(shard).name(namespace)],
             Self::Processes(shard) => vec![Subject::Processes(shard).name(namespace)],
             Self::Events => vec![Subject::Events.name(namespace)],
-            Self::Resources => {
-                vec![Subject::ResourcesSeen.name(namespace), Subject::ResourcesChanged.name(namespace)]
-            }
-            Self::Transitions => vec![Subject::Transitions.name(namespace)],
+            Self::Resources => vec![Subject::ResourcesSeen.name(namespace)],
+            Self::Changes => vec![Subject::ResourcesChanged.name(namespace)],
+            Self::Transitions => vec![Subject::Transitions.name(namespace), Subject::Levels.name(namespace)],
             Self::Notifications => vec![Subject::Notifications.name(namespace)],
             Self::Deliveries => vec![Subject::Deliveries.name(namespace)],
+            Self::Alerts => vec![Subject::AlertsChanged.name(namespace)],
             Self::Commands => vec![Subject::CommandResults.name(namespace)],
             Self::Dead => vec![format!("{namespace}.dead.*")],
+            Self::State => vec![format!("{namespace}.state.>")],
         }
     }
 
     /// Who has to take every message of this stream; nobody has to for those that are only followed.
     pub(crate) fn writer(self) -> Option<Writer> {
-        let control = |durable| Writer { durable, filter: None, ack_wait: CONTROL_ACK_WAIT };
-        let signal = |durable| Writer { durable, filter: None, ack_wait: SIGNAL_ACK_WAIT };
+        let control = |durable| Writer { durable, ack_wait: CONTROL_ACK_WAIT };
+        let signal = |durable| Writer { durable, ack_wait: SIGNAL_ACK_WAIT };
         match self {
             Self::Metrics(_) => Some(signal("metric-writer")),
             Self::Logs(_) | Self::Processes(_) => Some(signal("log-writer")),
-            Self::Resources => Some(Writer { filter: Some(Subject::ResourcesSeen), ..control("registry") }),
+            Self::Resources => Some(control("registry")),
             Self::Transitions | Self::Deliveries => Some(control("alert-service")),
             Self::Notifications => Some(control("dispatcher")),
-            Self::Events | Self::Commands | Self::Dead => None,
+            Self::Events | Self::Changes | Self::Alerts | Self::Commands | Self::Dead | Self::State => None,
         }
     }
 }
@@ -116,16 +130,38 @@ impl fmt::Display for Stream {
             Self::Processes(shard) => write!(f, "PROCESSES_{shard:02}"),
             Self::Events => f.write_str("EVENTS"),
             Self::Resources => f.write_str("RESOURCES"),
+            Self::Changes => f.write_str("CHANGES"),
             Self::Transitions => f.write_str("TRANSITIONS"),
             Self::Notifications => f.write_str("NOTIFICATIONS"),
             Self::Deliveries => f.write_str("DELIVERIES"),
+            Self::Alerts => f.write_str("ALERTS"),
             Self::Commands => f.write_str("COMMANDS"),
             Self::Dead => f.write_str("DEAD"),
+            Self::State => f.write_str("STATE"),
         }
     }
 }
 
 impl Subject {
+    /// The stream that keeps what is published here.
+    #[must_use]
+    pub fn stream(self) -> Stream {
+        match self {
+            Self::Metrics(shard) => Stream::Metrics(shard),
+            Self::Logs(shard) => Stream::Logs(shard),
+            Self::Processes(shard) => Stream::Processes(shard),
+            Self::Events => Stream::Events,
+            Self::ResourcesSeen => Stream::Resources,
+            Self::ResourcesChanged => Stream::Changes,
+            Self::Transitions | Self::Levels => Stream::Transitions,
+            Self::Notifications => Stream::Notifications,
+            Self::Deliveries => Stream::Deliveries,
+            Self::AlertsChanged => Stream::Alerts,
+            Self::CommandResults => Stream::Commands,
+            Self::Dead(_) => Stream::Dead,
+        }
+    }
+
     /// The subject on the server, for example `sl.metrics.00`.
     #[must_use]
     pub fn name(self, namespace: &str) -> String {
@@ -137,8 +173,10 @@ impl Subject {
             Self::ResourcesSeen => format!("{namespace}.resources.seen"),
             Self::ResourcesChanged => format!("{namespace}.resources.changed"),
             Self::Transitions => format!("{namespace}.alerts.transitions"),
+            Self::Levels => format!("{namespace}.alerts.levels"),
             Self::Notifications => format!("{namespace}.alerts.notifications"),
             Self::Deliveries => format!("{namespace}.alerts.deliveries"),
+            Self::AlertsChanged => format!("{namespace}.alerts.changed"),
             Self::CommandResults => format!("{namespace}.commands.result"),
             Self::Dead(service) => format!("{namespace}.dead.{service}"),
         }
@@ -153,7 +191,28 @@ mod tests {
     fn names_are_those_of_the_contract() {
         assert_eq!(Stream::Metrics(3).name("sl"), "SL_METRICS_03");
         assert_eq!(Subject::Dead("log-writer").name("sl"), "sl.dead.log-writer");
-        assert_eq!(Stream::all(2).count(), 13);
+        assert_eq!(Stream::all(2).count(), 16);
+    }
+
+    #[test]
+    fn a_subject_is_of_the_stream_that_keeps_it() {
+        let all = [
+            Subject::Metrics(1),
+            Subject::Logs(1),
+            Subject::Processes(1),
+            Subject::Events,
+            Subject::ResourcesSeen,
+            Subject::ResourcesChanged,
+            Subject::Transitions,
+            Subject::Levels,
+            Subject::Notifications,
+            Subject::Deliveries,
+            Subject::AlertsChanged,
+            Subject::CommandResults,
+        ];
+        for subject in all {
+            assert!(subject.stream().subjects("sl").contains(&subject.name("sl")), "{subject:?}");
+        }
     }
 
     #[test]

@@ -49,7 +49,7 @@ pub(crate) async fn ensure_stream(
     let Some(found) = found else {
         return create(context, wanted).await;
     };
-    let changed = reconciled(&found.config, &wanted, found.state.bytes);
+    let changed = reconciled(&found.config, &wanted, &elsewhere(settings, stream));
     if changed != found.config {
         // Another service with the same settings may do this at the same moment: the update says the same.
         match context.update_stream(&changed).await {
@@ -107,17 +107,25 @@ fn config(settings: &Settings, stream: Stream) -> anyhow::Result<Config> {
     })
 }
 
-/// What is there with our settings in it. A stream is never shrunk below what it holds: that would evict messages.
-fn reconciled(found: &Config, wanted: &Config, bytes: u64) -> Config {
-    let holds = i64::try_from(bytes).unwrap_or(i64::MAX);
-    let max_bytes = if wanted.max_bytes < holds { found.max_bytes } else { wanted.max_bytes };
+/// What the other streams of this version take in.
+fn elsewhere(settings: &Settings, stream: Stream) -> Vec<String> {
+    let others = Stream::all(settings.shards).filter(|other| *other != stream);
+    others.flat_map(|other| other.subjects(&settings.namespace)).collect()
+}
+
+/// What is there, and what our settings add to it. Versions and settings run side by side for a while: whatever is larger
+/// stays, and a subject that only the other version knows stays, but for one that has a stream of its own now.
+fn reconciled(found: &Config, wanted: &Config, elsewhere: &[String]) -> Config {
+    let added = wanted.subjects.iter().filter(|subject| !found.subjects.contains(subject));
+    let subjects = found.subjects.iter().filter(|subject| !elsewhere.contains(subject)).chain(added);
     Config {
-        subjects: wanted.subjects.clone(),
-        max_bytes,
-        discard: wanted.discard,
-        num_replicas: wanted.num_replicas,
-        max_message_size: wanted.max_message_size,
-        duplicate_window: wanted.duplicate_window,
+        subjects: subjects.cloned().collect(),
+        max_bytes: found.max_bytes.max(wanted.max_bytes),
+        // Never back to evicting.
+        discard: if wanted.discard == DiscardPolicy::New { DiscardPolicy::New } else { found.discard },
+        num_replicas: found.num_replicas.max(wanted.num_replicas),
+        max_message_size: found.max_message_size.max(wanted.max_message_size),
+        duplicate_window: found.duplicate_window.max(wanted.duplicate_window),
         ..found.clone()
     }
 }
@@ -143,8 +151,7 @@ async fn ensure_writer(
     stream: Stream,
     writer: Writer,
 ) -> anyhow::Result<()> {
-    let filter = writer.filter.map(|subject| subject.name(&settings.namespace));
-    durable(context, &stream.name(&settings.namespace), writer.durable, filter, writer.ack_wait).await?;
+    durable(context, &stream.name(&settings.namespace), writer.durable, writer.ack_wait).await?;
     Ok(())
 }
 
@@ -153,7 +160,6 @@ pub(crate) async fn durable(
     context: &jetstream::Context,
     stream: &str,
     name: &str,
-    filter: Option<String>,
     ack_wait: Duration,
 ) -> anyhow::Result<jetstream::consumer::PullConsumer> {
     let wanted = pull::Config {
@@ -164,7 +170,6 @@ pub(crate) async fn durable(
         // A store that is away must not use up a message's deliveries.
         max_deliver: -1,
         max_ack_pending: MAX_ACK_PENDING,
-        filter_subject: filter.unwrap_or_default(),
         ..pull::Config::default()
     };
     let handle = context.get_stream_no_info(stream).await.with_context(|| format!("name stream {stream}"))?;
@@ -201,11 +206,19 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_not_shrunk_below_what_it_holds() {
-        let found = config(&settings(1 << 30), Stream::Metrics(0)).unwrap();
-        let wanted = config(&settings(1 << 20), Stream::Metrics(0)).unwrap();
-        assert_eq!(reconciled(&found, &wanted, 2 << 20).max_bytes, 1 << 30);
-        assert_eq!(reconciled(&found, &wanted, 1 << 10).max_bytes, 1 << 20);
+    fn what_another_version_or_an_operator_added_stays() {
+        let wanted = config(&settings(1 << 20), Stream::Transitions).unwrap();
+        let mut found = Config { max_bytes: 1 << 30, num_replicas: 3, ..wanted.clone() };
+        found.subjects.push("sl.alerts.of_a_newer_version".to_owned());
+        assert_eq!(reconciled(&found, &wanted, &elsewhere(&settings(1), Stream::Transitions)), found);
+    }
+
+    #[test]
+    fn a_subject_that_has_a_stream_of_its_own_now_is_given_up() {
+        let wanted = config(&settings(1 << 20), Stream::Resources).unwrap();
+        let found =
+            Config { subjects: vec!["sl.resources.seen".into(), "sl.resources.changed".into()], ..wanted.clone() };
+        assert_eq!(reconciled(&found, &wanted, &elsewhere(&settings(1), Stream::Resources)), wanted);
     }
 
     #[test]

@@ -66,6 +66,7 @@ pub(crate) fn parts(
             let batch = ProcessBatch::decode(body)?;
             batch.snapshots.into_iter().map(|snapshot| process_part(&tenant, snapshot, clock, corrections)).collect()
         }
+        Schema::Tick => Ok(Vec::new()),
         Schema::OtlpMetrics => Err(Poison::Schema(schema)),
     }
 }

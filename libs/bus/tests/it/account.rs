@@ -57,7 +57,7 @@ async fn services_that_start_at_once_make_the_streams_once() {
     let settings = testkit::namespace();
     let all = futures::future::join_all((0..6).map(|_| connect_to(&settings))).await;
     let (bus, _) = &all[0];
-    assert_eq!(bus.account().await.unwrap().len(), 13);
+    assert_eq!(bus.account().await.unwrap().len(), 16);
     assert!(bus.durability().contains(&bus.server_version()), "{}", bus.durability());
 }
 

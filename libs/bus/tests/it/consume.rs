@@ -100,12 +100,3 @@ async fn a_stream_that_somebody_deleted_is_made_again() {
     let (_, delivery) = tokio::join!(send(&bus, Subject::Notifications, ["b"]), next(&mut deliveries));
     assert_eq!(text(&delivery), "b");
 }
-
-#[tokio::test]
-async fn the_registry_reads_only_what_was_seen() {
-    let (bus, _process) = connect().await;
-    send(&bus, Subject::ResourcesChanged, ["changed"]).await;
-    send(&bus, Subject::ResourcesSeen, ["seen"]).await;
-    let mut deliveries = bus.consume(Stream::Resources, "registry", Options::default());
-    assert_eq!(text(&next(&mut deliveries).await), "seen");
-}

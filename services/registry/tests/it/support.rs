@@ -79,7 +79,7 @@ impl Site {
     }
 
     pub async fn changes(&self) -> Changes {
-        Changes(self.bus.follow(Stream::Resources, From::New).await)
+        Changes(self.bus.follow(Stream::Changes, From::New).await)
     }
 
     pub async fn redis(&self) -> redis::aio::MultiplexedConnection {
