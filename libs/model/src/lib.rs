@@ -14,12 +14,12 @@ mod times;
 
 pub use batch::{BatchId, ClientBatch, InvalidBatchId};
 pub use hashed::{HashedMap, Identity};
-pub use label::label_name;
+pub use label::{escaped, label_name};
 pub use level::{Level, severity_number, syslog_severity_number};
 pub use recent::RecentBatches;
 pub use resource::{Identified, InvalidResourceId, ResourceId, ResourceKind, identify, shard};
 pub use tenant::{InvalidTenantId, TenantId};
-pub use times::{CLOCK_SKEW, Disbelieved, LOG_RETENTION, LogTime, METRICS_RETENTION, Times};
+pub use times::{CLOCK_SKEW, Disbelieved, LOG_RETENTION, LogTime, METRICS_RETENTION, Times, Window};
 
 /// Hash of a series' labels, which must come sorted by name; for maps and sharding, kept no longer than a snapshot.
 pub fn series_hash<'a>(labels: impl IntoIterator<Item = (&'a str, &'a str)>) -> u64 {

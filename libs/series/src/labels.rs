@@ -8,7 +8,9 @@ use std::fmt;
 
 use prost::encoding::{decode_varint, encode_varint};
 
-use crate::name::{Type, label_name};
+use model::label_name;
+
+use crate::name::Type;
 
 /// The most labels that one series has, `__name__` included: what VictoriaMetrics keeps by default
 /// (`-maxLabelsPerTimeseries`). It would drop the rest by itself, and `tenant` sorts late.

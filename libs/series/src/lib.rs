@@ -11,7 +11,11 @@ mod cache;
 mod labels;
 mod name;
 mod read;
+mod unit;
+mod wanted;
 
 pub use labels::{Labels, MAX_LABELS, Series};
+pub use model::label_name;
 pub use name::{Type, metric_name};
 pub use read::{Reader, Sample, Tally};
+pub use wanted::{NameKey, WantedName, name_keys};

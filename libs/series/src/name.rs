@@ -3,7 +3,14 @@
 //! Host metrics of GoSight's and our own agents keep their name: scope `System.CPU` and name `usage_percent` become
 //! `system_cpu_usage_percent`, and what counts is known from a table, since newer agents call everything a gauge.
 //! Everybody else's follow OpenTelemetry's specification, "Prometheus and OpenMetrics Compatibility", sections
-//! "Metric Metadata" (names and units) and "Sums" (`_total`).
+//! "Metric Metadata" (names and units) and "Sums" (`_total`). What Prometheus's older character set does not have
+//! separates words; letters of other scripts stay apart by their code points (`größe` is `gr_uf6_udf_e`).
+
+use std::borrow::Cow;
+
+use model::escaped;
+
+use crate::unit;
 
 /// Whether a series rises until it starts over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,45 +21,67 @@ pub enum Type {
     Counter,
 }
 
-/// A metric's name as series carry it: what is not allowed in Prometheus's older character set becomes `_`.
-///
-/// This is how a name that a user wrote, such as `system.cpu.usage_percent`, is looked up.
-#[must_use]
-pub fn metric_name(dotted: &str) -> String {
-    let mut name = String::with_capacity(dotted.len() + 1);
-    push_sanitised(&mut name, dotted.trim(), true);
-    name
+/// Whether a series can be called exactly so.
+pub(crate) fn is_stored_form(name: &str) -> bool {
+    let belongs = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == ':';
+    !name.is_empty() && !name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(belongs)
 }
 
-/// A label's name: like a metric's, without colons, and never beginning with the reserved `__`.
-pub(crate) fn label_name(key: &str) -> String {
-    let mut name = String::with_capacity(key.len() + 1);
-    push_sanitised(&mut name, key, false);
-    name
-}
-
-fn push_sanitised(name: &mut String, text: &str, colons: bool) {
-    if text.starts_with(|c: char| c.is_ascii_digit()) {
-        name.push('_');
-    }
-    for c in text.chars() {
-        if c.is_ascii_alphanumeric() || (colons && c == ':') {
-            name.push(c);
-        } else if !name.ends_with('_') {
-            // The specification: several `_` in a row become one.
-            name.push('_');
+/// A name in words: `a.b_c` is `a`, `b`, `c`.
+fn words(name: &str) -> Vec<Cow<'_, str>> {
+    let belongs = |c: char| c.is_ascii_alphanumeric() || c == ':';
+    let mut words: Vec<Cow<'_, str>> = Vec::with_capacity(8);
+    for piece in name.split(|c: char| c.is_ascii() && !belongs(c)) {
+        let mut rest = piece;
+        while let Some(at) = rest.find(|c: char| !c.is_ascii()) {
+            let (before, behind) = rest.split_at(at);
+            let mut chars = behind.chars();
+            let foreign = chars.next().map(|c| escaped(c).to_string());
+            words.extend([before].into_iter().filter(|word| !word.is_empty()).map(Cow::Borrowed));
+            words.extend(foreign.map(Cow::Owned));
+            rest = chars.as_str();
         }
+        words.extend([rest].into_iter().filter(|word| !word.is_empty()).map(Cow::Borrowed));
     }
+    if words.is_empty() {
+        // Nothing but punctuation is a name as well.
+        words.extend(name.chars().map(|c| Cow::Owned(escaped(c).to_string())));
+    }
+    words
 }
 
-/// The full name of an agent's metric, when `scope` has the form of one: `System.CPU`, `Container.Docker`.
+fn joined(words: &[Cow<'_, str>]) -> String {
+    let mut name = words.join("_");
+    if name.starts_with(|c: char| c.is_ascii_digit()) {
+        name.insert(0, '_');
+    }
+    name
+}
+
+/// A metric's name without what its unit and type add.
+pub(crate) fn plain(name: &str) -> String {
+    joined(&words(name))
+}
+
+/// The stored name of an instrument without a unit; [`crate::WantedName`] is what looks names up.
+#[must_use]
+pub fn metric_name(written: &str) -> String {
+    let written = written.trim();
+    if is_stored_form(written) { written.to_owned() } else { plain(written) }
+}
+
+/// Whether names that begin with this word are those of agents, whose scopes are `System.CPU`, `Container.Docker`.
+pub(crate) fn is_agents_word(word: &str) -> bool {
+    ["system", "container"].iter().any(|known| word.eq_ignore_ascii_case(known))
+}
+
+/// The full name of an agent's metric, when `scope` has the form of one.
 pub(crate) fn of_agent(scope: &str, name: &str) -> Option<String> {
     let (namespace, rest) = scope.split_once('.')?;
-    let is_ours = ["system", "container"].iter().any(|known| namespace.eq_ignore_ascii_case(known));
-    if !is_ours || rest.is_empty() {
+    if !is_agents_word(namespace) || rest.is_empty() {
         return None;
     }
-    Some(metric_name(&format!("{scope}.{name}").to_ascii_lowercase()))
+    Some(plain(&format!("{scope}.{name}").to_ascii_lowercase()))
 }
 
 /// Whether older agents say `counter` for it, so that newer ones, which say `gauge`, end as the same series.
@@ -69,74 +98,25 @@ pub(crate) fn agent_counts(full_name: &str) -> bool {
 
 /// The name that OpenTelemetry's translation gives: words of the name, then the unit, then `total` or `ratio`.
 pub(crate) fn translated(name: &str, unit: &str, monotonic: bool, gauge: bool) -> String {
-    let mut words: Vec<&str> =
-        name.split(|c: char| !c.is_ascii_alphanumeric() && c != ':').filter(|word| !word.is_empty()).collect();
+    let mut words = words(name);
     let (main, per) = unit.split_once('/').unwrap_or((unit, ""));
-    let main = metric_name(unit_name(main.trim()));
-    if !main.is_empty() && !words.contains(&main.as_str()) {
-        words.push(&main);
-    }
-    let per = metric_name(per_unit_name(per.trim()));
-    if !per.is_empty() && !words.contains(&per.as_str()) {
-        words.extend(["per", &per]);
-    }
+    let add = |words: &mut Vec<Cow<'_, str>>, before: Option<&'static str>, unit: &str| {
+        let unit = if unit.is_empty() { String::new() } else { plain(unit) };
+        if !unit.is_empty() && !words.iter().any(|word| *word == unit) {
+            words.extend(before.map(Cow::Borrowed));
+            words.push(Cow::Owned(unit));
+        }
+    };
+    add(&mut words, None, unit::name(main.trim()));
+    add(&mut words, Some("per"), unit::per_name(per.trim()));
     if monotonic {
-        words.retain(|word| *word != "total");
-        words.push("total");
+        words.retain(|word| word != "total");
+        words.push(Cow::Borrowed("total"));
     } else if gauge && unit == "1" {
-        words.retain(|word| *word != "ratio");
-        words.push("ratio");
+        words.retain(|word| word != "ratio");
+        words.push(Cow::Borrowed("ratio"));
     }
-    let joined = words.join("_");
-    if joined.starts_with(|c: char| c.is_ascii_digit()) { format!("_{joined}") } else { joined }
-}
-
-/// UCUM's short units in words, as the OpenTelemetry Collector's translator knows them; `{...}` is an annotation.
-fn unit_name(unit: &str) -> &str {
-    match unit {
-        _ if unit.contains(['{', '}']) => "",
-        "1" => "",
-        "d" => "days",
-        "h" => "hours",
-        "min" => "minutes",
-        "s" => "seconds",
-        "ms" => "milliseconds",
-        "us" => "microseconds",
-        "ns" => "nanoseconds",
-        "By" => "bytes",
-        "KiBy" => "kibibytes",
-        "MiBy" => "mebibytes",
-        "GiBy" => "gibibytes",
-        "TiBy" => "tebibytes",
-        "KBy" | "kBy" => "kilobytes",
-        "MBy" => "megabytes",
-        "GBy" => "gigabytes",
-        "TBy" => "terabytes",
-        "m" => "meters",
-        "V" => "volts",
-        "A" => "amperes",
-        "J" => "joules",
-        "W" => "watts",
-        "g" => "grams",
-        "Cel" => "celsius",
-        "Hz" => "hertz",
-        "%" => "percent",
-        other => other,
-    }
-}
-
-fn per_unit_name(unit: &str) -> &str {
-    match unit {
-        _ if unit.contains(['{', '}']) => "",
-        "s" => "second",
-        "m" | "min" => "minute",
-        "h" => "hour",
-        "d" => "day",
-        "w" => "week",
-        "mo" => "month",
-        "y" => "year",
-        other => other,
-    }
+    joined(&words)
 }
 
 #[cfg(test)]
