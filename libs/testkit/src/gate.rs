@@ -1,17 +1,30 @@
-//! A gate in front of a server: closed, the server is away for whoever comes that way.
+//! A gate in front of a server: closed, the server is away for whoever comes that way; frozen, it is silent.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
-use tokio::io::copy_bidirectional;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
+
+/// What a gate does with what comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Passes each piece on after so long.
+    Open(Duration),
+    /// Keeps connections and passes nothing on.
+    Frozen,
+    /// Breaks connections.
+    Closed,
+}
 
 /// Passes TCP connections on while it is open. It begins open, and is gone when dropped.
 pub struct Gate {
     address: SocketAddr,
     url: String,
-    open: watch::Sender<bool>,
+    state: watch::Sender<State>,
     _keeper: JoinSet<()>,
 }
 
@@ -24,10 +37,10 @@ impl Gate {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (before, server, after) = split(url);
-        let (open, is_open) = watch::channel(true);
+        let (state, seen) = watch::channel(State::Open(Duration::ZERO));
         let mut keeper = JoinSet::new();
-        keeper.spawn(keep(listener, server.to_owned(), is_open));
-        Self { address, url: format!("{before}{address}{after}"), open, _keeper: keeper }
+        keeper.spawn(keep(listener, server.to_owned(), seen));
+        Self { address, url: format!("{before}{address}{after}"), state, _keeper: keeper }
     }
 
     /// Where it listens.
@@ -42,14 +55,24 @@ impl Gate {
         &self.url
     }
 
-    /// Lets connections through from now on.
+    /// Lets connections through from now on. Those that were frozen break.
     pub fn open(&self) {
-        self.open.send_replace(true);
+        self.state.send_replace(State::Open(Duration::ZERO));
+    }
+
+    /// Lets connections through, each piece after a delay.
+    pub fn slow(&self, delay: Duration) {
+        self.state.send_replace(State::Open(delay));
     }
 
     /// Breaks every connection, and each new one as it comes.
     pub fn close(&self) {
-        self.open.send_replace(false);
+        self.state.send_replace(State::Closed);
+    }
+
+    /// Keeps every connection, also new ones, and passes nothing on: a server that is silent.
+    pub fn freeze(&self) {
+        self.state.send_replace(State::Frozen);
     }
 }
 
@@ -61,22 +84,49 @@ fn split(url: &str) -> (&str, &str, &str) {
     (&url[..begin], &url[begin..end], &url[end..])
 }
 
-async fn keep(listener: TcpListener, server: String, is_open: watch::Receiver<bool>) {
+async fn keep(listener: TcpListener, server: String, state: watch::Receiver<State>) {
     let mut passing = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        passing.spawn(pass(client, server.clone(), is_open.clone()));
+        passing.spawn(pass(client, server.clone(), state.clone()));
     }
 }
 
-async fn pass(mut client: TcpStream, server: String, mut is_open: watch::Receiver<bool>) {
-    if !*is_open.borrow() {
+async fn pass(mut client: TcpStream, server: String, mut state: watch::Receiver<State>) {
+    if *state.borrow() == State::Closed {
         return;
     }
     let Ok(mut server) = TcpStream::connect(server).await else { return };
-    tokio::select! {
-        // Either side may end a connection at any time.
-        _ = copy_bidirectional(&mut client, &mut server) => {}
-        _ = is_open.wait_for(|open| !open) => {}
+    let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
+    let is_over = {
+        let (there, back) = (state.clone(), state.clone());
+        let mut over = state.clone();
+        tokio::select! {
+            // Either side may end a connection at any time.
+            () = pump(from_client, to_server, there) => true,
+            () = pump(from_server, to_client, back) => true,
+            _ = over.wait_for(|state| !matches!(state, State::Open(_))) => false,
+        }
+    };
+    if !is_over {
+        let _ = state.wait_for(|state| *state != State::Frozen).await;
+    }
+}
+
+async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, state: watch::Receiver<State>) {
+    let mut piece = vec![0; 64 << 10];
+    while let Ok(read @ 1..) = from.read(&mut piece).await {
+        let now = *state.borrow();
+        let delay = match now {
+            State::Open(delay) => delay,
+            // Whoever passes this connection on has seen it too.
+            State::Frozen | State::Closed => std::future::pending().await,
+        };
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+        if to.write_all(&piece[..read]).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -38,3 +38,12 @@ async fn what_a_row_is_to_blame_for_is_told_from_what_passes_and_from_what_someb
     let error = postgres.execute("select pg_terminate_backend(pg_backend_pid())").await.unwrap_err();
     assert!(is_away(&error) && !is_poison(&error), "{error}");
 }
+
+#[tokio::test]
+async fn a_row_that_this_release_cannot_read_is_no_fault_of_the_message() {
+    let mut postgres = connect().await;
+    let read: sqlx::Result<i64> = sqlx::query_scalar("select 'tomorrow'::text").fetch_one(&mut postgres).await;
+    let error = read.unwrap_err();
+    assert!(!is_poison(&error) && !is_away(&error), "{error}");
+    assert!(!is_poison(&sqlx::Error::Decode("a state of tomorrow".into())));
+}

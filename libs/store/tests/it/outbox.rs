@@ -1,0 +1,134 @@
+//! Messages on their way out: in order by key, and nobody held up by somebody else's.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use lifecycle::Process;
+use store::outbox::{self, Event, Failure, Message, Outbox};
+use store::{Migrations, Pools};
+use testkit::eventually;
+use tokio::sync::Notify;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What was published, by key, and what was counted.
+#[derive(Clone, Default)]
+struct Heard(Arc<Mutex<(BTreeMap<String, Vec<String>>, Vec<Event>)>>);
+
+impl Heard {
+    fn of(&self, key: &str) -> Vec<String> {
+        self.0.lock().unwrap().0.get(key).cloned().unwrap_or_default()
+    }
+
+    fn messages(&self) -> usize {
+        self.0.lock().unwrap().0.values().map(Vec::len).sum()
+    }
+
+    async fn until(&self, least: usize) {
+        eventually("messages", PATIENCE, async || match self.messages() {
+            heard if heard >= least => Ok(()),
+            heard => Err(format!("{heard} of {least}")),
+        })
+        .await;
+    }
+}
+
+async fn pools(process: &Process, database: &store::Settings) -> Pools {
+    store::open(process, database, "kept", Migrations(&[])).await.unwrap()
+}
+
+/// A replica; `publish` says what becomes of a message, which takes `time`.
+fn replica(
+    process: &Process,
+    pools: &Pools,
+    heard: &Heard,
+    time: Duration,
+    publish: fn(&Message) -> Result<(), Failure>,
+) -> Arc<Notify> {
+    let wake = Arc::new(Notify::new());
+    let (said, counted) = (heard.clone(), heard.clone());
+    let publish = move |message: Message| {
+        let said = said.clone();
+        async move {
+            tokio::time::sleep(time).await;
+            publish(&message)?;
+            said.0.lock().unwrap().0.entry(message.key).or_default().push(message.id);
+            Ok(())
+        }
+    };
+    let count = move |event| counted.0.lock().unwrap().1.push(event);
+    let outbox = Outbox { pools: pools.clone(), wake: Arc::clone(&wake) };
+    process.spawn("outbox", outbox.run(process.stopping(), publish, count));
+    wake
+}
+
+fn message(key: &str, number: usize) -> Message {
+    Message { id: format!("{key}-{number:04}"), topic: "t".into(), key: key.into(), ..Message::default() }
+}
+
+async fn put(pools: &Pools, messages: &[Message]) {
+    let mut transaction = pools.work.begin().await.unwrap();
+    outbox::put(&mut transaction, messages).await.unwrap();
+    transaction.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn two_replicas_of_which_one_is_slow_publish_each_key_in_order() {
+    let (process, database, heard) = (Process::for_test(), testkit::database().await, Heard::default());
+    let (one, other) = (pools(&process, &database).await, pools(&process, &database).await);
+    let quick = replica(&process, &one, &heard, Duration::ZERO, |_| Ok(()));
+    let slow = replica(&process, &other, &heard, Duration::from_millis(15), |_| Ok(()));
+    for number in 0..40 {
+        let messages: Vec<Message> = ["a", "b", "c", "d", "e"].iter().map(|key| message(key, number)).collect();
+        put(&one, &messages).await;
+        if number % 2 == 0 { quick.notify_one() } else { slow.notify_one() }
+    }
+    heard.until(200).await;
+    for key in ["a", "b", "c", "d", "e"] {
+        let ids = heard.of(key);
+        assert!(ids.is_sorted() && ids.len() == 40, "{ids:?}");
+    }
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_refused_is_set_aside_with_its_reason_and_what_fails_holds_up_its_own_key_alone() {
+    let (process, database, heard) = (Process::for_test(), testkit::database().await, Heard::default());
+    let pools = pools(&process, &database).await;
+    // More of both than a round has places.
+    let mut messages: Vec<Message> = (0..100).map(|n| message(&format!("refused{n}"), 0)).collect();
+    messages.extend((0..100).map(|n| message(&format!("stuck{n}"), 0)));
+    messages.extend([message("refused0", 1), message("stuck0", 1), message("good", 0)]);
+    put(&pools, &messages).await;
+    let wake = replica(&process, &pools, &heard, Duration::ZERO, |message| match message.id.as_str() {
+        id if id.starts_with("refused") && id.ends_with("0000") => Err(Failure::Never("too large".into())),
+        id if id.starts_with("stuck") => Err(Failure::Later("no room".into())),
+        _ => Ok(()),
+    });
+    wake.notify_one();
+    heard.until(2).await;
+    assert_eq!((heard.of("good"), heard.of("refused0")), (vec!["good-0000".into()], vec!["refused0-0001".into()]));
+    let dead = "select count(*) from outgoing where dead_at is not null and reason = 'too large'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(dead).fetch_one(&pools.work).await.unwrap(), 100);
+    let waiting = "select count(*) from outgoing where dead_at is null";
+    assert_eq!(sqlx::query_scalar::<_, i64>(waiting).fetch_one(&pools.work).await.unwrap(), 101);
+    assert_eq!(heard.0.lock().unwrap().1.iter().filter(|event| **event == Event::Dead("t".into())).count(), 100);
+    assert_eq!(outbox::prune(&pools.work, Duration::ZERO).await.unwrap(), 100);
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn a_message_that_was_put_there_twice_is_published_once_and_what_was_rolled_back_never() {
+    let (process, database, heard) = (Process::for_test(), testkit::database().await, Heard::default());
+    let pools = pools(&process, &database).await;
+    let mut undone = pools.work.begin().await.unwrap();
+    outbox::put(&mut undone, &[message("undone", 0)]).await.unwrap();
+    undone.rollback().await.unwrap();
+    put(&pools, &[message("a", 0), message("b", 0)]).await;
+    put(&pools, &[message("a", 0), message("a", 1)]).await;
+    replica(&process, &pools, &heard, Duration::ZERO, |_| Ok(()));
+    heard.until(3).await;
+    assert_eq!((heard.of("a"), heard.messages()), (vec!["a-0000".into(), "a-0001".into()], 3));
+    process.stop().await;
+}
