@@ -6,6 +6,7 @@ use axum::response::Response;
 use axum::routing::post;
 use axum::{Extension, Router};
 use bytes::Bytes;
+use edge::Peer;
 use fault::{Fault, Kind};
 use http::Request;
 use hyper::body::Frame;
@@ -19,7 +20,6 @@ use crate::admission::Hold;
 use crate::frames::{self, Frames};
 use crate::heartbeat::Session;
 use crate::intake::Taken;
-use crate::listener::Peer;
 use crate::metrics::{Outcome, Protocol, Signal};
 use crate::otlp_grpc::Entrance;
 use crate::refusal;
@@ -83,7 +83,7 @@ enum Ending {
 impl Conversation {
     async fn begin(streams: Streams, peer: &Peer, request: Request<Body>) -> Result<Self, Fault> {
         let entrance = &streams.entrance;
-        let sender = entrance.policy.sender(request.headers(), peer.address.ip()).await?;
+        let sender = entrance.policy.sender(request.headers(), peer.client).await?;
         let frames = Frames::new(request, entrance.sizes, entrance.admission.clone())?;
         let session = sender.agent().map(|agent| entrance.intake.heartbeats.session(&sender.tenant, agent));
         let open = Open::new(&entrance.metrics.streams);

@@ -7,6 +7,7 @@ use authn::Verifier;
 use axum::Router;
 use axum::response::IntoResponse as _;
 use bus::Bus;
+use edge::{Listener, Protocols, Tls, bind};
 use lifecycle::Process;
 use otlp::Limits;
 use tonic::service::Routes;
@@ -19,8 +20,7 @@ use crate::config::Config;
 use crate::frames::Sizes;
 use crate::heartbeat::{Heartbeats, Redis};
 use crate::intake::Intake;
-use crate::listener::{Listener, Tls, bind};
-use crate::metrics::{Metrics, Port};
+use crate::metrics::Metrics;
 use crate::otlp_grpc::{self, Entrance};
 use crate::otlp_http;
 use crate::seen::sightings;
@@ -49,7 +49,8 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
 /// A configuration that cannot work.
 pub async fn start(config: Config, process: Process, verifier: Verifier) -> anyhow::Result<Addresses> {
     let ingest = &config.ingest;
-    let (grpc_tls, http_tls) = (Tls::load(ingest, Port::Grpc)?, Tls::load(ingest, Port::Http)?);
+    let tls = |protocols| Tls::load(ingest.tls, ingest.tls_files(), protocols);
+    let (grpc_tls, http_tls) = (tls(Protocols::Grpc)?, tls(Protocols::Http)?);
     // A taken port is known before anything is waited for.
     let (grpc, http) = (bind(config.grpc_listen).await?, bind(config.http_listen).await?);
     let addresses = Addresses { grpc: grpc.local_addr()?, http: http.local_addr()? };
@@ -84,14 +85,15 @@ pub async fn start(config: Config, process: Process, verifier: Verifier) -> anyh
         sizes: Sizes { message: size(ingest.message_bytes)?, unpacked: size(ingest.unpacked_bytes)? },
     };
     let streams = Streams { entrance: entrance.clone(), stopping: stopping.clone() };
-    let listener = |port, tcp, tls, router| Listener {
+    let edge_metrics = process.register(edge::Metrics::register);
+    let listener = |port, protocols, tcp, tls, router| Listener {
         port,
+        protocols,
         tcp,
         tls,
         router,
-        connections: ingest.connections,
-        max_age: ingest.connection_max_age,
-        metrics: metrics.clone(),
+        settings: config.edge.clone(),
+        metrics: edge_metrics.clone(),
         stopping: stopping.clone(),
     };
     let grpc_router = otlp_grpc::routes()
@@ -105,8 +107,8 @@ pub async fn start(config: Config, process: Process, verifier: Verifier) -> anyh
         let text = "nothing is here; OTLP goes to /v1/metrics and /v1/logs\n";
         (http::StatusCode::NOT_FOUND, text).into_response()
     });
-    process.spawn("grpc", listener(Port::Grpc, grpc, grpc_tls, grpc_router).run());
-    process.spawn("http", listener(Port::Http, http, http_tls, http_router).run());
+    process.spawn("grpc", listener("grpc", Protocols::Grpc, grpc, grpc_tls, grpc_router).run());
+    process.spawn("http", listener("http", Protocols::Http, http, http_tls, http_router).run());
     tracing::info!(
         grpc = %addresses.grpc,
         http = %addresses.http,

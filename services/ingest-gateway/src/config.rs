@@ -2,8 +2,8 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::time::Duration;
 
+use edge::TlsMode;
 use ipnet::IpNet;
 use model::TenantId;
 use settings::Secret;
@@ -34,6 +34,8 @@ pub struct Config {
     /// Address of OTLP over HTTP
     #[arg(long, env = "SIGHTLINE_HTTP_LISTEN", default_value = "0.0.0.0:4318")]
     pub http_listen: SocketAddr,
+    #[command(flatten)]
+    pub edge: edge::Settings,
     #[command(flatten)]
     pub ingest: Ingest,
 }
@@ -69,24 +71,17 @@ pub struct Ingest {
     /// Bytes of all messages that are being read or wait for the broker; above it clients are told to come back
     #[arg(long = "ingest-in-flight-bytes", env = "SIGHTLINE_INGEST_IN_FLIGHT_BYTES", default_value = "128MiB", value_parser = settings::bytes)]
     pub in_flight_bytes: u64,
-    /// Connections to each of the two ports
-    #[arg(long = "ingest-connections", env = "SIGHTLINE_INGEST_CONNECTIONS", default_value = "8192")]
-    pub connections: usize,
-    /// How long a connection lives before its client is asked to make another, which spreads clients over gateways; it
-    /// varies by a tenth, so that they do not all come at once
-    #[arg(long, env = "SIGHTLINE_CONNECTION_MAX_AGE", default_value = "30m", value_parser = settings::duration)]
-    pub connection_max_age: Duration,
 }
 
-/// Whether clients speak TLS.
-#[derive(clap::ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsMode {
-    /// Plaintext only.
-    Off,
-    /// Both, on the same port.
-    Optional,
-    /// TLS only.
-    Required,
+impl Ingest {
+    /// The certificate of the public ports, where there is one.
+    pub(crate) fn tls_files(&self) -> Option<edge::TlsFiles> {
+        Some(edge::TlsFiles {
+            certificate: self.cert_file.clone()?,
+            key: self.key_file.clone()?,
+            client_ca: self.client_ca_file.clone(),
+        })
+    }
 }
 
 impl settings::Settings for Config {
@@ -116,9 +111,7 @@ impl settings::Settings for Config {
         if ingest.in_flight_bytes > 1 << 36 {
             wrong.push("SIGHTLINE_INGEST_IN_FLIGHT_BYTES must be at most 64GiB".to_owned());
         }
-        if ingest.connection_max_age < Duration::from_secs(1) {
-            wrong.push("SIGHTLINE_CONNECTION_MAX_AGE must be at least 1s".to_owned());
-        }
+        wrong.extend(self.edge.check());
         wrong
     }
 }

@@ -1,6 +1,6 @@
 //! The way in. A success answer is given when the broker has acknowledged everything it stands for, never before.
 //!
-//! A request passes: [`listener`] (connection, TLS) -> [`otlp_grpc`], [`otlp_http`] or [`agent_stream`] (framing, encoding)
+//! A request passes: `edge` (connection, TLS, who is there) -> [`otlp_grpc`], [`otlp_http`] or [`agent_stream`] (framing, encoding)
 //! -> [`sender`] (who is it) -> [`admission`] (is there room, counted in bytes before anything is unpacked) -> [`inflate`]
 //! -> [`intake`] (walk the wire, name resources, stamp, split) -> [`collector`] (group with others of the same stream and
 //! tenant, publish, answer everybody who is in it). Beside that path, never on it: [`seen`] tells the registry which resources
@@ -19,7 +19,6 @@ pub mod frames;
 pub mod heartbeat;
 pub mod inflate;
 pub mod intake;
-pub mod listener;
 pub mod metrics;
 pub mod otlp_grpc;
 pub mod otlp_http;

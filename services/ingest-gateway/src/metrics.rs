@@ -52,24 +52,6 @@ pub enum Aside {
     Skipped,
 }
 
-/// The public port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum Port {
-    Grpc,
-    Http,
-}
-
-/// How a connection began.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, EncodeLabelValue)]
-pub enum Opening {
-    Plain,
-    Tls,
-    /// There were too many.
-    TooMany,
-    /// The handshake failed, or nothing came.
-    Failed,
-}
-
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
     signal: Signal,
@@ -93,17 +75,6 @@ struct AsideLabels {
     outcome: Aside,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OpeningLabels {
-    port: Port,
-    opening: Opening,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct PortLabels {
-    port: Port,
-}
-
 /// Clones share the numbers.
 #[derive(Clone)]
 pub struct Metrics {
@@ -117,8 +88,6 @@ pub struct Metrics {
     publish_seconds: Histogram,
     sightings: Family<AsideLabels, Counter>,
     heartbeats: Family<AsideLabels, Counter>,
-    opened: Family<OpeningLabels, Counter>,
-    connections: Family<PortLabels, Gauge>,
     pub(crate) in_flight_bytes: Gauge,
     pub(crate) streams: Gauge,
     pub(crate) command_responses: Counter,
@@ -137,8 +106,6 @@ impl Metrics {
             publish_seconds: Histogram::new([0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 2.0, 5.0]),
             sightings: Family::default(),
             heartbeats: Family::default(),
-            opened: Family::default(),
-            connections: Family::default(),
             in_flight_bytes: Gauge::default(),
             streams: Gauge::default(),
             command_responses: Counter::default(),
@@ -162,8 +129,6 @@ impl Metrics {
         );
         registry.register("resource_sightings", "Resources told to the registry", metrics.sightings.clone());
         registry.register("heartbeat_rounds", "Rounds of heartbeats written to Redis", metrics.heartbeats.clone());
-        registry.register("connections_opened", "Connections, by how they began", metrics.opened.clone());
-        registry.register("connections_open", "Connections that are open", metrics.connections.clone());
         registry.register(
             "in_flight_bytes",
             "Bytes of messages that are read or wait for the broker",
@@ -212,13 +177,5 @@ impl Metrics {
 
     pub(crate) fn heartbeat(&self, outcome: Aside) {
         self.heartbeats.get_or_create(&AsideLabels { outcome }).inc();
-    }
-
-    pub(crate) fn opened(&self, port: Port, opening: Opening) {
-        self.opened.get_or_create(&OpeningLabels { port, opening }).inc();
-    }
-
-    pub(crate) fn connections(&self, port: Port) -> Gauge {
-        self.connections.get_or_create(&PortLabels { port }).clone()
     }
 }

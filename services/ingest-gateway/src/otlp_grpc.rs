@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Extension, Router};
+use edge::Peer;
 use fault::Fault;
 use http::{HeaderMap, Request};
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
@@ -17,7 +18,6 @@ use tracing::{Instrument as _, Span};
 use crate::admission::Admission;
 use crate::frames::{self, Frames, Sizes};
 use crate::intake::{Intake, Taken, explain};
-use crate::listener::Peer;
 use crate::metrics::{self, Metrics, Outcome, Protocol};
 use crate::refusal;
 use crate::sender::Policy;
@@ -74,7 +74,7 @@ impl Entrance {
     }
 
     async fn take(&self, signal: Signal, peer: &Peer, request: Request<Body>) -> Result<Taken, Fault> {
-        let sender = self.policy.sender(request.headers(), peer.address.ip()).await?;
+        let sender = self.policy.sender(request.headers(), peer.client).await?;
         let batch = request.headers().get(BATCH_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let message = Frames::new(request, self.sizes, self.admission.clone())?.only().await?;
         self.intake.otlp(signal, message.bytes, &sender, batch.as_deref(), message.hold).await

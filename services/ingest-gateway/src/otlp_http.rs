@@ -6,6 +6,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Extension, Router};
 use bytes::Bytes;
+use edge::Peer;
 use fault::{Fault, Kind};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
@@ -19,7 +20,6 @@ use tracing::Instrument as _;
 use crate::frames;
 use crate::inflate::unpack;
 use crate::intake::{Taken, explain};
-use crate::listener::Peer;
 use crate::metrics::Protocol;
 use crate::otlp_grpc::{BATCH_HEADER, Entrance, answer, request_span};
 use crate::refusal;
@@ -78,7 +78,7 @@ async fn take(
     peer: &Peer,
     request: Request<Body>,
 ) -> Result<Taken, Fault> {
-    let sender = entrance.policy.sender(request.headers(), peer.address.ip()).await?;
+    let sender = entrance.policy.sender(request.headers(), peer.client).await?;
     let (head, content) = request.into_parts();
     let packing = frames::packing(&head.headers, "content-encoding")?;
     let declared = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
