@@ -13,14 +13,14 @@ pub mod receiver;
 pub mod traces;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 use devstack::process::{Process, Spawn};
 use devstack::servers::ServerUrls;
-use devstack::services::{AGENT, DatabaseAccess, Listener, Ports, SERVICES, Stack, certificates};
+use devstack::services::{AGENT, DatabaseAccess, Listener, Ports, SERVICES, Service, Stack, certificates};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
@@ -48,10 +48,28 @@ impl Stopped {
     }
 }
 
+/// One process of an installation, running or not.
+struct Member {
+    service: &'static str,
+    /// The installation as this process sees it: its own ports, everybody else's as they are.
+    stack: Stack,
+    /// Where its program lies.
+    programs: PathBuf,
+    process: Option<Process>,
+}
+
+impl Member {
+    fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("it was spawned")
+    }
+}
+
 /// A running Sightline. Dropping it kills everything that it started.
+///
+/// A process is called by its service's name; a second replica is `<service>-2`.
 pub struct Sightline {
     pub stack: Stack,
-    processes: BTreeMap<&'static str, Process>,
+    members: BTreeMap<String, Member>,
     /// The database, as its superuser sees it.
     pub database_url: String,
     folder: TempDir,
@@ -95,7 +113,7 @@ impl Sightline {
         let made =
             Command::new(program("devcerts")).arg("--out").arg(&stack.tls).args(certificates("")).output().unwrap();
         assert!(made.status.success(), "devcerts: {}", String::from_utf8_lossy(&made.stderr));
-        Self { stack, processes: BTreeMap::new(), database_url, folder, _turn: turn }
+        Self { stack, members: BTreeMap::new(), database_url, folder, _turn: turn }
     }
 
     /// Starts the ten services.
@@ -134,22 +152,67 @@ impl Sightline {
     }
 
     /// Starts a process that does not run.
-    pub fn spawn(&mut self, name: &'static str) {
+    pub fn spawn(&mut self, name: &str) {
+        if !self.members.contains_key(name) {
+            self.add_service(name);
+        }
         let log = self.log(name);
-        let process = Spawn::new(name, program(name), log).envs(self.stack.environment(name)).start().unwrap();
-        self.processes.insert(name, process);
+        let member = self.members.get_mut(name).unwrap();
+        let spawn = Spawn::new(name, member.programs.join(member.service), log);
+        member.process = Some(spawn.envs(member.stack.environment(member.service)).start().unwrap());
+    }
+
+    /// Adds a second replica of a service and starts it; gives the name that it goes by here.
+    pub fn spawn_second(&mut self, service: &'static str) -> String {
+        let name = self.add_second(service);
+        self.spawn(&name);
+        name
+    }
+
+    /// Adds a service, which [`spawn`](Self::spawn) starts.
+    pub fn add_service(&mut self, name: &str) {
+        let service = Service::find(name).expect("a service, or a replica that was added").name;
+        self.add(name.to_owned(), service, self.stack.clone());
+    }
+
+    /// Adds a second replica of a service, on ports of its own; gives the name that it goes by here.
+    pub fn add_second(&mut self, service: &'static str) -> String {
+        let name = format!("{service}-2");
+        if !self.members.contains_key(&name) {
+            let mut stack = self.stack.clone();
+            let free = Ports::free().unwrap();
+            for (listener, _) in Service::find(service).unwrap().listeners() {
+                stack.ports.set(service, listener, free.of(service, listener)).unwrap();
+            }
+            self.add(name.clone(), service, stack);
+        }
+        name
+    }
+
+    /// From the next start on, the process is the program in `folder`: that of another release.
+    pub fn install(&mut self, name: &str, folder: &Path) {
+        self.members.get_mut(name).unwrap().programs = folder.to_owned();
+    }
+
+    fn add(&mut self, name: String, service: &'static str, stack: Stack) {
+        let member = Member { service, stack, programs: programs(), process: None };
+        self.members.insert(name, member);
+    }
+
+    fn running(&mut self, name: &str) -> &mut Process {
+        self.members.get_mut(name).expect("a process of this installation").process()
     }
 
     /// Kills a process as a crash would, and says how it ended.
     pub fn kill(&mut self, name: &str) -> String {
-        let process = self.processes.get_mut(name).unwrap();
+        let process = self.running(name);
         process.kill();
         devstack::process::describe_exit(process.exited().unwrap())
     }
 
     /// Asks a process to stop, as Kubernetes would, and says how it ended; what takes too long is killed as there.
     pub fn stop(&mut self, name: &str) -> Stopped {
-        let process = self.processes.get_mut(name).unwrap();
+        let process = self.running(name);
         let begun = Instant::now();
         process.stop(GRACE);
         Stopped { end: devstack::process::describe_exit(process.exited().unwrap()), took: begun.elapsed() }
@@ -157,20 +220,30 @@ impl Sightline {
 
     /// Makes a process hang: it keeps its connections and answers nothing.
     pub fn freeze(&self, name: &str) {
+        self.signal(name, "STOP");
+    }
+
+    /// Lets a frozen process go on.
+    pub fn thaw(&self, name: &str) {
+        self.signal(name, "CONT");
+    }
+
+    fn signal(&self, name: &str, signal: &str) {
         // The shell's own `kill`: a bare machine may have no other.
-        let frozen = Command::new("sh").arg("-c").arg(format!("kill -STOP {}", self.pid(name))).status().unwrap();
-        assert!(frozen.success(), "cannot freeze {name}");
+        let command = format!("kill -{signal} {}", self.pid(name));
+        let told = Command::new("sh").arg("-c").arg(command).status().unwrap();
+        assert!(told.success(), "cannot send {signal} to {name}");
     }
 
     #[must_use]
     pub fn pid(&self, name: &str) -> u32 {
-        self.processes[name].pid()
+        self.members[name].process.as_ref().expect("it was spawned").pid()
     }
 
     /// Waits until `/readyz` says yes; fails with its log when the process ends or time is up.
     pub async fn wait_ready(&mut self, name: &str) {
         let begun = Instant::now();
-        let address = self.stack.admin_address(name);
+        let address = self.admin_address(name);
         loop {
             let asked = address.clone();
             let answer =
@@ -180,7 +253,7 @@ impl Sightline {
                 Ok(answer) => answer.body,
                 Err(error) => format!("{error:#}"),
             };
-            if let Some(status) = self.processes.get_mut(name).unwrap().exited() {
+            if let Some(status) = self.running(name).exited() {
                 panic!("{name} {}:\n{}", devstack::process::describe_exit(status), self.tail(name));
             }
             assert!(begun.elapsed() < READY_WITHIN, "{name} is not ready: {state}\n{}", self.tail(name));
@@ -190,11 +263,25 @@ impl Sightline {
 
     /// The value of a metric that has no labels, from a process's `/metrics`.
     pub async fn metric(&self, name: &str, metric: &str) -> Option<f64> {
-        let address = self.stack.admin_address(name);
+        let address = self.admin_address(name);
         let answer =
             tokio::task::spawn_blocking(move || devstack::http::get(&address, "/metrics", Duration::from_secs(2)));
         let text = answer.await.unwrap().ok()?.body;
         text.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// Where a process answers `/readyz` and `/metrics`.
+    #[must_use]
+    pub fn admin_address(&self, name: &str) -> String {
+        let member = &self.members[name];
+        member.stack.admin_address(member.service)
+    }
+
+    /// Base URL of a process's HTTP listener.
+    #[must_use]
+    pub fn http(&self, name: &str) -> String {
+        let member = &self.members[name];
+        format!("http://{}", member.stack.http_address(member.service))
     }
 
     /// The file that the agent watches.
@@ -226,6 +313,10 @@ impl Sightline {
     }
 }
 
+fn programs() -> PathBuf {
+    PathBuf::from(&testkit::servers().bin_dir)
+}
+
 fn program(name: &str) -> PathBuf {
-    PathBuf::from(&testkit::servers().bin_dir).join(name)
+    programs().join(name)
 }

@@ -49,7 +49,18 @@ pub fn logs(host: &str, time: u64, lines: impl IntoIterator<Item = String>) -> E
 /// Points of one gauge of one host: `(time, value)`.
 #[must_use]
 pub fn gauge(host: &str, name: &str, points: impl IntoIterator<Item = (u64, f64)>) -> ExportMetricsServiceRequest {
-    let data_points = points.into_iter().map(|(time, value)| NumberDataPoint {
+    series(host, name, points.into_iter().map(|(time, value)| (Vec::new(), time, value)))
+}
+
+/// Points of several series of one gauge of one host: `(attributes, time, value)`.
+#[must_use]
+pub fn series(
+    host: &str,
+    name: &str,
+    points: impl IntoIterator<Item = (Vec<KeyValue>, u64, f64)>,
+) -> ExportMetricsServiceRequest {
+    let data_points = points.into_iter().map(|(attributes, time, value)| NumberDataPoint {
+        attributes,
         time_unix_nano: time,
         value: Some(number_data_point::Value::AsDouble(value)),
         ..NumberDataPoint::default()

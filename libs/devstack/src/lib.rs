@@ -18,6 +18,7 @@ pub mod console;
 pub mod http;
 pub mod interrupt;
 pub mod ports;
+pub mod previous;
 pub mod process;
 pub mod servers;
 pub mod services;

@@ -39,6 +39,11 @@ impl Workspace {
         &self.bin
     }
 
+    /// Cargo's target folder.
+    pub fn target(&self) -> PathBuf {
+        self.bin.parent().map(Path::to_owned).unwrap_or_default()
+    }
+
     pub fn release_bin(&self) -> PathBuf {
         self.bin.with_file_name("release")
     }

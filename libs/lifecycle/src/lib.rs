@@ -2,7 +2,8 @@
 //!
 //! The life of a process: configuration is read, the admin port is bound, `run` builds what the service needs and
 //! registers tasks. A signal makes the process not ready, waits out the lame duck time, cancels
-//! [`Process::stopping`], and waits for every task until the deadline, which names what still runs. A task that ends
+//! [`Process::stopping`], and waits for every task until the deadline, which names what still runs; a second signal cuts the
+//! wait short. A task that ends
 //! before that, in whatever way, takes the process down with its name in the log: nothing fails quietly in the background.
 
 mod admin;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 pub use process::Process;
 pub use ready::Ready;
@@ -100,10 +101,10 @@ where
         signal = stop_signal() => signal.map(|name| info!(signal = name, "stopping")),
     };
     process.begin_drain();
-    if outcome.is_ok() && !settings.lame_duck.is_zero() {
-        tokio::time::sleep(settings.lame_duck).await;
+    tokio::select! {
+        () = drain(&process, if outcome.is_ok() { settings.lame_duck } else { Duration::ZERO }) => {}
+        Ok(signal) = stop_signal() => warn!(signal, "told to stop again: cutting off what still runs"),
     }
-    process.finish().await;
     admin.stop().await;
     match &outcome {
         Ok(()) => info!("stopped"),
@@ -112,11 +113,18 @@ where
     outcome
 }
 
+async fn drain(process: &Process, lame_duck: Duration) {
+    if !lame_duck.is_zero() {
+        tokio::time::sleep(lame_duck).await;
+    }
+    process.finish().await;
+}
+
 /// A misspelt name and one of the next release look alike: the program runs, and says so where it is seen.
 fn say_unknown_settings(process: &Process) {
     let unknown = settings::unknown_names();
     for sentence in &unknown {
-        tracing::warn!("{sentence}; it has no effect");
+        warn!("{sentence}; it has no effect");
     }
     let metrics = process.register(Metrics::register);
     metrics.unknown.set(i64::try_from(unknown.len()).unwrap_or(i64::MAX));

@@ -97,6 +97,8 @@ pub fn namespace() -> bus::Settings {
         namespace: format!("t{}", &Uuid::new_v4().simple().to_string()[..12]),
         shards: 2,
         stream_max_bytes: 16 << 20,
+        dead_max_bytes: 16 << 20,
+        hold_limit: std::time::Duration::from_secs(120),
         stream_replicas: 1,
     }
 }

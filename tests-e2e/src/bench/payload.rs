@@ -32,6 +32,16 @@ pub enum Signal {
     Logs,
 }
 
+impl Signal {
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Metrics => "metrics",
+            Self::Logs => "logs",
+        }
+    }
+}
+
 /// An encoded request of one agent.
 pub struct Template {
     body: Vec<u8>,

@@ -4,11 +4,16 @@
 //! acknowledged after the broker's acknowledgement. With the readers running, a round ends when they have stored
 //! everything. Figures are medians with the lowest and highest round. At the end the stores are asked how many items they
 //! have.
-#![expect(clippy::print_stdout, clippy::unwrap_used, reason = "prints its report, and stops when it cannot measure")]
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    clippy::unwrap_used,
+    reason = "prints its report, says where it is, and stops when it cannot measure"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Parser;
 use serde_json::{Map, Value, json};
@@ -58,10 +63,10 @@ async fn main() {
     };
     let mut bench = Bench::start().await;
     let mut report = Map::new();
-    for (name, signal) in [("metrics", Signal::Metrics), ("logs", Signal::Logs)] {
-        if wanted.signal.as_deref().is_none_or(|only| only == name) {
+    for signal in [Signal::Metrics, Signal::Logs] {
+        if wanted.signal.as_deref().is_none_or(|only| only == signal.name()) {
             let agents = Agents::new(signal, wanted.agents);
-            report.insert(name.to_owned(), bench.signal(signal, &agents, pace, wanted.rounds).await);
+            report.insert(signal.name().to_owned(), bench.signal(signal, &agents, pace, wanted.rounds).await);
         }
     }
     bench.note_memory();
@@ -77,6 +82,11 @@ async fn main() {
     } else {
         println!("{}", serde_json::to_string_pretty(&report).unwrap());
     }
+}
+
+/// Where the run is, apart from its report.
+fn say(what: &str) {
+    eprintln!("{what}");
 }
 
 /// Figures of one round by name.
@@ -99,10 +109,12 @@ impl Bench {
     async fn signal(&mut self, signal: Signal, agents: &Arc<Agents>, pace: Pace, rounds: usize) -> Value {
         let mut accepted = 0;
         self.note_memory();
+        say(&format!("{}: stopping the readers", signal.name()));
         for reader in READERS {
             self.sightline.stop(reader);
         }
-        let stopped = self.rounds(agents, pace, rounds, false, &mut accepted).await;
+        let stopped = self.rounds(signal, agents, pace, rounds, false, &mut accepted).await;
+        say(&format!("{}: starting the readers, which store what waits for them", signal.name()));
         for reader in READERS {
             self.sightline.spawn(reader);
         }
@@ -110,7 +122,8 @@ impl Bench {
             self.sightline.wait_ready(reader).await;
         }
         self.settle().await;
-        let running = self.rounds(agents, pace, rounds, true, &mut accepted).await;
+        let running = self.rounds(signal, agents, pace, rounds, true, &mut accepted).await;
+        say(&format!("{}: counting what is stored", signal.name()));
         let stored = self.stored(signal, accepted).await;
         json!({
             "bytes_per_item": agents.bytes_per_item(),
@@ -125,6 +138,7 @@ impl Bench {
 
     async fn rounds(
         &self,
+        signal: Signal,
         agents: &Arc<Agents>,
         pace: Pace,
         count: usize,
@@ -132,8 +146,15 @@ impl Bench {
         accepted: &mut usize,
     ) -> Vec<Round> {
         let mut rounds = Vec::with_capacity(count);
-        for _ in 0..count {
+        for number in 1..=count {
+            let begun = Instant::now();
             let (round, items) = self.round(agents, pace, readers).await;
+            say(&format!(
+                "{}, readers {}: round {number} of {count}, {items} items in {:.1} s",
+                signal.name(),
+                if readers { "running" } else { "stopped" },
+                begun.elapsed().as_secs_f64()
+            ));
             rounds.push(round);
             *accepted += items;
         }

@@ -49,14 +49,19 @@ pub struct Senders {
 
 impl Senders {
     pub fn start(sightline: &Sightline) -> Self {
+        Self::through(sightline, &[sightline.ingest_http()])
+    }
+
+    /// Senders that go round these gateways: what one of them was sent is repeated at the next.
+    pub fn through(sightline: &Sightline, gateways: &[String]) -> Self {
         let mut senders = Self { tasks: JoinSet::new(), stop: Arc::default(), sent: Arc::default() };
         for number in 0..SENDERS {
             let (stop, sent) = (Arc::clone(&senders.stop), Arc::clone(&senders.sent));
             // All tests share the metrics store: their hosts' names must differ.
-            let (base, namespace) = (sightline.ingest_http(), sightline.stack.namespace.clone());
+            let (gateways, namespace) = (gateways.to_vec(), sightline.stack.namespace.clone());
             senders.tasks.spawn(async move {
                 let host = format!("ledger-{namespace}-{number}");
-                let promised = send(&base, &host, &stop, &sent).await;
+                let promised = send(&gateways, &host, &stop, &sent).await;
                 (host, promised)
             });
         }
@@ -91,7 +96,7 @@ impl Senders {
     }
 }
 
-async fn send(base: &str, host: &str, stop: &AtomicBool, sent: &AtomicUsize) -> Promised {
+async fn send(gateways: &[String], host: &str, stop: &AtomicBool, sent: &AtomicUsize) -> Promised {
     let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).no_proxy().build().unwrap();
     let mut promised = Promised::default();
     let mut number = 0;
@@ -104,6 +109,7 @@ async fn send(base: &str, host: &str, stop: &AtomicBool, sent: &AtomicUsize) -> 
         let points: Vec<(u64, f64)> = points.collect();
         let metrics = otlp::gauge(host, "ledger_value", points.clone()).encode_to_vec();
         promised.planned += 2;
+        let (base, other) = (&gateways[number % gateways.len()], &gateways[(number + 1) % gateways.len()]);
         if deliver(&http, &format!("{base}/v1/logs"), &logs).await {
             promised.lines.extend(lines);
             sent.fetch_add(1, Ordering::Relaxed);
@@ -114,8 +120,8 @@ async fn send(base: &str, host: &str, stop: &AtomicBool, sent: &AtomicUsize) -> 
             sent.fetch_add(1, Ordering::Relaxed);
         }
         if number % REPEATED == 0 {
-            deliver(&http, &format!("{base}/v1/logs"), &logs).await;
-            deliver(&http, &format!("{base}/v1/metrics"), &metrics).await;
+            deliver(&http, &format!("{other}/v1/logs"), &logs).await;
+            deliver(&http, &format!("{other}/v1/metrics"), &metrics).await;
         }
         number += 1;
         tokio::time::sleep(EVERY).await;
@@ -133,7 +139,7 @@ const RETRYABLE: [StatusCode; 4] = [
 ];
 
 /// Sends until it is acknowledged; gives up after a minute. A refusal for good fails the test.
-async fn deliver(http: &reqwest::Client, url: &str, body: &[u8]) -> bool {
+pub async fn deliver(http: &reqwest::Client, url: &str, body: &[u8]) -> bool {
     let attempts = async {
         loop {
             let request = http.post(url).header("content-type", "application/x-protobuf").body(body.to_vec());

@@ -17,8 +17,6 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 use crate::books::{SENDERS, Senders, judge_lines, judge_points, raw_duplicates, settle};
 
-/// The services' own deadline is 25 s; one that comes near it waits for something that will not come.
-const STOPS_WITHIN: Duration = Duration::from_secs(6);
 const PATIENCE: Duration = Duration::from_secs(30);
 /// An agent that was told to disconnect stays away for a minute.
 const AGENT_RESTS: Duration = Duration::from_secs(60);
@@ -78,7 +76,10 @@ async fn a_peer_that_hangs_does_not_hold_up_a_stop() {
 fn stops_by_itself(sightline: &mut Sightline, service: &str) {
     let stopped = sightline.stop(service);
     println!("{service} stopped in {:?}", stopped.took);
-    assert!(stopped.is_clean() && stopped.took < STOPS_WITHIN, "{service}: {stopped:?}\n{}", sightline.tail(service));
+    assert!(stopped.is_clean(), "{service}: {stopped:?}\n{}", sightline.tail(service));
+    // Whoever waits for what does not come is cut off at the deadline, and says so.
+    let tail = sightline.tail(service);
+    assert!(!tail.contains("the shutdown deadline passed"), "{service}:\n{tail}");
 }
 
 /// A live stream goes through both.

@@ -3,9 +3,12 @@
 
 mod bad_input;
 mod books;
+mod crossings;
 mod drain;
 mod ledger;
 mod outage;
 mod path;
+mod replicas;
 mod settings;
 mod traces;
+mod upgrade;

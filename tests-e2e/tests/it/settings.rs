@@ -30,8 +30,12 @@ fn every_program_explains_itself_and_its_check_refuses_a_misspelt_setting() {
     for service in services::all() {
         let help = Command::new(programs.join(service.name)).arg("--help").env_clear().output().unwrap();
         assert!(help.status.success(), "{} --help fails", service.name);
-        let misspelt =
-            Command::new(programs.join(service.name)).arg("--check-config").env_clear().env("SIGHTLINE_NATS_URI", "x").output().unwrap();
+        let misspelt = Command::new(programs.join(service.name))
+            .arg("--check-config")
+            .env_clear()
+            .env("SIGHTLINE_NATS_URI", "x")
+            .output()
+            .unwrap();
         let said = String::from_utf8_lossy(&misspelt.stderr).into_owned();
         assert!(!misspelt.status.success() && said.contains("SIGHTLINE_NATS_URL"), "{}: {said}", service.name);
     }

@@ -27,7 +27,7 @@ pub fn run(mut arguments: Vec<OsString>) -> Result<ExitCode> {
     command
         .args(["run", "--release", "--quiet", "-p", "tests-e2e", "--bin", &format!("bench-{name}"), "--"])
         .args(arguments);
-    command.env(VARIABLE, temporary.variable(&workspace.release_bin())?);
+    command.env(VARIABLE, temporary.variable(&workspace.release_bin(), None)?);
     let mut child = spawn_from_lasting_thread(command).context("start the benchmark")?;
     Ok(exit_code(build::wait(&mut child, &interrupt)?))
 }

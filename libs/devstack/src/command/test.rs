@@ -14,6 +14,7 @@ use crate::build;
 use crate::configuration::Configuration;
 use crate::console::{Step, note, result};
 use crate::interrupt::Interrupt;
+use crate::previous;
 use crate::process::spawn_from_lasting_thread;
 use crate::servers::{Binaries, Durability, NAMES, NATS, POSTGRES, Running, ServerUrls, Servers};
 use crate::summary::Summary;
@@ -28,12 +29,19 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
     let configuration = Configuration::from_environment()?;
     let scope = Scope::of(&arguments);
     let temporary = Temporary::start(&configuration, &workspace, scope.programs(), Durability::Throwaway, &interrupt)?;
+    let previous = match scope.programs() {
+        Programs::None => None,
+        _ => previous::programs(workspace.root(), &workspace.target(), &interrupt)?,
+    };
     let mut command = build::cargo(workspace.root());
     command.args(["test", "--no-fail-fast"]);
     if scope == Scope::Workspace {
         command.arg("--workspace");
     }
-    command.args(arguments).env(VARIABLE, temporary.variable(workspace.bin())?).stdout(Stdio::piped());
+    command
+        .args(arguments)
+        .env(VARIABLE, temporary.variable(workspace.bin(), previous.as_deref())?)
+        .stdout(Stdio::piped());
     let mut child = spawn_from_lasting_thread(command).context("start cargo test")?;
     let output = child.stdout.take().context("read the tests' output")?;
     let reader = std::thread::spawn(move || pass_through(output, std::io::stdout()));
@@ -82,7 +90,7 @@ pub fn servers() -> Result<ExitCode> {
     let scratch = Scratch::create()?;
     let binaries = configuration.search(account::for_postgres()?.as_ref())?.obtain(&NAMES, &interrupt)?;
     let servers = Servers::start_apart(&binaries, scratch.path(), Durability::Throwaway, &interrupt)?;
-    result(&variable(&servers.urls, &servers.running, &binaries, workspace.bin())?);
+    result(&variable(&servers.urls, &servers.running, &binaries, workspace.bin(), None)?);
     while !interrupt.requested() {
         std::thread::sleep(Duration::from_millis(50));
     }
@@ -115,8 +123,9 @@ impl Temporary {
         Ok(Self { binaries, urls, servers, _scratch: scratch })
     }
 
-    pub fn variable(&self, bin: &Path) -> Result<String> {
-        variable(&self.urls, &self.servers.running, &self.binaries, bin)
+    /// `previous` is where the programs of the release before lie, if they are there.
+    pub fn variable(&self, bin: &Path, previous: Option<&Path>) -> Result<String> {
+        variable(&self.urls, &self.servers.running, &self.binaries, bin, previous)
     }
 }
 
@@ -159,7 +168,13 @@ fn build_programs(workspace: &Workspace, programs: Programs, interrupt: &Interru
     Ok(())
 }
 
-fn variable(urls: &ServerUrls, running: &[Running], binaries: &Binaries, bin: &Path) -> Result<String> {
+fn variable(
+    urls: &ServerUrls,
+    running: &[Running],
+    binaries: &Binaries,
+    bin: &Path,
+    previous: Option<&Path>,
+) -> Result<String> {
     let running =
         running.iter().map(|server| json!({"name": server.name, "pid": server.pid, "version": server.version}));
     let variable = json!({
@@ -169,6 +184,7 @@ fn variable(urls: &ServerUrls, running: &[Running], binaries: &Binaries, bin: &P
         "redis": urls.redis,
         "metrics": urls.metrics,
         "bin_dir": bin,
+        "previous_bin_dir": previous,
         "pg_bin": binaries.get(POSTGRES)?.path.parent(),
         "nats_server": binaries.get(NATS)?.path,
         "running": running.collect::<Vec<_>>(),
