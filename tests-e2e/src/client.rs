@@ -32,6 +32,12 @@ impl Client {
         client
     }
 
+    /// The access token that it logged in with.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
     /// The same client with another token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {

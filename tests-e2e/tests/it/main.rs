@@ -4,6 +4,7 @@
 mod bad_input;
 mod books;
 mod crossings;
+mod document;
 mod drain;
 mod ledger;
 mod outage;
