@@ -4,6 +4,7 @@
 //! of any version, answers the same. The tests hold fixed values: changing one of them renames what is stored.
 
 mod batch;
+mod digest;
 mod hashed;
 mod label;
 mod level;
@@ -13,8 +14,9 @@ mod tenant;
 mod times;
 
 pub use batch::{BatchId, ClientBatch, InvalidBatchId};
+pub use digest::digest;
 pub use hashed::{HashedMap, Identity};
-pub use label::{escaped, label_name};
+pub use label::{escaped, label_name, label_value};
 pub use level::{Level, severity_number, syslog_severity_number};
 pub use recent::RecentBatches;
 pub use resource::{Identified, InvalidResourceId, ResourceId, ResourceKind, identify, shard};
