@@ -1,36 +1,42 @@
-//! The account of each stream: received = handled + dead-lettered + in flight; and how much is not handled yet.
-
-use std::collections::HashMap;
-use std::time::Duration;
+//! The account of each stream: received = stored + passed over + dead + in flight + lost, each counted for itself; and how
+//! much room a stream has.
 
 use anyhow::Context as _;
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::{self, consumer};
-use futures::StreamExt as _;
 use serde::Serialize;
 
-use crate::Bus;
 use crate::delivery::unix_nanos;
 use crate::stream::Stream;
+use crate::{Bus, counts};
 
-/// One stream in messages since it was made.
-#[derive(Debug, Clone, Serialize)]
+/// One stream in messages since it was made. Where nobody has to handle them, only `received` counts.
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Account {
     /// The name on the server.
     pub stream: String,
     /// Messages that the broker acknowledged.
     pub received: u64,
-    /// Of them, those that its writer has acknowledged as stored or handled. 0 where nobody has to.
-    pub handled: u64,
-    /// Those that became dead letters; not counted in `handled`.
+    /// Of them, those that the reader has stored or handled, as it counted.
+    pub stored: u64,
+    /// Items inside of the stored.
+    pub stored_items: u64,
+    /// Those that held nothing to be stored.
+    pub passed: u64,
+    /// Those that became dead letters, as their reader counted.
     pub dead: u64,
-    /// Those that wait for the writer or are with it now.
+    /// Those that are kept and that nobody has answered for.
     pub in_flight: u64,
-    /// Of `in_flight`, not yet delivered to the writer.
+    /// Not yet delivered to the reader.
     pub pending: u64,
-    /// Of `in_flight`, delivered and not acknowledged.
+    /// Delivered and not acknowledged; counted already, maybe.
     pub ack_pending: u64,
+    /// Those that are gone without an answer: evicted, purged or deleted.
+    pub lost: u64,
+    /// Those that were acknowledged and that nobody counted.
+    pub unexplained: u64,
+    /// Those that were acknowledged before counting began.
+    pub uncounted: u64,
     /// The durable consumer that all this is about; none where messages are only followed.
     pub writer: Option<&'static str>,
     /// The oldest message that is still kept.
@@ -39,12 +45,12 @@ pub struct Account {
     pub max_bytes: u64,
 }
 
-/// How much of a stream its writer has not handled.
+/// How much room a stream has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backlog {
-    /// Messages from the oldest unacknowledged one on.
+    /// Messages that are kept: all that its reader has not handled, and maybe some that it has.
     pub messages: u64,
-    /// An estimate: those messages at the stream's average size.
+    /// Their bytes.
     pub pending_bytes: u64,
     pub max_bytes: u64,
 }
@@ -64,78 +70,129 @@ pub struct Progress {
 
 /// Share of a stream, in percent, that may wait for its writer before new data is refused.
 const REFUSE_ABOVE_PERCENT: u64 = 70;
+/// Share above which what is handled is removed, and how much of it then stays for replay.
+const TRIM_ABOVE_PERCENT: u64 = 60;
+const TRIM_TO_PERCENT: u64 = 50;
+/// Messages are removed by their average size, which may take a few steps.
+const TRIM_STEPS: usize = 4;
 
 impl Backlog {
-    /// Whether new data must be refused, so that nothing is evicted before it is stored.
+    /// Whether new data must be refused, so that there is always room for what is on its way.
     #[must_use]
     pub fn must_refuse(&self) -> bool {
-        self.pending_bytes.saturating_mul(100) > self.max_bytes.saturating_mul(REFUSE_ABOVE_PERCENT)
+        self.is_above(REFUSE_ABOVE_PERCENT)
+    }
+
+    fn is_above(&self, percent: u64) -> bool {
+        self.pending_bytes.saturating_mul(100) > self.max_bytes.saturating_mul(percent)
+    }
+
+    fn of(info: &jetstream::stream::Info) -> Self {
+        Self {
+            messages: info.state.messages,
+            pending_bytes: info.state.bytes,
+            max_bytes: u64::try_from(info.config.max_bytes).unwrap_or_default(),
+        }
     }
 }
 
-/// Dead letters counted so far, by the stream they came from.
-#[derive(Default)]
-pub(crate) struct Graveyard {
-    counted: u64,
-    by_stream: HashMap<String, u64>,
-}
-
 pub(crate) async fn account(bus: &Bus) -> anyhow::Result<Vec<Account>> {
-    let mut graveyard = bus.graveyard().lock().await;
-    graveyard.count(bus).await.context("count the dead letters")?;
     let mut accounts = Vec::new();
-    for stream in Stream::all(bus.settings().shards) {
-        let mut account = one(bus, stream).await?;
-        account.dead = graveyard.by_stream.get(&account.stream).copied().unwrap_or_default();
-        account.handled = account.handled.saturating_sub(account.dead);
-        accounts.push(account);
+    for stream in Stream::all(bus.settings().shards).filter(|stream| *stream != Stream::State) {
+        accounts.push(one(bus, stream).await?);
     }
     Ok(accounts)
 }
 
-async fn one(bus: &Bus, stream: Stream) -> anyhow::Result<Account> {
+/// The order matters: what is looked at later may only know more, so that a moment's difference is never a loss.
+pub(crate) async fn one(bus: &Bus, stream: Stream) -> anyhow::Result<Account> {
     let (info, consumer) = look(bus, stream).await?;
-    let writer = stream.writer();
-    // A writer whose consumer is missing has handled nothing that we could prove.
-    let (pending, ack_pending) = match (&consumer, writer) {
-        (Some(consumer), _) => (consumer.num_pending, u64::try_from(consumer.num_ack_pending).unwrap_or(u64::MAX)),
-        (None, Some(_)) => (info.state.messages, 0),
-        (None, None) => (0, 0),
-    };
-    let handled = if writer.is_some() { info.state.last_sequence.saturating_sub(pending + ack_pending) } else { 0 };
-    Ok(Account {
+    let state = &info.state;
+    let account = Account {
         stream: info.config.name.clone(),
-        received: info.state.last_sequence,
-        handled,
-        dead: 0,
-        in_flight: pending + ack_pending,
+        received: state.last_sequence,
+        writer: stream.writer().map(|writer| writer.durable),
+        first_sequence: state.first_sequence,
+        bytes: state.bytes,
+        max_bytes: u64::try_from(info.config.max_bytes).unwrap_or_default(),
+        ..Account::default()
+    };
+    if stream.writer().is_none() {
+        return Ok(account);
+    }
+    let tally = counts::read(bus, stream).await.with_context(|| format!("read the counts of {stream}"))?;
+    let last = state.last_sequence.max(tally.newest());
+    // Of a stream that lost its end, numbers are used again; of one that is empty, the first is the next.
+    let gone = state.first_sequence.saturating_sub(1).min(last);
+    let (floor, pending, ack_pending) = match &consumer {
+        Some(consumer) => (
+            consumer.ack_floor.stream_sequence.min(last),
+            consumer.num_pending,
+            u64::try_from(consumer.num_ack_pending).unwrap_or(u64::MAX),
+        ),
+        None => (0, state.messages, 0),
+    };
+    let settled = floor.max(gone);
+    let open = tally.open(settled + 1, last);
+    let in_flight = open.min(pending.saturating_add(ack_pending));
+    Ok(Account {
+        received: last,
+        stored: tally.stored.messages,
+        stored_items: tally.stored.items,
+        passed: tally.passed,
+        dead: tally.dead.messages,
+        in_flight,
         pending,
         ack_pending,
-        writer: writer.map(|writer| writer.durable),
-        first_sequence: info.state.first_sequence,
-        bytes: info.state.bytes,
-        max_bytes: u64::try_from(info.config.max_bytes).unwrap_or_default(),
+        lost: tally.lost + tally.open(1, gone) + (open - in_flight),
+        unexplained: tally.open(gone + 1, settled),
+        uncounted: tally.uncounted,
+        ..account
     })
 }
 
+/// The room that `stream` has, after what is handled was removed where little was left.
 pub(crate) async fn backlog(bus: &Bus, stream: Stream) -> anyhow::Result<Backlog> {
+    let mut backlog = Backlog::of(&info(bus, stream).await?);
+    for _ in 0..TRIM_STEPS {
+        if stream.writer().is_none() || !backlog.is_above(TRIM_ABOVE_PERCENT) || trim(bus, stream).await? == 0 {
+            break;
+        }
+        backlog = Backlog::of(&info(bus, stream).await?);
+    }
+    Ok(backlog)
+}
+
+/// Removes what is handled from a full stream; says whether there was any.
+pub(crate) async fn make_room(bus: &Bus, stream: Stream) -> bool {
+    if stream.writer().is_none() {
+        return false;
+    }
+    match trim(bus, stream).await {
+        Ok(removed) => removed > 0,
+        Err(error) => {
+            tracing::warn!(%stream, error = format!("{error:#}"), "cannot make room");
+            false
+        }
+    }
+}
+
+/// Removes the oldest messages, but none that is not acknowledged; says how many.
+async fn trim(bus: &Bus, stream: Stream) -> anyhow::Result<u64> {
     let (info, consumer) = look(bus, stream).await?;
     let state = &info.state;
-    let messages = match &consumer {
-        Some(consumer) if consumer.config.filter_subject.is_empty() => {
-            // What lies behind one message that is never acknowledged counts: evicting goes by age.
-            let stored = consumer.ack_floor.stream_sequence.max(state.first_sequence.saturating_sub(1));
-            state.last_sequence.saturating_sub(stored)
-        }
-        Some(consumer) => consumer.num_pending + u64::try_from(consumer.num_ack_pending).unwrap_or(u64::MAX),
-        None => state.messages,
-    };
-    let pending_bytes = u128::from(state.bytes) * u128::from(messages) / u128::from(state.messages.max(1));
-    Ok(Backlog {
-        messages,
-        pending_bytes: u64::try_from(pending_bytes).unwrap_or(u64::MAX),
-        max_bytes: u64::try_from(info.config.max_bytes).unwrap_or_default(),
-    })
+    let handled = consumer.map_or(0, |consumer| consumer.ack_floor.stream_sequence);
+    if state.messages == 0 || handled < state.first_sequence {
+        return Ok(0);
+    }
+    let kept = u64::try_from(info.config.max_bytes).unwrap_or_default().saturating_mul(TRIM_TO_PERCENT) / 100;
+    let excess = u128::from(state.bytes.saturating_sub(kept)) * u128::from(state.messages);
+    let messages = u64::try_from(excess / u128::from(state.bytes.max(1))).unwrap_or(u64::MAX).max(1);
+    let end = state.first_sequence.saturating_add(messages).min(handled + 1);
+    let handle = bus.publishing().jetstream.get_stream_no_info(&info.config.name).await.context("name a stream")?;
+    let purged = handle.purge().sequence(end).await.with_context(|| format!("remove what is handled from {stream}"))?;
+    tracing::debug!(%stream, end, purged = purged.purged, "removed what is handled");
+    Ok(purged.purged)
 }
 
 pub(crate) async fn progress(bus: &Bus, stream: Stream) -> anyhow::Result<Progress> {
@@ -146,63 +203,21 @@ pub(crate) async fn progress(bus: &Bus, stream: Stream) -> anyhow::Result<Progre
     Ok(Progress { stored, delivered, last: info.state.last_sequence, oldest })
 }
 
-async fn look(bus: &Bus, stream: Stream) -> anyhow::Result<(jetstream::stream::Info, Option<consumer::Info>)> {
+pub(crate) async fn info(bus: &Bus, stream: Stream) -> anyhow::Result<jetstream::stream::Info> {
     let name = stream.name(&bus.settings().namespace);
-    let context = &bus.publishing().jetstream;
-    let handle = context.get_stream(&name).await.with_context(|| format!("look at stream {name}"))?;
-    let consumer = match stream.writer() {
-        None => None,
-        Some(writer) => match handle.consumer_info(writer.durable).await {
-            Ok(info) => Some(info),
-            Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => None,
-            Err(error) => return Err(error).with_context(|| format!("look at consumer {} of {name}", writer.durable)),
-        },
-    };
-    Ok((handle.cached_info().clone(), consumer))
+    let handle =
+        bus.publishing().jetstream.get_stream(&name).await.with_context(|| format!("look at stream {name}"))?;
+    Ok(handle.cached_info().clone())
 }
 
-impl Graveyard {
-    /// Reads the headers of the dead letters that came since the last time.
-    async fn count(&mut self, bus: &Bus) -> anyhow::Result<()> {
-        let name = Stream::Dead.name(&bus.settings().namespace);
-        let stream = bus.publishing().jetstream.get_stream(&name).await?;
-        let last = stream.cached_info().state.last_sequence;
-        if last < self.counted {
-            *self = Self::default();
-        }
-        if last == self.counted {
-            return Ok(());
-        }
-        let consumer = stream
-            .create_consumer(pull::Config {
-                deliver_policy: DeliverPolicy::ByStartSequence { start_sequence: self.counted + 1 },
-                ack_policy: AckPolicy::None,
-                headers_only: true,
-                inactive_threshold: Duration::from_secs(5),
-                memory_storage: true,
-                num_replicas: 1,
-                ..pull::Config::default()
-            })
-            .await?;
-        while self.counted < last {
-            let mut batch = consumer.fetch().max_messages(1_000).messages().await?;
-            let mut seen = false;
-            while let Some(message) = batch.next().await {
-                let message = message.map_err(anyhow::Error::from_boxed)?;
-                let info = message.info().map_err(anyhow::Error::from_boxed)?;
-                self.counted = info.stream_sequence;
-                seen = true;
-                let origin = message.headers.as_ref().and_then(|headers| headers.get("Sl-Dead-Stream"));
-                if let Some(origin) = origin {
-                    *self.by_stream.entry(origin.as_str().to_owned()).or_default() += 1;
-                }
-            }
-            if !seen {
-                // The rest was deleted by hand.
-                self.counted = last;
-            }
-        }
-        Ok(())
+async fn look(bus: &Bus, stream: Stream) -> anyhow::Result<(jetstream::stream::Info, Option<consumer::Info>)> {
+    let info = info(bus, stream).await?;
+    let Some(writer) = stream.writer() else { return Ok((info, None)) };
+    let handle = bus.publishing().jetstream.get_stream_no_info(&info.config.name).await.context("name a stream")?;
+    match handle.consumer_info(writer.durable).await {
+        Ok(consumer) => Ok((info, Some(consumer))),
+        Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => Ok((info, None)),
+        Err(error) => Err(error).with_context(|| format!("look at consumer {} of {stream}", writer.durable)),
     }
 }
 

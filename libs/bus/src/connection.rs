@@ -26,7 +26,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     /// Waits until the server answers. `purpose` tells the connections of one process apart in the server's list.
-    pub(crate) async fn open(url: &str, purpose: &'static str, links: &Links) -> Self {
+    pub(crate) async fn open(url: &str, purpose: &str, links: &Links) -> Self {
         let mut delay = Duration::from_millis(100);
         loop {
             let (sender, losses) = watch::channel(0);
@@ -74,9 +74,9 @@ fn addresses(url: &str) -> Vec<String> {
     url.split(',').map(|one| one.trim().to_owned()).collect()
 }
 
-fn options(purpose: &'static str, links: &Links, losses: watch::Sender<u64>) -> ConnectOptions {
+fn options(purpose: &str, links: &Links, losses: watch::Sender<u64>) -> ConnectOptions {
     let links = links.clone();
-    let losses = Arc::new(losses);
+    let (purpose, losses): (Arc<str>, _) = (purpose.into(), Arc::new(losses));
     ConnectOptions::new()
         .name(format!("sightline {purpose}"))
         .connection_timeout(CONNECT_TIMEOUT)
@@ -88,12 +88,12 @@ fn options(purpose: &'static str, links: &Links, losses: watch::Sender<u64>) -> 
             Duration::from_millis(step.saturating_mul(50).min(1_000))
         })
         .event_callback(move |event| {
-            let (links, losses) = (links.clone(), Arc::clone(&losses));
-            async move { note(purpose, &event, &links, &losses) }
+            let (purpose, links, losses) = (Arc::clone(&purpose), links.clone(), Arc::clone(&losses));
+            async move { note(&purpose, &event, &links, &losses) }
         })
 }
 
-fn note(purpose: &'static str, event: &Event, links: &Links, losses: &watch::Sender<u64>) {
+fn note(purpose: &str, event: &Event, links: &Links, losses: &watch::Sender<u64>) {
     match event {
         Event::Connected => links.set(purpose, None),
         Event::Disconnected | Event::Closed => {
@@ -114,7 +114,7 @@ pub(crate) struct Links {
 
 #[derive(Default)]
 struct Missing {
-    reasons: Vec<(&'static str, String)>,
+    reasons: Vec<(String, String)>,
     /// Connections alone do not make the bus ready: the streams must be there too.
     prepared: bool,
 }
@@ -129,10 +129,10 @@ impl Links {
         self.set("streams", None);
     }
 
-    pub(crate) fn set(&self, purpose: &'static str, reason: Option<String>) {
+    pub(crate) fn set(&self, purpose: &str, reason: Option<String>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.reasons.retain(|(other, _)| *other != purpose);
-        state.reasons.extend(reason.map(|reason| (purpose, reason)));
+        state.reasons.retain(|(other, _)| other != purpose);
+        state.reasons.extend(reason.map(|reason| (purpose.to_owned(), reason)));
         match state.reasons.first() {
             Some((_, reason)) => self.ready.down(reason.clone()),
             None if state.prepared => self.ready.up(),

@@ -7,8 +7,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_nats::jetstream::consumer::PullConsumer;
 use futures::{FutureExt as _, StreamExt as _};
+use lifecycle::CancellationToken;
 
 use crate::delivery::Delivery;
+use crate::lines::Seat;
 use crate::pull::{Options, Pull};
 use crate::stream::Stream;
 use crate::{Bus, topology};
@@ -22,16 +24,23 @@ pub struct Deliveries {
     stream: Stream,
     durable: String,
     options: Options,
+    seat: Seat,
     pull: Pull,
+    /// A suspect that came behind others, which must not be handled with it.
+    apart: Option<Delivery>,
 }
 
 impl Deliveries {
     pub(crate) fn new(bus: Bus, stream: Stream, durable: &str, options: Options) -> Self {
-        Self { bus, stream, durable: durable.to_owned(), options, pull: Pull::default() }
+        let seat = bus.seat();
+        Self { bus, stream, durable: durable.to_owned(), options, seat, pull: Pull::default(), apart: None }
     }
 
     /// The next message, however long it takes. May be dropped at any time without losing one.
     pub async fn next(&mut self) -> Delivery {
+        if let Some(apart) = self.apart.take() {
+            return apart;
+        }
         loop {
             match self.step().await {
                 Ok(delivery) => {
@@ -43,28 +52,49 @@ impl Deliveries {
         }
     }
 
-    /// The next message, however long it takes, and those that are there already, `most` in all. May be dropped at any time
-    /// without losing one.
+    /// The next message, however long it takes, and those that are there already, `most` in all; a suspect
+    /// ([`Delivery::is_suspect`]) comes alone. May be dropped at any time without losing one.
     pub async fn several(&mut self, most: usize) -> Vec<Delivery> {
         let mut several = vec![self.next().await];
         while several.len() < most
+            && !several[0].is_suspect()
             && let Some(delivery) = self.next().now_or_never()
         {
+            if delivery.is_suspect() {
+                self.apart = Some(delivery);
+                break;
+            }
             several.push(delivery);
         }
         several
     }
 
-    /// The same as a [`futures::Stream`]; it never ends.
-    pub fn into_stream(self) -> impl futures::Stream<Item = Delivery> + Send {
-        futures::stream::unfold(self, |mut deliveries| async move {
-            let delivery = deliveries.next().await;
-            Some((delivery, deliveries))
+    /// The same as a [`futures::Stream`], which ends when `stopping` is cancelled and what was pulled has been given back: so
+    /// it must be read to its end.
+    pub fn until(self, stopping: CancellationToken) -> impl futures::Stream<Item = Delivery> + Send {
+        futures::stream::unfold(Some(self), move |deliveries| {
+            let stopping = stopping.clone();
+            async move {
+                let mut deliveries = deliveries?;
+                if let Some(delivery) = stopping.run_until_cancelled(deliveries.next()).await {
+                    return Some((delivery, Some(deliveries)));
+                }
+                deliveries.close().await;
+                None
+            }
         })
     }
 
     /// Gives back what was pulled and not handed out, so that another replica gets it at once.
     pub async fn close(mut self) {
+        self.give_back().await;
+    }
+
+    /// As [`close`](Self::close); reading again begins anew.
+    pub async fn give_back(&mut self) {
+        if let Some(apart) = self.apart.take() {
+            apart.nak(GIVE_BACK_AFTER).await;
+        }
         let Some(mut pull) = self.pull.close() else { return };
         while let Some(Some(Ok(message))) = pull.next().now_or_never() {
             if let Ok(delivery) = Delivery::new(self.bus.clone(), message) {
@@ -75,21 +105,28 @@ impl Deliveries {
 
     async fn step(&mut self) -> anyhow::Result<Delivery> {
         if !self.pull.is_open() {
-            let loss = self.bus.consuming().watch();
+            let loss = self.seat.connection().await.watch();
             let consumer = self.consumer().await?;
             let opened = self.pull.open(consumer, &self.options, loss).await;
             opened.with_context(|| format!("begin to pull from {}", self.stream))?;
         }
         let message = self.pull.next().await.with_context(|| format!("pull from {}", self.stream))?;
-        Delivery::new(self.bus.clone(), message)
+        let delivery = Delivery::new(self.bus.clone(), message)?;
+        Ok(if self.is_writer() { delivery.counted(self.stream) } else { delivery })
+    }
+
+    /// Whether what it acknowledges is what the account is about.
+    fn is_writer(&self) -> bool {
+        self.stream.writer().is_some_and(|writer| writer.durable == self.durable)
     }
 
     async fn consumer(&self) -> anyhow::Result<PullConsumer> {
-        let connection = self.bus.consuming();
+        let connection = self.seat.connection().await;
         connection.connected().await;
         let settings = self.bus.settings();
         // After the broker lost its disk, or somebody cleaned up, both must be made again.
         topology::ensure_stream(&connection.jetstream, settings, self.stream).await?;
+        self.bus.counts().forget(self.stream).await;
         let writer = self.stream.writer().filter(|writer| writer.durable == self.durable);
         let ack_wait = writer.map_or(Duration::from_secs(60), |writer| writer.ack_wait);
         let stream = self.stream.name(&settings.namespace);

@@ -1,20 +1,25 @@
 //! One message as a reader gets it, and what can become of it.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use async_nats::jetstream::AckKind;
 use bytes::Bytes;
 use time::OffsetDateTime;
 
-use crate::Bus;
-use crate::envelope;
+use crate::counts;
 use crate::publish::{Outgoing, PublishError};
-use crate::stream::Subject;
+use crate::stream::{Stream, Subject};
+use crate::tally::Fate;
+use crate::{Bus, envelope};
 
-/// How long writing a dead letter may take before the original is given back instead.
-const DEAD_WITHIN: Duration = Duration::from_secs(20);
+/// How long writing a dead letter may take before the original is given back instead: its reader waits meanwhile.
+const DEAD_WITHIN: Duration = Duration::from_secs(3);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// How long an original stays away for which there is no room among the dead letters.
+const NO_ROOM_AFTER: Duration = Duration::from_secs(60);
+/// How long the broker is told that messages are in work. Whoever hangs for longer keeps them from other replicas no more.
+const IN_WORK_AT_MOST: Duration = Duration::from_secs(300);
 /// How long a message that only a newer version knows is put off at a time, and how long in all: longer than a release
 /// takes to reach every replica.
 const UNKNOWN_AFTER: Duration = Duration::from_secs(30);
@@ -30,6 +35,8 @@ pub struct Delivery {
     consumer_sequence: u64,
     deliveries: u64,
     missed: u64,
+    /// The stream whose account this message is part of.
+    counted: Option<Stream>,
 }
 
 impl Delivery {
@@ -42,6 +49,7 @@ impl Delivery {
             published: unix_nanos(info.published),
             deliveries: u64::try_from(info.delivered).unwrap_or(1),
             missed: 0,
+            counted: None,
             bus,
             message,
         })
@@ -50,6 +58,16 @@ impl Delivery {
     pub(crate) fn with_missed(mut self, missed: u64) -> Self {
         self.missed = missed;
         self
+    }
+
+    /// It is part of the account of `stream`: what becomes of it is written down before it is acknowledged.
+    pub(crate) fn counted(mut self, stream: Stream) -> Self {
+        self.counted = Some(stream);
+        self
+    }
+
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.bus
     }
 
     /// The body as published.
@@ -141,9 +159,14 @@ impl Delivery {
         self.missed
     }
 
-    /// Done with it. Sent without waiting: an acknowledgement that gets lost makes the message come again.
+    /// Stored or handled: counts it, then acknowledges. Better told of many at once, with [`ack_all`].
     pub async fn ack(&self) {
-        self.answer(AckKind::Ack).await;
+        end(&[self], Fate::Stored).await;
+    }
+
+    /// Nothing is in it to be stored, as in a tick.
+    pub async fn pass(&self) {
+        end(&[self], Fate::Passed).await;
     }
 
     /// Give it to somebody again, after `delay`.
@@ -157,7 +180,7 @@ impl Delivery {
     }
 
     /// Nobody will ever be able to use it: keeps it in DEAD with the reason, then takes it out of the consumer. If it
-    /// cannot be kept, it is given back to the consumer instead, and the error says why.
+    /// cannot be kept, it is given back to the consumer instead, and the error says why. Takes a few seconds at the most.
     ///
     /// # Errors
     /// The dead letter could not be written; the message comes again.
@@ -171,21 +194,18 @@ impl Delivery {
             .header("Sl-Dead-Stream", &self.stream)
             .header("Sl-Dead-Sequence", sequence)
             .header("Sl-Dead-Id", self.id());
-        match self.bus.publish(Subject::Dead(service), letter).await {
-            Ok(()) => {
-                tracing::error!(
-                    stream = self.stream,
-                    sequence = self.stream_sequence,
-                    reason,
-                    "message is a dead letter now"
-                );
-                self.answer(AckKind::Term).await;
-                Ok(())
-            }
-            Err(error) => {
-                self.nak(RETRY_AFTER).await;
-                Err(error)
-            }
+        if let Err(error) = self.bus.publish(Subject::Dead(service), letter).await {
+            let no_room = self.bus.knows_as_full(Stream::Dead);
+            self.nak(if no_room { NO_ROOM_AFTER } else { RETRY_AFTER }).await;
+            return Err(error);
+        }
+        tracing::error!(stream = self.stream, sequence = self.stream_sequence, reason, "message is a dead letter now");
+        if count(&[self], Fate::Dead).await {
+            self.answer(AckKind::Term).await;
+            Ok(())
+        } else {
+            self.nak(RETRY_AFTER).await;
+            Err(PublishError::Unavailable("the dead letter cannot be counted".to_owned()))
         }
     }
 
@@ -229,18 +249,20 @@ impl Delivery {
     }
 }
 
-/// Does `work`; meanwhile the broker hears once in `every` that `held` are in work, so that it gives them to nobody else.
+/// Does `work`; meanwhile the broker hears once in `every` that `held` are in work, so that it gives them to nobody else. It
+/// hears so for five minutes at most: who hangs must not keep messages from other replicas.
 pub async fn in_work<'a, T>(
     held: impl Iterator<Item = &'a Delivery> + Clone,
     every: Duration,
     work: impl Future<Output = T>,
 ) -> T {
     let mut work = std::pin::pin!(work);
+    let begun = Instant::now();
     loop {
         tokio::select! {
             done = &mut work => return done,
             () = tokio::time::sleep(every) => {
-                for delivery in held.clone() {
+                for delivery in held.clone().take_while(|_| begun.elapsed() < IN_WORK_AT_MOST) {
                     delivery.progress().await;
                 }
             }
@@ -248,11 +270,40 @@ pub async fn in_work<'a, T>(
     }
 }
 
-/// Acknowledges many.
+/// Stored or handled: counts them, then acknowledges. What cannot be counted is not acknowledged and comes again.
 pub async fn ack_all<'a>(deliveries: impl IntoIterator<Item = &'a Delivery>) {
+    let deliveries: Vec<&Delivery> = deliveries.into_iter().collect();
+    end(&deliveries, Fate::Stored).await;
+}
+
+async fn end(deliveries: &[&Delivery], fate: Fate) {
+    let counted = count(deliveries, fate).await;
     for delivery in deliveries {
-        delivery.ack().await;
+        if counted {
+            delivery.answer(AckKind::Ack).await;
+        } else {
+            delivery.nak(RETRY_AFTER).await;
+        }
     }
+}
+
+/// Writes down what became of messages; false when that cannot be done.
+async fn count(deliveries: &[&Delivery], fate: Fate) -> bool {
+    let mut streams: Vec<(Stream, &Bus, Vec<counts::Ended>)> = Vec::new();
+    for delivery in deliveries {
+        let Some(stream) = delivery.counted else { continue };
+        let ended = (delivery.stream_sequence, fate, delivery.items());
+        match streams.iter_mut().find(|(other, ..)| *other == stream) {
+            Some((.., all)) => all.push(ended),
+            None => streams.push((stream, &delivery.bus, vec![ended])),
+        }
+    }
+    let writing = streams.iter().map(|(stream, bus, ended)| counts::count(bus, *stream, ended));
+    let written = futures::future::join_all(writing).await;
+    for error in written.iter().filter_map(|outcome| outcome.as_ref().err()) {
+        tracing::warn!(error = format!("{error:#}"), "cannot count messages; they come again");
+    }
+    written.iter().all(Result::is_ok)
 }
 
 pub(crate) fn unix_nanos(time: OffsetDateTime) -> u64 {

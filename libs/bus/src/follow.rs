@@ -14,6 +14,7 @@ use time::OffsetDateTime;
 
 use crate::Bus;
 use crate::delivery::{Delivery, unix_nanos};
+use crate::lines::Seat;
 use crate::pull::{Options, Pull};
 use crate::stream::Stream;
 
@@ -39,6 +40,7 @@ pub struct Follow {
     bus: Bus,
     stream: Stream,
     from: From,
+    seat: Seat,
     pull: Pull,
 }
 
@@ -46,7 +48,8 @@ impl Follow {
     /// Finds the place to begin, waiting for the broker as long as it takes: whatever is published after this returns
     /// will be read.
     pub(crate) async fn begin(bus: Bus, stream: Stream, from: From) -> Self {
-        let mut follow = Self { bus, stream, from, pull: Pull::default() };
+        let seat = bus.seat();
+        let mut follow = Self { bus, stream, from, seat, pull: Pull::default() };
         while let Err(error) = follow.settle().await {
             follow.pull.mend(stream, None, &error).await;
         }
@@ -84,7 +87,7 @@ impl Follow {
     }
 
     async fn handle(&self) -> anyhow::Result<jetstream::stream::Stream> {
-        let connection = self.bus.consuming();
+        let connection = self.seat.connection().await;
         connection.connected().await;
         let name = self.stream.name(&self.bus.settings().namespace);
         connection.jetstream.get_stream(&name).await.with_context(|| format!("look for stream {name}"))
@@ -92,7 +95,7 @@ impl Follow {
 
     async fn step(&mut self) -> anyhow::Result<Delivery> {
         if !self.pull.is_open() {
-            let loss = self.bus.consuming().watch();
+            let loss = self.seat.connection().await.watch();
             let consumer = self.consumer().await?;
             let opened = self.pull.open(consumer, &Options::default(), loss).await;
             opened.with_context(|| format!("begin to pull from {}", self.stream))?;

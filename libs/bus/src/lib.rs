@@ -13,20 +13,27 @@ mod account;
 mod batch;
 mod connection;
 mod consume;
+mod counts;
 mod delivery;
 mod durability;
 mod envelope;
 mod follow;
+mod lines;
 mod publish;
 mod pull;
 mod settings;
+mod shards;
 mod stream;
+mod tally;
 mod topology;
+mod trial;
+mod watch;
 
-use std::sync::Arc;
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lifecycle::Ready;
+use lifecycle::{Process, Ready};
 
 pub use account::{Account, Backlog, Progress};
 pub use async_nats::HeaderMap;
@@ -39,8 +46,12 @@ pub use publish::{Outgoing, PublishError};
 pub use pull::Options;
 pub use settings::Settings;
 pub use stream::{Stream, Subject};
+pub use trial::Trial;
 
 use connection::{Connection, Links};
+use counts::Counts;
+use lines::{Lines, Seat};
+use watch::Metrics;
 
 /// The connection of a process to the broker. Clones share it.
 #[derive(Clone)]
@@ -50,50 +61,80 @@ pub struct Bus {
 
 struct Inner {
     settings: Settings,
+    links: Links,
     publishing: Connection,
-    consuming: Connection,
+    consuming: Arc<Lines>,
     window: publish::Window,
-    graveyard: tokio::sync::Mutex<account::Graveyard>,
+    counts: Counts,
+    metrics: Metrics,
+    /// Streams that had no room the last time.
+    full: Mutex<BTreeSet<Stream>>,
+    /// Streams that this process has to handle the messages of.
+    read_here: Mutex<BTreeSet<Stream>>,
 }
 
 impl Bus {
+    /// Connects as [`connect`](Self::connect) with the flag `broker` of `/readyz`, registers the bus's metrics, and watches
+    /// the streams that this process reads.
+    ///
+    /// # Errors
+    /// As with [`connect`](Self::connect).
+    pub async fn open(process: &Process, settings: &Settings) -> anyhow::Result<Self> {
+        let metrics = process.register(Metrics::register);
+        let bus = Self::with_metrics(settings, process.ready("broker"), metrics).await?;
+        process.spawn("broker watch", watch::run(bus.clone(), process.stopping()));
+        Ok(bus)
+    }
+
     /// Connects, and makes the streams and the writers' consumers. Waits for the broker as long as it takes, and says in
     /// `ready` what is missing; from then on `ready` follows the state of the connections.
     ///
     /// # Errors
-    /// None today: whatever is wrong with the broker may be right a moment later.
+    /// The installation was made with another number of shards. Whatever else is wrong with the broker may be right a
+    /// moment later.
     pub async fn connect(settings: &Settings, ready: Ready) -> anyhow::Result<Self> {
+        let metrics = Metrics::register(&mut telemetry::metrics::Registry::default());
+        Self::with_metrics(settings, ready, metrics).await
+    }
+
+    async fn with_metrics(settings: &Settings, ready: Ready, metrics: Metrics) -> anyhow::Result<Self> {
         let links = Links::new(ready);
         let url = settings.nats_url.reveal();
         let publishing = Connection::open(url, "publishing", &links).await;
-        let consuming = Connection::open(url, "consuming", &links).await;
         let mut delay = Duration::from_millis(100);
         while let Err(error) = topology::ensure(&publishing.jetstream, settings).await {
+            if error.is::<shards::OtherNumber>() {
+                return Err(error);
+            }
             links.set("streams", Some(format!("cannot prepare the streams: {error:#}")));
             tokio::time::sleep(delay).await;
             delay = (delay * 2).min(Duration::from_secs(2));
         }
         let inner = Inner {
             settings: settings.clone(),
+            consuming: Lines::new(url, &links),
             publishing,
-            consuming,
             window: publish::Window::new(),
-            graveyard: tokio::sync::Mutex::default(),
+            counts: Counts::default(),
+            metrics,
+            full: Mutex::default(),
+            read_here: Mutex::default(),
+            links,
         };
         let bus = Self { inner: Arc::new(inner) };
         tracing::info!(durability = bus.durability(), "connected to the broker");
-        links.prepared();
+        bus.inner.links.prepared();
         Ok(bus)
     }
 
     /// Publishes and waits for the broker's acknowledgement, repeating with the same id until `message.within` is over.
-    /// When this future is dropped, the state of the message is unknown.
+    /// Where the stream is full of what nobody has handled yet, that is waited for, too, and `/readyz` says so. When this future is dropped, the state of the message is unknown.
     ///
     /// # Errors
     /// What is known about the message instead.
     pub async fn publish(&self, subject: Subject, message: Outgoing) -> Result<(), PublishError> {
-        let subject = subject.name(&self.inner.settings.namespace);
-        publish::publish(&self.inner.publishing, &self.inner.window, subject, message).await
+        let name = subject.name(&self.inner.settings.namespace);
+        publish::publish(self, subject.stream(), name, message).await
     }
 
     /// Tells the time to whoever reads the signal of `subject`, where nothing else is published.
@@ -108,6 +149,9 @@ impl Bus {
     /// Reads `stream` through the durable consumer `durable`, made if it is not there. Never fails: it waits.
     #[must_use]
     pub fn consume(&self, stream: Stream, durable: &str, options: Options) -> Deliveries {
+        if stream.writer().is_some_and(|writer| writer.durable == durable) {
+            self.inner.read_here.lock().unwrap_or_else(PoisonError::into_inner).insert(stream);
+        }
         Deliveries::new(self.clone(), stream, durable, options)
     }
 
@@ -124,7 +168,7 @@ impl Bus {
         account::account(self).await
     }
 
-    /// How much of `stream` its writer has not handled; all of it when there is no writer's consumer.
+    /// How much room `stream` has. Where little is left, what its writer has handled is removed first.
     ///
     /// # Errors
     /// The broker is away.
@@ -138,7 +182,9 @@ impl Bus {
     /// # Errors
     /// The broker is away.
     pub async fn flush(&self) -> anyhow::Result<()> {
-        self.inner.consuming.client.flush().await?;
+        for connection in self.inner.consuming.open() {
+            connection.client.flush().await?;
+        }
         Ok(())
     }
 
@@ -186,11 +232,55 @@ impl Bus {
         &self.inner.publishing
     }
 
-    pub(crate) fn consuming(&self) -> &Connection {
-        &self.inner.consuming
+    pub(crate) fn seat(&self) -> Seat {
+        self.inner.consuming.seat()
     }
 
-    pub(crate) fn graveyard(&self) -> &tokio::sync::Mutex<account::Graveyard> {
-        &self.inner.graveyard
+    pub(crate) fn window(&self) -> &publish::Window {
+        &self.inner.window
+    }
+
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.inner.counts
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.inner.metrics
+    }
+
+    pub(crate) fn links(&self) -> &Links {
+        &self.inner.links
+    }
+
+    pub(crate) fn read_here(&self) -> BTreeSet<Stream> {
+        self.inner.read_here.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// `stream` took no message for lack of room.
+    pub(crate) fn is_full(&self, stream: Stream) {
+        let is_new = self.inner.full.lock().unwrap_or_else(PoisonError::into_inner).insert(stream);
+        if !is_new {
+            return;
+        }
+        self.inner.metrics.full.of([stream.kind()]).set(1);
+        // A full signal stream is said to the clients, with every answer.
+        if !stream.is_signal() {
+            let reader = stream.writer().map_or("somebody", |writer| writer.durable);
+            let reason = format!("the stream {stream} is full; {reader} must work it off");
+            self.inner.links.set(&format!("full {stream}"), Some(reason));
+        }
+    }
+
+    /// `stream` took a message.
+    pub(crate) fn has_room(&self, stream: Stream) {
+        let was_full = self.inner.full.lock().unwrap_or_else(PoisonError::into_inner).remove(&stream);
+        if was_full {
+            self.inner.metrics.full.of([stream.kind()]).set(0);
+            self.inner.links.set(&format!("full {stream}"), None);
+        }
+    }
+
+    pub(crate) fn knows_as_full(&self, stream: Stream) -> bool {
+        self.inner.full.lock().unwrap_or_else(PoisonError::into_inner).contains(&stream)
     }
 }

@@ -14,6 +14,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::connection::Connection;
+use crate::stream::Stream;
+use crate::{Bus, account};
 
 const DEADLINE: Duration = Duration::from_secs(5);
 /// How long one acknowledgement is waited for before the same message is sent again.
@@ -98,23 +100,23 @@ impl Window {
 }
 
 /// What one attempt brought.
-enum Attempt {
-    Acknowledged,
+pub(crate) enum Attempt {
+    /// The sequence in the stream.
+    Acknowledged(u64),
+    /// Not in the stream, since that has no room.
+    Full(String),
     /// Not in the stream, as far as this attempt can say.
     Declined(String),
     NoAnswer,
     Refused(String),
 }
 
-/// Publishes and waits for the acknowledgement; repeats with the same id until the message's time is over.
-pub(crate) async fn publish(
-    connection: &Connection,
-    window: &Window,
-    subject: String,
-    message: Outgoing,
-) -> Result<(), PublishError> {
+/// Publishes and waits for the acknowledgement; repeats with the same id until the message's time is over. Where the stream
+/// is full, what its reader has handled makes room; where nothing is handled, it is waited for, but for dead letters: their
+/// originals are safe where they are.
+pub(crate) async fn publish(bus: &Bus, stream: Stream, subject: String, message: Outgoing) -> Result<(), PublishError> {
     let deadline = Instant::now() + message.within;
-    let room = tokio::time::timeout_at(deadline, window.room(message.payload.len())).await;
+    let room = tokio::time::timeout_at(deadline, bus.window().room(message.payload.len())).await;
     let Ok(Some(_room)) = room else {
         return Err(PublishError::Unavailable("too many messages wait for the broker".to_owned()));
     };
@@ -125,9 +127,21 @@ pub(crate) async fn publish(
     }
     let mut unknown = false;
     loop {
-        let attempt = attempt(connection, &subject, &headers, &message.payload, deadline).await;
-        let reason = match attempt {
-            Attempt::Acknowledged => return Ok(()),
+        let reason = match attempt(bus.publishing(), &subject, &headers, &message.payload, deadline).await {
+            Attempt::Acknowledged(_) => {
+                bus.has_room(stream);
+                return Ok(());
+            }
+            Attempt::Full(reason) => {
+                if account::make_room(bus, stream).await {
+                    continue;
+                }
+                bus.is_full(stream);
+                if stream == Stream::Dead {
+                    return Err(PublishError::Unavailable(reason));
+                }
+                reason
+            }
             Attempt::Refused(reason) if !unknown => return Err(PublishError::Refused(reason)),
             Attempt::Declined(reason) | Attempt::Refused(reason) => reason,
             Attempt::NoAnswer => {
@@ -142,7 +156,8 @@ pub(crate) async fn publish(
     }
 }
 
-async fn attempt(
+/// Sends once, and waits for the answer until `deadline`, [`ATTEMPT`] at most.
+pub(crate) async fn attempt(
     connection: &Connection,
     subject: &str,
     headers: &HeaderMap,
@@ -194,10 +209,15 @@ struct ApiError {
 
 fn read(answer: &[u8]) -> Attempt {
     match serde_json::from_slice(answer) {
-        Ok(Answer { error: None, seq: Some(_) }) => Attempt::Acknowledged,
+        Ok(Answer { error: None, seq: Some(sequence) }) => Attempt::Acknowledged(sequence),
         // The one answer that no waiting changes; a full stream or a missing leader passes.
         Ok(Answer { error: Some(error), .. }) if error.err_code == ErrorCode::STREAM_MESSAGE_EXCEEDS_MAXIMUM.0 => {
             Attempt::Refused(error.description)
+        }
+        Ok(Answer { error: Some(error), .. })
+            if error.err_code == ErrorCode::STREAM_STORE_FAILED.0 && error.description.contains("maximum bytes") =>
+        {
+            Attempt::Full(error.description)
         }
         Ok(Answer { error: Some(error), .. }) => Attempt::Declined(error.description),
         Ok(Answer { error: None, seq: None }) | Err(_) => Attempt::NoAnswer,

@@ -1,6 +1,7 @@
 //! What a reader has asked the broker for: the messages that come of it, and when it must be asked again.
 //!
-//! Pulls ask for bytes: asking for many large messages makes the server call the client slow and cut it off.
+//! Pulls ask for bytes: asking for many large messages makes the server call the client slow and cut it off. What one
+//! connection may have asked for is fixed (`lines.rs`), so each pull has a fixed share of it.
 
 use std::time::Duration;
 
@@ -15,17 +16,19 @@ use crate::stream::Stream;
 /// How to read.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Bytes asked for at a time; up to one and a half times as much waits in this process.
-    pub max_bytes: usize,
     /// Messages asked for at a time.
     pub max_messages: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_bytes: 4 << 20, max_messages: 256 }
+        Self { max_messages: 256 }
     }
 }
+
+/// Bytes asked for at a time; up to one and a half times as much waits in this process. One message always fits: a pull for
+/// less would bring nothing.
+pub(crate) const PULL_BYTES: usize = (1 << 20) + (64 << 10);
 
 const EXPIRES: Duration = Duration::from_secs(30);
 const HEARTBEAT: Duration = Duration::from_secs(5);
@@ -49,7 +52,7 @@ impl Pull {
     pub(crate) async fn open(&mut self, consumer: PullConsumer, options: &Options, loss: Loss) -> anyhow::Result<()> {
         let pull = consumer
             .stream()
-            .max_bytes_per_batch(options.max_bytes)
+            .max_bytes_per_batch(PULL_BYTES)
             .max_messages_per_batch(options.max_messages)
             .expires(EXPIRES)
             .heartbeat(HEARTBEAT)

@@ -1,5 +1,7 @@
 //! Where the broker is, and how big and how safe the streams on it are.
 
+use std::time::Duration;
+
 use settings::Secret;
 
 /// The broker and the streams; every service of one installation must be told the same.
@@ -16,9 +18,16 @@ pub struct Settings {
     /// resource's shard is its hash modulo this
     #[arg(long, env = "SIGHTLINE_SHARDS", default_value = "2", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub shards: u16,
-    /// Bytes that each stream may keep on disk; new data is refused when 70% of it is not yet stored
+    /// Bytes that each stream may keep on disk; new data is refused when 70% of it is not yet stored. A stream that is there
+    /// is only made larger
     #[arg(long, env = "SIGHTLINE_STREAM_MAX_BYTES", default_value = "1GiB", value_parser = settings::bytes)]
     pub stream_max_bytes: u64,
+    /// Bytes of dead letters that are kept; when there is no room for more, their originals stay where they are
+    #[arg(long, env = "SIGHTLINE_DEAD_MAX_BYTES", default_value = "256MiB", value_parser = settings::bytes)]
+    pub dead_max_bytes: u64,
+    /// How long messages are held while their store is away, before other replicas may try them
+    #[arg(long, env = "SIGHTLINE_HOLD_LIMIT", default_value = "2m", value_parser = settings::duration)]
+    pub hold_limit: Duration,
     /// Servers that hold a copy of each stream: 1, 3 or 5
     #[arg(long, env = "SIGHTLINE_STREAM_REPLICAS", default_value = "1", value_parser = replicas)]
     pub stream_replicas: usize,

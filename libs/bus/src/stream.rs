@@ -83,6 +83,26 @@ impl Stream {
         matches!(self, Self::Metrics(_) | Self::Logs(_) | Self::Processes(_))
     }
 
+    /// What it is, in one word, without the shard.
+    #[must_use]
+    pub fn kind(self) -> &'static str {
+        match self {
+            Self::Metrics(_) => "metrics",
+            Self::Logs(_) => "logs",
+            Self::Processes(_) => "processes",
+            Self::Events => "events",
+            Self::Resources => "resources",
+            Self::Changes => "changes",
+            Self::Transitions => "transitions",
+            Self::Notifications => "notifications",
+            Self::Deliveries => "deliveries",
+            Self::Alerts => "alerts",
+            Self::Commands => "commands",
+            Self::Dead => "dead",
+            Self::State => "state",
+        }
+    }
+
     /// The name on the server, for example `SL_METRICS_00`.
     #[must_use]
     pub fn name(self, namespace: &str) -> String {
@@ -181,6 +201,21 @@ impl Subject {
             Self::Dead(service) => format!("{namespace}.dead.{service}"),
         }
     }
+}
+
+/// Where the counts of `stream` are written down.
+pub(crate) fn counts_subject(namespace: &str, stream: Stream) -> String {
+    format!("{namespace}.state.counts.{stream}")
+}
+
+/// Where it is noted that a message is being handled alone.
+pub(crate) fn trial_subject(namespace: &str, service: &str, stream: &str, sequence: u64) -> String {
+    format!("{namespace}.state.trials.{service}.{stream}.{sequence}")
+}
+
+/// Where the number of shards is written down.
+pub(crate) fn shards_subject(namespace: &str) -> String {
+    format!("{namespace}.state.shards")
 }
 
 #[cfg(test)]

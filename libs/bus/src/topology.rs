@@ -10,6 +10,7 @@ use async_nats::jetstream::{self, ErrorCode};
 use tracing::{info, warn};
 
 use crate::settings::Settings;
+use crate::shards;
 use crate::stream::{Stream, Writer};
 
 /// The server's own limit for one message (`max_payload`) unless it is told otherwise.
@@ -21,8 +22,11 @@ const CONTROL_STREAM_BYTES: u64 = 256 << 20;
 /// The server's default of 1,000 stalls a writer that holds acknowledgements back until its store has answered.
 const MAX_ACK_PENDING: i64 = 20_000;
 
-/// Makes every stream and every writer's consumer as `settings` want them.
+/// Makes every stream and every writer's consumer as `settings` want them. What another number of shards would make is not
+/// made.
 pub(crate) async fn ensure(context: &jetstream::Context, settings: &Settings) -> anyhow::Result<()> {
+    ensure_stream(context, settings, Stream::State).await?;
+    shards::agree(context, settings).await?;
     for stream in Stream::all(settings.shards) {
         ensure_stream(context, settings, stream).await?;
         if let Some(writer) = stream.writer() {
@@ -83,21 +87,21 @@ async fn create(context: &jetstream::Context, wanted: Config) -> anyhow::Result<
 }
 
 fn config(settings: &Settings, stream: Stream) -> anyhow::Result<Config> {
-    let bytes = if stream.is_signal() {
-        settings.stream_max_bytes
-    } else {
-        settings.stream_max_bytes.min(CONTROL_STREAM_BYTES)
+    let bytes = match stream {
+        Stream::Dead => settings.dead_max_bytes,
+        stream if stream.is_signal() => settings.stream_max_bytes,
+        _ => settings.stream_max_bytes.min(CONTROL_STREAM_BYTES),
     };
     Ok(Config {
         name: stream.name(&settings.namespace),
         subjects: stream.subjects(&settings.namespace),
         max_bytes: i64::try_from(bytes).context("read SIGHTLINE_STREAM_MAX_BYTES")?,
         max_messages: -1,
-        max_messages_per_subject: -1,
+        max_messages_per_subject: if stream == Stream::State { 1 } else { -1 },
         max_consumers: -1,
-        // Stored envelopes stay for replay. A dead letter is the only record of what it holds: when there is no room for
-        // more, writing one fails and the original stays where it is.
-        discard: if stream == Stream::Dead { DiscardPolicy::New } else { DiscardPolicy::Old },
+        // Only what nobody has to handle may make room by itself. Handled messages stay for replay until they are removed
+        // (`account::trim`); where none is handled, publishing fails. A dead letter is the only record of what it holds.
+        discard: if evicts(stream) { DiscardPolicy::Old } else { DiscardPolicy::New },
         retention: RetentionPolicy::Limits,
         storage: StorageType::File,
         num_replicas: settings.stream_replicas,
@@ -105,6 +109,11 @@ fn config(settings: &Settings, stream: Stream) -> anyhow::Result<Config> {
         duplicate_window: DUPLICATE_WINDOW,
         ..Config::default()
     })
+}
+
+/// Whether its oldest messages may go when there is no room for new ones.
+fn evicts(stream: Stream) -> bool {
+    stream.writer().is_none() && !matches!(stream, Stream::Dead | Stream::State)
 }
 
 /// What the other streams of this version take in.
@@ -201,6 +210,8 @@ mod tests {
             namespace: "sl".to_owned(),
             shards: 1,
             stream_max_bytes: bytes,
+            dead_max_bytes: bytes,
+            hold_limit: Duration::from_secs(120),
             stream_replicas: 1,
         }
     }
@@ -222,8 +233,11 @@ mod tests {
     }
 
     #[test]
-    fn dead_letters_are_never_evicted() {
-        let config = config(&settings(1 << 30), Stream::Dead).unwrap();
-        assert_eq!(config.discard, DiscardPolicy::New);
+    fn only_what_nobody_has_to_handle_is_ever_evicted() {
+        for stream in Stream::all(2) {
+            let is_needed = stream.writer().is_some() || matches!(stream, Stream::Dead | Stream::State);
+            let discard = config(&settings(1 << 30), stream).unwrap().discard;
+            assert_eq!(discard == DiscardPolicy::New, is_needed, "{stream}");
+        }
     }
 }

@@ -36,9 +36,8 @@ struct Taken {
 impl Writer {
     /// Reads all shards until the process stops.
     pub(crate) async fn run(self, bus: Bus, stopping: CancellationToken) -> anyhow::Result<()> {
-        let mut arriving = deliveries(&bus);
-        while let Some(first) = stopping.run_until_cancelled(arriving.next()).await {
-            let Some(first) = first else { anyhow::bail!("the broker's streams ended") };
+        let mut arriving = deliveries(&bus, &stopping);
+        while let Some(first) = arriving.next().await {
             let batch = self.take(first, &mut arriving).await;
             batch
                 .work_off(&stopping, is_poison, |taken| self.store(taken), |held, stored| self.settle(held, stored))
@@ -129,10 +128,10 @@ impl Writer {
     }
 }
 
-fn deliveries(bus: &Bus) -> SelectAll<BoxStream<'static, Delivery>> {
+fn deliveries(bus: &Bus, stopping: &CancellationToken) -> SelectAll<BoxStream<'static, Delivery>> {
     let streams = (0..bus.settings().shards).flat_map(|shard| [Stream::Logs(shard), Stream::Processes(shard)]);
     futures::stream::select_all(
-        streams.map(|stream| bus.consume(stream, SERVICE, Options::default()).into_stream().boxed()),
+        streams.map(|stream| bus.consume(stream, SERVICE, Options::default()).until(stopping.clone()).boxed()),
     )
 }
 

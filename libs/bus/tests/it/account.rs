@@ -1,73 +1,184 @@
-//! Received = handled + dead-lettered + in flight.
+//! Received = stored + passed over + dead + in flight + lost, each counted for itself.
 
-use bus::{Options, Stream, Subject};
+use bus::{Account, Bus, Deliveries, Options, Stream, Subject};
 
 use crate::support::{PATIENCE, connect, connect_to, name, next, operator, send};
+
+const STREAM: Stream = Stream::Logs(0);
+
+fn consume(bus: &Bus) -> Deliveries {
+    bus.consume(STREAM, "log-writer", Options::default())
+}
+
+async fn account(bus: &Bus) -> Account {
+    let accounts = bus.account().await.unwrap();
+    accounts.into_iter().find(|account| account.stream == name(bus, STREAM)).unwrap()
+}
+
+/// Waits until the account is as `wanted`; it must add up at every moment.
+async fn settles(bus: &Bus, wanted: impl Fn(&Account) -> bool) -> Account {
+    testkit::eventually("settling", PATIENCE, async || {
+        let account = account(bus).await;
+        let sum = account.uncounted
+            + account.stored
+            + account.passed
+            + account.dead
+            + account.in_flight
+            + account.lost
+            + account.unexplained;
+        assert_eq!(account.received, sum, "{account:?}");
+        if wanted(&account) { Ok(account) } else { Err(format!("{account:?}")) }
+    })
+    .await
+}
 
 #[tokio::test]
 async fn the_account_of_a_stream_adds_up() {
     let (bus, _process) = connect().await;
-    send(&bus, Subject::Logs(0), (0..10).map(|n| n.to_string())).await;
-    let mut deliveries = bus.consume(Stream::Logs(0), "log-writer", Options { max_messages: 6, ..Options::default() });
+    send(&bus, Subject::Logs(0), (0..9).map(|n| n.to_string())).await;
+    bus.tick(Subject::Logs(0), 1).await.unwrap();
+    let mut deliveries = bus.consume(STREAM, "log-writer", Options { max_messages: 6 });
     for _ in 0..4 {
         next(&mut deliveries).await.ack().await;
     }
     next(&mut deliveries).await.dead("log-writer", "poison").await.unwrap();
-    let account = testkit::eventually("settling", PATIENCE, async || {
-        let accounts = bus.account().await.unwrap();
-        let logs = accounts.into_iter().find(|account| account.stream == name(&bus, Stream::Logs(0))).unwrap();
-        if logs.handled == 4 { Ok(logs) } else { Err(format!("{logs:?}")) }
-    })
-    .await;
-    assert_eq!((account.received, account.handled, account.dead, account.in_flight), (10, 4, 1, 5));
-    assert_eq!(account.in_flight, account.pending + account.ack_pending);
-}
-
-#[tokio::test]
-async fn the_backlog_is_what_the_writer_has_not_acknowledged() {
-    let (bus, _process) = connect().await;
-    let message = |n: u32| bus::Outgoing::new(format!("{n}"), vec![b'x'; 500_000]);
-    for n in 0..24 {
-        bus.publish(Subject::Metrics(0), message(n)).await.unwrap();
-    }
-    let full = bus.backlog(Stream::Metrics(0)).await.unwrap();
-    assert!(full.must_refuse() && full.messages == 24, "{full:?}");
-    let mut deliveries = bus.consume(Stream::Metrics(0), "metric-writer", Options::default());
-    for _ in 0..24 {
+    let account = settles(&bus, |account| account.stored == 4).await;
+    assert_eq!((account.received, account.dead, account.in_flight, account.lost), (10, 1, 5, 0));
+    for _ in 0..4 {
         next(&mut deliveries).await.ack().await;
     }
-    testkit::eventually("draining", PATIENCE, async || {
-        let backlog = bus.backlog(Stream::Metrics(0)).await.unwrap();
-        if backlog.messages == 0 && !backlog.must_refuse() { Ok(()) } else { Err(format!("{backlog:?}")) }
+    let tick = next(&mut deliveries).await;
+    assert_eq!(tick.tick(), Some(1));
+    tick.pass().await;
+    let account = settles(&bus, |account| account.in_flight == 0 && account.ack_pending == 0).await;
+    assert_eq!((account.stored, account.stored_items, account.passed, account.unexplained), (8, 8, 1, 0));
+}
+
+#[tokio::test]
+async fn what_was_purged_before_it_was_stored_is_lost() {
+    let (bus, _process) = connect().await;
+    send(&bus, Subject::Logs(0), (0..10).map(|n| n.to_string())).await;
+    let mut deliveries = consume(&bus);
+    for _ in 0..3 {
+        next(&mut deliveries).await.ack().await;
+    }
+    operator(bus.settings()).await.get_stream(name(&bus, STREAM)).await.unwrap().purge().await.unwrap();
+    let account = settles(&bus, |account| account.lost == 7).await;
+    assert_eq!((account.received, account.stored, account.in_flight), (10, 3, 0));
+    send(&bus, Subject::Logs(0), ["after"]).await;
+    let account = settles(&bus, |account| account.received == 11).await;
+    assert_eq!((account.stored, account.in_flight, account.lost), (3, 1, 7));
+}
+
+#[tokio::test]
+async fn what_was_evicted_before_it_was_stored_is_lost() {
+    let (bus, _process) = connect().await;
+    send(&bus, Subject::Logs(0), (0..10).map(|n| n.to_string())).await;
+    let context = operator(bus.settings()).await;
+    let mut config = context.get_stream(name(&bus, STREAM)).await.unwrap().cached_info().config.clone();
+    config.max_messages = 4;
+    config.discard = async_nats::jetstream::stream::DiscardPolicy::Old;
+    context.update_stream(config).await.unwrap();
+    let account = settles(&bus, |account| account.lost > 0).await;
+    assert_eq!((account.lost, account.in_flight, account.stored), (6, 4, 0));
+}
+
+#[tokio::test]
+async fn what_was_deleted_out_of_the_middle_is_lost() {
+    let (bus, _process) = connect().await;
+    send(&bus, Subject::Logs(0), ["a", "b", "c"]).await;
+    operator(bus.settings()).await.get_stream(name(&bus, STREAM)).await.unwrap().delete_message(2).await.unwrap();
+    let mut deliveries = consume(&bus);
+    for _ in 0..2 {
+        next(&mut deliveries).await.ack().await;
+    }
+    let account = settles(&bus, |account| account.stored == 2 && account.ack_pending == 0).await;
+    // Nobody answered for it, and whether it was evicted cannot be seen any more.
+    assert_eq!((account.lost + account.unexplained, account.in_flight), (1, 0), "{account:?}");
+}
+
+#[tokio::test]
+async fn an_acknowledgement_without_a_count_does_not_pass_for_stored() {
+    let (bus, _process) = connect().await;
+    send(&bus, Subject::Logs(0), ["a", "b"]).await;
+    consume(&bus).close().await;
+    let stream = operator(bus.settings()).await.get_stream(name(&bus, STREAM)).await.unwrap();
+    let mut deliveries = consume(&bus);
+    next(&mut deliveries).await.ack().await;
+    deliveries.close().await;
+    let consumer: async_nats::jetstream::consumer::PullConsumer = stream.get_consumer("log-writer").await.unwrap();
+    let other = async || {
+        use futures::StreamExt as _;
+        let mut messages = consumer.fetch().max_messages(1).messages().await.unwrap();
+        messages.next().await.ok_or("nothing yet")
+    };
+    testkit::eventually("the message is given back", PATIENCE, other).await.unwrap().ack().await.unwrap();
+    let account = settles(&bus, |account| account.unexplained == 1).await;
+    assert_eq!((account.stored, account.lost), (1, 0));
+}
+
+#[tokio::test]
+async fn what_comes_again_after_it_was_counted_is_not_counted_again_by_whomever() {
+    let (bus, _process) = connect().await;
+    let (other, _other_process) = connect_to(bus.settings()).await;
+    send(&bus, Subject::Transitions, ["a", "b", "c"]).await;
+    let stream = |account: &Account| account.stream.ends_with("TRANSITIONS");
+    let mut first = bus.consume(Stream::Transitions, "alert-service", Options::default());
+    // Counted by one, which is killed before the broker hears its answer.
+    let held = [next(&mut first).await, next(&mut first).await];
+    bus::ack_all(&held[..1]).await;
+    held[0].nak(std::time::Duration::ZERO).await;
+    drop((held, first));
+    let mut second = other.consume(Stream::Transitions, "alert-service", Options::default());
+    for _ in 0..2 {
+        next(&mut second).await.ack().await;
+    }
+    testkit::eventually("all is stored, once", PATIENCE, async || {
+        let account = other.account().await.unwrap().into_iter().find(stream).unwrap();
+        if (account.stored, account.in_flight) == (3, 0) { Ok(()) } else { Err(format!("{account:?}")) }
     })
     .await;
 }
 
 #[tokio::test]
-async fn without_the_writers_consumer_everything_counts_as_not_stored() {
+async fn replicas_that_count_at_once_lose_no_count() {
+    let (bus, _process) = connect().await;
+    let (other, _other_process) = connect_to(bus.settings()).await;
+    send(&bus, Subject::Logs(0), (0..300).map(|n| n.to_string())).await;
+    let work = async |bus: &Bus| {
+        let mut deliveries = bus.consume(STREAM, "log-writer", Options { max_messages: 10 });
+        while let Ok(delivery) = tokio::time::timeout(std::time::Duration::from_secs(2), deliveries.next()).await {
+            delivery.ack().await;
+        }
+    };
+    tokio::join!(work(&bus), work(&other));
+    let account = settles(&bus, |account| account.ack_pending == 0).await;
+    assert_eq!((account.stored, account.stored_items, account.in_flight), (300, 300, 0));
+}
+
+#[tokio::test]
+async fn a_stream_that_was_made_again_is_counted_anew() {
+    let (bus, _process) = connect().await;
+    let mut deliveries = consume(&bus);
+    send(&bus, Subject::Logs(0), ["a", "b"]).await;
+    for _ in 0..2 {
+        next(&mut deliveries).await.ack().await;
+    }
+    settles(&bus, |account| account.stored == 2).await;
+    operator(bus.settings()).await.delete_stream(name(&bus, STREAM)).await.unwrap();
+    let (_, delivery) = tokio::join!(send(&bus, Subject::Logs(0), ["c"]), next(&mut deliveries));
+    delivery.ack().await;
+    let account = settles(&bus, |account| account.stored == 1).await;
+    assert_eq!((account.received, account.lost), (1, 0));
+}
+
+#[tokio::test]
+async fn without_its_consumer_nothing_of_a_stream_is_stored() {
     let (bus, _process) = connect().await;
     send(&bus, Subject::Metrics(0), ["a", "b"]).await;
     let stream = operator(bus.settings()).await.get_stream(name(&bus, Stream::Metrics(0))).await.unwrap();
     stream.delete_consumer("metric-writer").await.unwrap();
-    assert_eq!(bus.backlog(Stream::Metrics(0)).await.unwrap().messages, 2);
-}
-
-#[tokio::test]
-async fn services_that_start_at_once_make_the_streams_once() {
-    let settings = testkit::namespace();
-    let all = futures::future::join_all((0..6).map(|_| connect_to(&settings))).await;
-    let (bus, _) = &all[0];
-    assert_eq!(bus.account().await.unwrap().len(), 16);
-    assert!(bus.durability().contains(&bus.server_version()), "{}", bus.durability());
-}
-
-#[tokio::test]
-async fn another_size_changes_the_streams_that_are_there() {
-    let settings = testkit::namespace();
-    let (small, _process) = connect_to(&settings).await;
-    let larger = bus::Settings { stream_max_bytes: 32 << 20, ..settings };
-    let (large, _large_process) = connect_to(&larger).await;
-    for bus in [&small, &large] {
-        assert_eq!(bus.backlog(Stream::Metrics(0)).await.unwrap().max_bytes, 32 << 20);
-    }
+    let accounts = bus.account().await.unwrap();
+    let metrics = accounts.iter().find(|account| account.stream == name(&bus, Stream::Metrics(0))).unwrap();
+    assert_eq!((metrics.stored, metrics.in_flight, metrics.lost), (0, 2, 0));
 }

@@ -1,11 +1,12 @@
 //! Messages that are handled together.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use bus::{Batch, Bus, Deliveries, Delivery, Options, Stream, Subject};
 use lifecycle::CancellationToken;
 
-use crate::support::{PATIENCE, connect, name, next, send, text};
+use crate::support::{PATIENCE, connect, connect_to, name, next, send, text};
 
 const STREAM: Stream = Stream::Transitions;
 
@@ -72,7 +73,7 @@ async fn account(bus: &Bus) -> (u64, u64) {
     testkit::eventually("everything is answered", PATIENCE, async || {
         let accounts = bus.account().await.map_err(|error| error.to_string())?;
         let account = accounts.into_iter().find(|account| account.stream == name(bus, STREAM)).unwrap();
-        if account.in_flight == 0 { Ok((account.handled, account.dead)) } else { Err(format!("{account:?}")) }
+        if account.in_flight == 0 { Ok((account.stored, account.dead)) } else { Err(format!("{account:?}")) }
     })
     .await
 }
@@ -111,6 +112,41 @@ async fn the_one_that_can_never_be_stored_is_found_and_its_neighbours_are_stored
     batch.work_off(&CancellationToken::new(), is_poison, |items| store.take(items), settle).await;
     assert_eq!(store.stored(), ["a", "c"]);
     assert_eq!(account(&bus).await, (2, 1));
+}
+
+#[tokio::test]
+async fn a_store_that_never_answers_is_asked_again_and_then_another_replica_is() {
+    let hold_limit = Duration::from_millis(400);
+    let (bus, _process) = connect_to(&bus::Settings { hold_limit, ..testkit::namespace() }).await;
+    let (mut deliveries, batch) = batch(&bus, &["a", "b"]).await;
+    let tries = Mutex::new(0);
+    let silent = async |_: &[String]| {
+        *tries.lock().unwrap() += 1;
+        std::future::pending::<Result<(), &'static str>>().await
+    };
+    batch.within(Duration::from_millis(50)).work_off(&CancellationToken::new(), is_poison, silent, settle).await;
+    assert!(*tries.lock().unwrap() > 1);
+    let again = [next(&mut deliveries).await, next(&mut deliveries).await];
+    assert_eq!(again.each_ref().map(text), ["a", "b"]);
+}
+
+#[tokio::test]
+async fn what_is_held_for_longer_than_the_broker_waits_goes_to_nobody_else() {
+    let (bus, _process) = connect().await;
+    let (other, _other_process) = connect_to(bus.settings()).await;
+    let (_deliveries, batch) = batch(&bus, &["a", "b"]).await;
+    // Twice as long as the broker waits for control streams.
+    let slow = async |_: &[String]| {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        Ok::<_, &'static str>(())
+    };
+    let mut elsewhere = other.consume(STREAM, "alert-service", Options::default());
+    let stopping = CancellationToken::new();
+    tokio::select! {
+        () = batch.work_off(&stopping, is_poison, slow, settle) => {}
+        delivery = elsewhere.next() => panic!("{} went to another replica", text(&delivery)),
+    }
+    assert_eq!(account(&bus).await, (2, 0));
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
 //! The bus on a real nats-server.
-#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod account;
 mod batch;
@@ -7,4 +7,7 @@ mod consume;
 mod follow;
 mod outage;
 mod publish;
+mod room;
+mod shards;
 mod support;
+mod trial;

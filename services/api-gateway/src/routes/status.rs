@@ -21,7 +21,7 @@ pub(crate) struct StatusAnswer {
 pub(crate) struct Broker {
     /// What a power cut can cost with the connected server and its settings
     durability: String,
-    /// One entry a stream, in messages: received = handled + dead + in flight
+    /// One entry a stream, in messages: received = stored + passed + dead + in_flight + lost + unexplained + uncounted
     account: Vec<StreamAccount>,
 }
 
@@ -32,11 +32,19 @@ pub(crate) struct StreamAccount {
     writer: Option<&'static str>,
     /// Acknowledged by the broker since the stream was made
     received: u64,
-    /// Stored or handled
-    handled: u64,
+    /// Stored or handled, as the writer counted
+    stored: u64,
+    /// Held nothing to be stored
+    passed: u64,
     /// Kept as dead letters, with reasons
     dead: u64,
     in_flight: u64,
+    /// Gone without being stored: evicted, purged or deleted
+    lost: u64,
+    /// Acknowledged by the writer and not counted
+    unexplained: u64,
+    /// Acknowledged before counting began
+    uncounted: u64,
     bytes: u64,
     max_bytes: u64,
 }
@@ -47,9 +55,13 @@ impl From<bus::Account> for StreamAccount {
             stream: account.stream,
             writer: account.writer,
             received: account.received,
-            handled: account.handled,
+            stored: account.stored,
+            passed: account.passed,
             dead: account.dead,
             in_flight: account.in_flight,
+            lost: account.lost,
+            unexplained: account.unexplained,
+            uncounted: account.uncounted,
             bytes: account.bytes,
             max_bytes: account.max_bytes,
         }

@@ -53,6 +53,6 @@ async fn what_can_never_be_stored_becomes_a_dead_letter_and_its_neighbours_are_s
     running.settles().await;
     let accounts = running.bus.account().await.unwrap();
     let logs = accounts.iter().find(|account| account.stream.ends_with("LOGS_00")).unwrap();
-    assert_eq!((logs.received, logs.handled, logs.dead), (2, 1, 1));
+    assert_eq!((logs.received, logs.stored, logs.dead), (2, 1, 1));
     running.stop().await;
 }

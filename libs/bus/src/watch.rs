@@ -1,0 +1,90 @@
+//! What a process says about the broker while it runs: what is full, what is lost, what waits for an operator.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use lifecycle::CancellationToken;
+
+use crate::stream::Stream;
+use crate::{Bus, account, shards};
+
+const EVERY: Duration = Duration::from_secs(15);
+/// Share of the room for dead letters, in percent, above which somebody should look at them.
+const DEAD_ALARM_PERCENT: u64 = 70;
+
+telemetry::metrics! {
+    /// What every service that uses the broker says about it.
+    pub(crate) struct Metrics in "sightline_bus" {
+        /// Whether a stream has no room: its publishers wait until its reader has handled some of it
+        pub(crate) full: Gauge by [stream],
+        /// Messages that are gone and that nobody answered for, of the streams that this process reads
+        pub(crate) lost: Gauge by [stream],
+        /// Messages that were acknowledged and not counted, of the streams that this process reads
+        pub(crate) unexplained: Gauge by [stream],
+        /// Dead letters that are kept
+        pub(crate) dead_letters: Gauge,
+        /// Their share of the room for them, in percent
+        pub(crate) dead_letters_used_percent: Gauge,
+    }
+}
+
+/// Looks at the streams that this process reads, and at the dead letters, until the process stops.
+pub(crate) async fn run(bus: Bus, stopping: CancellationToken) -> anyhow::Result<()> {
+    let mut seen = Seen::default();
+    loop {
+        if let Err(error) = look(&bus, &mut seen).await {
+            tracing::debug!(error = format!("{error:#}"), "cannot look at the streams");
+        }
+        if stopping.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// What was said before, so that it is said once.
+#[derive(Default)]
+struct Seen {
+    lost: BTreeMap<Stream, u64>,
+    dead_alarm: bool,
+}
+
+async fn look(bus: &Bus, seen: &mut Seen) -> anyhow::Result<()> {
+    let mut sums: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
+    for stream in bus.read_here() {
+        let account = account::one(bus, stream).await?;
+        let sum = sums.entry(stream.kind()).or_default();
+        *sum = (sum.0 + account.lost, sum.1 + account.unexplained);
+        let before = seen.lost.insert(stream, account.lost).unwrap_or_default();
+        if account.lost > before {
+            tracing::error!(%stream, lost = account.lost, "messages are gone that nobody has answered for");
+        }
+    }
+    for (kind, (lost, unexplained)) in sums {
+        bus.metrics().lost.of([kind]).set(i64::try_from(lost).unwrap_or(i64::MAX));
+        bus.metrics().unexplained.of([kind]).set(i64::try_from(unexplained).unwrap_or(i64::MAX));
+    }
+    dead(bus, seen).await?;
+    let stranded = shards::stranded(&bus.publishing().jetstream, bus.settings()).await?;
+    bus.links().set("shards", (!stranded.is_empty()).then(|| describe(&stranded)));
+    Ok(())
+}
+
+async fn dead(bus: &Bus, seen: &mut Seen) -> anyhow::Result<()> {
+    let info = account::info(bus, Stream::Dead).await?;
+    let room = u64::try_from(info.config.max_bytes).unwrap_or_default().max(1);
+    let percent = info.state.bytes.saturating_mul(100) / room;
+    bus.metrics().dead_letters.set(i64::try_from(info.state.messages).unwrap_or(i64::MAX));
+    bus.metrics().dead_letters_used_percent.set(i64::try_from(percent).unwrap_or(i64::MAX));
+    let alarm = percent >= DEAD_ALARM_PERCENT;
+    if alarm && !seen.dead_alarm {
+        let messages = info.state.messages;
+        tracing::error!(messages, percent, "there is little room left for dead letters: look at them, and delete them");
+    }
+    seen.dead_alarm = alarm;
+    Ok(())
+}
+
+fn describe(stranded: &[Stream]) -> String {
+    let names: Vec<String> = stranded.iter().map(ToString::to_string).collect();
+    format!("streams of more shards than SIGHTLINE_SHARDS hold data that nobody reads: {}", names.join(", "))
+}

@@ -1,0 +1,106 @@
+//! How full streams are, and what makes room: never what nobody has handled.
+
+use std::time::Duration;
+
+use bus::{Bus, Delivery, Options, Outgoing, PublishError, Stream, Subject};
+
+use crate::support::{PATIENCE, connect, connect_to, name, next, operator};
+
+fn message(n: u32) -> Outgoing {
+    Outgoing::new(format!("{n}"), vec![b'x'; 500_000])
+}
+
+async fn first_sequence(bus: &Bus, stream: Stream) -> u64 {
+    let accounts = bus.account().await.unwrap();
+    accounts.into_iter().find(|account| account.stream == name(bus, stream)).unwrap().first_sequence
+}
+
+#[tokio::test]
+async fn a_backlog_is_refused_before_anything_is_evicted_and_taken_again_when_it_is_stored() {
+    let (bus, _process) = connect().await;
+    // Small ones that are stored, then large ones that are not: what an average size says is far from the truth.
+    let mut deliveries = bus.consume(Stream::Metrics(0), "metric-writer", Options::default());
+    for n in 0..300 {
+        bus.publish(Subject::Metrics(0), Outgoing::new(format!("small {n}"), "small")).await.unwrap();
+    }
+    for _ in 0..300 {
+        next(&mut deliveries).await.ack().await;
+    }
+    let mut published = 0;
+    while !bus.backlog(Stream::Metrics(0)).await.unwrap().must_refuse() {
+        bus.publish(Subject::Metrics(0), message(published)).await.unwrap();
+        published += 1;
+    }
+    assert!((22..=24).contains(&published), "70% of 16 MiB are 23 messages: {published}");
+    assert!(first_sequence(&bus, Stream::Metrics(0)).await <= 301, "nothing that is not stored was evicted");
+    for _ in 0..published {
+        next(&mut deliveries).await.ack().await;
+    }
+    testkit::eventually("room is made", PATIENCE, async || {
+        let backlog = bus.backlog(Stream::Metrics(0)).await.unwrap();
+        if backlog.must_refuse() { Err(format!("{backlog:?}")) } else { Ok(()) }
+    })
+    .await;
+    assert!(first_sequence(&bus, Stream::Metrics(0)).await > 301, "what is stored made room");
+}
+
+#[tokio::test]
+async fn publishers_to_a_full_stream_wait_until_its_reader_has_worked_it_off() {
+    let settings = bus::Settings { stream_max_bytes: 2 << 20, ..testkit::namespace() };
+    let (bus, process) = connect_to(&settings).await;
+    for n in 0..4 {
+        bus.publish(Subject::Transitions, message(n)).await.unwrap();
+    }
+    let refused = bus.publish(Subject::Transitions, message(4).within(Duration::from_millis(300))).await;
+    assert!(matches!(refused, Err(PublishError::Unavailable(_))), "{refused:?}");
+    let missing = process.missing();
+    assert!(missing["nats"].contains("TRANSITIONS is full; alert-service"), "{missing:?}");
+    let work = async {
+        let mut deliveries = bus.consume(Stream::Transitions, "alert-service", Options::default());
+        let mut ids = Vec::new();
+        while ids.len() < 6 {
+            let delivery = next(&mut deliveries).await;
+            ids.push(delivery.id().to_owned());
+            delivery.ack().await;
+        }
+        ids
+    };
+    let publish = async {
+        for n in 4..6 {
+            bus.publish(Subject::Transitions, message(n).within(PATIENCE)).await.unwrap();
+        }
+    };
+    let (ids, ()) = tokio::join!(work, publish);
+    assert_eq!(ids, ["0", "1", "2", "3", "4", "5"], "nothing was evicted");
+    assert!(process.missing().is_empty(), "{:?}", process.missing());
+}
+
+#[tokio::test]
+async fn when_no_dead_letter_can_be_written_the_reader_goes_on_and_the_message_stays() {
+    let settings = bus::Settings { dead_max_bytes: 1 << 20, ..testkit::namespace() };
+    let (bus, process) = connect_to(&settings).await;
+    for n in 0..4 {
+        bus.publish(Subject::Logs(0), message(n)).await.unwrap();
+    }
+    let mut deliveries = bus.consume(Stream::Logs(0), "log-writer", Options::default());
+    let mut held: Vec<Delivery> = Vec::new();
+    for _ in 0..4 {
+        held.push(next(&mut deliveries).await);
+    }
+    assert!(held[0].bury("log-writer", "poison").await && held[1].bury("log-writer", "poison").await);
+    // At once, and not after the seconds that a broker that is away would be given.
+    let bury = tokio::time::timeout(Duration::from_secs(2), held[2].bury("log-writer", "poison"));
+    assert!(!bury.await.unwrap());
+    assert!(process.missing()["nats"].contains("DEAD is full"), "{:?}", process.missing());
+    held[3].ack().await;
+    testkit::eventually("the account", PATIENCE, async || {
+        let accounts = bus.account().await.unwrap();
+        let logs = accounts.into_iter().find(|account| account.stream == name(&bus, Stream::Logs(0))).unwrap();
+        if (logs.dead, logs.stored, logs.in_flight) == (2, 1, 1) { Ok(()) } else { Err(format!("{logs:?}")) }
+    })
+    .await;
+    let dead = operator(bus.settings()).await.get_stream(name(&bus, Stream::Dead)).await.unwrap();
+    dead.purge().await.unwrap();
+    assert!(held[2].bury("log-writer", "poison").await);
+    assert!(process.missing().is_empty(), "{:?}", process.missing());
+}
