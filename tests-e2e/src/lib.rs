@@ -10,6 +10,7 @@ pub mod bench;
 pub mod client;
 pub mod otlp;
 pub mod receiver;
+pub mod servers;
 pub mod traces;
 
 use std::collections::BTreeMap;

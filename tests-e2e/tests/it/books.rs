@@ -40,6 +40,14 @@ pub struct Found {
     pub foreign: usize,
 }
 
+impl Found {
+    fn compare(&mut self, seen: &BTreeMap<String, usize>, promised: &BTreeSet<String>) {
+        self.lost += promised.iter().filter(|line| !seen.contains_key(*line)).count();
+        self.duplicated += seen.values().map(|times| times - 1).sum::<usize>();
+        self.foreign += seen.keys().filter(|line| !promised.contains(*line)).count();
+    }
+}
+
 /// Senders at work.
 pub struct Senders {
     tasks: JoinSet<(String, Promised)>,
@@ -195,9 +203,7 @@ pub async fn judge_lines(admin: &Client, promised: &BTreeMap<String, Promised>) 
                 None => break,
             }
         }
-        found.lost += kept.lines.iter().filter(|line| !seen.contains_key(*line)).count();
-        found.duplicated += seen.values().map(|times| times - 1).sum::<usize>();
-        found.foreign += seen.keys().filter(|line| !kept.lines.contains(*line)).count();
+        found.compare(&seen, &kept.lines);
     }
     found
 }
@@ -224,11 +230,15 @@ pub async fn judge_points(admin: &Client, promised: &BTreeMap<String, Promised>)
     }
 }
 
-/// Rows of the table itself beyond one for each identity, whatever the API would show.
-pub async fn raw_duplicates(sightline: &Sightline) -> i64 {
+/// The same for the rows of the table itself, whatever the API would show.
+pub async fn judge_table(sightline: &Sightline, promised: &BTreeMap<String, Promised>) -> Found {
     let pool = sqlx::PgPool::connect(&sightline.database_url).await.unwrap();
-    sqlx::query_scalar("select count(*) - count(distinct (batch, part, idx)) from log_writer.logs")
-        .fetch_one(&pool)
-        .await
-        .unwrap()
+    let mut found = Found::default();
+    for (host, kept) in promised {
+        let statement = "select body, count(*) from log_writer.logs where host_name = $1 group by body";
+        let rows: Vec<(String, i64)> = sqlx::query_as(statement).bind(host).fetch_all(&pool).await.unwrap();
+        let seen = rows.into_iter().map(|(body, times)| (body, usize::try_from(times).unwrap())).collect();
+        found.compare(&seen, &kept.lines);
+    }
+    found
 }

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::books::{SENDERS, Senders, judge_lines, judge_points, raw_duplicates, settle};
+use crate::books::{SENDERS, Senders, judge_lines, judge_points, judge_table, settle};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// An agent that was told to disconnect stays away for a minute.
@@ -58,7 +58,8 @@ async fn a_rolling_restart_takes_leave_of_everybody_and_loses_nothing() {
     let lines = judge_lines(&admin, &promised).await;
     assert_eq!((lines.lost, lines.duplicated, lines.foreign), (0, 0, 0), "lines lost, duplicated, never promised");
     judge_points(&admin, &promised).await;
-    assert_eq!(raw_duplicates(&sightline).await, 0, "rows that stand twice in the table itself");
+    let rows = judge_table(&sightline, &promised).await;
+    assert_eq!((rows.lost, rows.duplicated, rows.foreign), (0, 0, 0), "rows of the table itself");
 }
 
 #[tokio::test(flavor = "multi_thread")]

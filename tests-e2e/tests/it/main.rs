@@ -3,6 +3,7 @@
 
 mod bad_input;
 mod books;
+mod crashes;
 mod crossings;
 mod document;
 mod drain;

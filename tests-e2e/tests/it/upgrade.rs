@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use devstack::services::SERVICES;
 use tests_e2e::Sightline;
 
-use crate::books::{SENDERS, Senders, judge_lines, judge_points, raw_duplicates, settle};
+use crate::books::{SENDERS, Senders, judge_lines, judge_points, judge_table, settle};
 use crate::crossings::Crossings;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,7 +39,8 @@ async fn the_release_before_runs_beside_this_one_in_both_orders() {
     let lines = judge_lines(&admin, &promised).await;
     assert_eq!((lines.lost, lines.duplicated, lines.foreign), (0, 0, 0), "lines lost, duplicated, never promised");
     judge_points(&admin, &promised).await;
-    assert_eq!(raw_duplicates(&sightline).await, 0, "rows that stand twice in the table itself");
+    let rows = judge_table(&sightline, &promised).await;
+    assert_eq!((rows.lost, rows.duplicated, rows.foreign), (0, 0, 0), "rows of the table itself");
 }
 
 /// As a rolling update does it: one of the new release beside the old one, which then goes.
