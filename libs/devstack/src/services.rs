@@ -10,6 +10,7 @@ use anyhow::{Result, bail};
 
 use crate::address::Address;
 use crate::ports;
+use crate::servers::postgres::Owner;
 use crate::servers::{ServerPorts, ServerUrls};
 
 pub const AGENT: &str = "agent";
@@ -296,6 +297,12 @@ impl Stack {
     }
 }
 
+/// Who logs in to PostgreSQL and owns a schema there.
+pub fn owners() -> Vec<Owner> {
+    let owning = SERVICES.iter().filter(|service| service.owns_tables);
+    owning.map(|service| Owner { role: service.role(), schema: service.schema() }).collect()
+}
+
 /// Settings that no two services or installations share: `cargo dev` gives each service its own.
 pub fn computed() -> BTreeSet<String> {
     let servers = ServerPorts::DEVELOPMENT.urls();
@@ -366,6 +373,12 @@ mod tests {
         assert_eq!(environment["SIGHTLINE_GRPC_LISTEN"], "127.0.0.1:9504");
         assert_eq!(environment["SIGHTLINE_TLS_KEY_FILE"], "/s/tls/log-writer-key.pem");
         assert_eq!(environment["SIGHTLINE_ALERT_SERVICE_URL"], "https://127.0.0.1:9506");
+    }
+
+    #[test]
+    fn six_services_own_tables() {
+        let schemas: Vec<String> = owners().into_iter().map(|owner| owner.schema).collect();
+        assert_eq!(schemas, ["registry", "log_writer", "rule_engine", "alert_service", "dispatcher", "auth"]);
     }
 
     #[test]

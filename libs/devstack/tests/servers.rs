@@ -11,7 +11,7 @@ use devstack::configuration::Configuration;
 use devstack::interrupt::Interrupt;
 use devstack::process::Process;
 use devstack::servers::{Binaries, Durability, Layout, NAMES, POSTGRES, Probe, ServerPorts, Servers, postgres};
-use devstack::services::SERVICES;
+use devstack::services::{SERVICES, owners};
 use devstack::workspace::Scratch;
 
 fn binaries() -> &'static Binaries {
@@ -80,10 +80,10 @@ fn all_four_answer_and_tell_their_version_and_each_service_has_a_role() {
     std::thread::scope(|scope| {
         for database in ["one", "two", "one", "two", "one", "two"] {
             let url = &urls.postgres;
-            scope.spawn(move || postgres::prepare_database(binaries(), url, database).unwrap());
+            scope.spawn(move || postgres::prepare_database(binaries(), url, database, &owners()).unwrap());
         }
     });
-    postgres::prepare_database(binaries(), &urls.postgres, "one").unwrap();
+    postgres::prepare_database(binaries(), &urls.postgres, "one", &owners()).unwrap();
     for service in SERVICES.iter().filter(|service| service.owns_tables) {
         let url = database_url(&urls.postgres, "one").replace("//postgres@", &format!("//{}@", service.role()));
         Probe::Postgres { url }.check().unwrap();
@@ -99,7 +99,7 @@ fn a_killed_postgres_starts_again_on_the_same_data() {
     let ports = ServerPorts::free().unwrap();
     let layout = layout(&ports, folder.path());
     let (mut process, _) = start(&layout, POSTGRES);
-    postgres::prepare_database(binaries(), &ports.urls().postgres, "kept").unwrap();
+    postgres::prepare_database(binaries(), &ports.urls().postgres, "kept", &owners()).unwrap();
     process.kill();
 
     // A later process may have got the number that the dead one left behind.

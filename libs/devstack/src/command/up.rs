@@ -92,7 +92,7 @@ impl Site {
         if self.configuration.existing.database.is_none() {
             let step =
                 Step::begin("migrate", "database, roles and schemas; each service brings its tables when it starts");
-            postgres::prepare_database(binaries, &stack.servers.postgres, DATABASE)?;
+            postgres::prepare_database(binaries, &stack.servers.postgres, DATABASE, &services::owners())?;
             step.done("database is ready");
         }
         let step = Step::begin("start", "ten services and the agent");

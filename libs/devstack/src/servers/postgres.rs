@@ -12,7 +12,6 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::{Binaries, Durability, Layout, POSTGRES};
 use crate::account::{self, Account};
 use crate::process::bound_to_us;
-use crate::services::{self, Service};
 
 /// How long a server that another life of ours left behind may take to go.
 const LEFTOVER_DEADLINE: Duration = Duration::from_secs(10);
@@ -135,10 +134,18 @@ pub fn settings(durability: Durability) -> Vec<&'static str> {
     settings
 }
 
-/// Creates `database` with a role and a schema for each service that owns tables, on our own server. Does nothing to
-/// what exists, and several may do it at once.
-pub fn prepare_database(binaries: &Binaries, server_url: &str, database: &str) -> Result<()> {
-    run_script(binaries, server_url, &database_script(database)).with_context(|| format!("prepare database {database}"))
+/// Somebody who logs in and owns a schema.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    pub role: String,
+    pub schema: String,
+}
+
+/// Creates `database` with a role and a schema for each of `owners`, on our own server. Does nothing to what exists, and
+/// several may do it at once.
+pub fn prepare_database(binaries: &Binaries, server_url: &str, database: &str, owners: &[Owner]) -> Result<()> {
+    run_script(binaries, server_url, &database_script(database, owners))
+        .with_context(|| format!("prepare database {database}"))
 }
 
 fn run_script(binaries: &Binaries, url: &str, script: &str) -> Result<()> {
@@ -164,7 +171,7 @@ fn run_script(binaries: &Binaries, url: &str, script: &str) -> Result<()> {
     Ok(())
 }
 
-fn database_script(database: &str) -> String {
+fn database_script(database: &str, owners: &[Owner]) -> String {
     // The session of the first database ends with `\\connect`, and the lock with it; the second lock is the new
     // database's own, since `create schema if not exists` alone is not safe against itself.
     let mut script = format!(
@@ -173,16 +180,15 @@ fn database_script(database: &str) -> String {
          \\connect \"{database}\"\n\
          select pg_advisory_lock({CREATION_LOCK}) \\g /dev/null\n"
     );
-    for service in services::SERVICES.iter().filter(|service| service.owns_tables) {
-        script.push_str(&role_and_schema(service));
+    for owner in owners {
+        script.push_str(&role_and_schema(owner));
     }
     script
 }
 
 /// Roles belong to the whole server, so parallel callers meet here: losing the race is as good as winning it. Two that
 /// alter one role at once get "tuple concurrently updated", which is an internal error.
-fn role_and_schema(service: &Service) -> String {
-    let (role, schema) = (service.role(), service.schema());
+fn role_and_schema(Owner { role, schema }: &Owner) -> String {
     format!(
         "do $$ begin\n  create role {role} login;\n  alter role {role} set search_path = {schema};\n\
          exception when duplicate_object or unique_violation or internal_error then null; end $$;\n\
@@ -213,14 +219,10 @@ mod tests {
     }
 
     #[test]
-    fn every_service_with_tables_gets_a_role_and_a_schema() {
-        let script = database_script("sightline");
-        for name in ["registry", "log_writer", "rule_engine", "alert_service", "dispatcher", "auth"] {
-            assert!(
-                script.contains(&format!("create schema if not exists {name} authorization sightline_{name};")),
-                "{script}"
-            );
-        }
-        assert!(!script.contains("metric_writer"));
+    fn every_owner_gets_a_role_and_a_schema() {
+        let owner = Owner { role: "sightline_registry".to_owned(), schema: "registry".to_owned() };
+        let script = database_script("sightline", &[owner]);
+        assert!(script.contains("create role sightline_registry login;"), "{script}");
+        assert!(script.contains("create schema if not exists registry authorization sightline_registry;"), "{script}");
     }
 }
