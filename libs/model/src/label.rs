@@ -1,12 +1,20 @@
-//! How an attribute is called where labels are: in series, selectors, rules, lists and live streams alike.
+//! How an attribute is called where labels are, and how its text reads there: in series, selectors, rules, lists and live
+//! streams alike.
 
+use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
+
+/// Bytes of a label's name; VictoriaMetrics cuts names at 256.
+const MOST_NAME_BYTES: usize = 200;
+/// Bytes of a label's value; VictoriaMetrics cuts or refuses longer ones, by its version.
+const MOST_VALUE_BYTES: usize = 4096;
 
 /// The label's name of an attribute: `service.name` is `service_name`.
 ///
 /// What Prometheus's older character set does not have becomes `_`, several in a row one, and no name begins with a digit or
 /// holds a colon. Letters of other scripts stay apart by their code points ([`escaped`]), and so does punctuation in a name
-/// that is nothing else. A name that has this form already keeps it, so it does not matter in which form somebody writes it.
+/// that is nothing else; what is too long, by a hash behind its beginning. A name that has this form already keeps it, so it
+/// does not matter in which form somebody writes it.
 #[must_use]
 pub fn label_name(attribute: &str) -> String {
     let mut name = String::with_capacity(attribute.len() + 1);
@@ -28,7 +36,15 @@ pub fn label_name(attribute: &str) -> String {
     if name.is_empty() {
         name.push('_');
     }
-    name
+    if name.len() > MOST_NAME_BYTES { shortened(&name, MOST_NAME_BYTES, '_') } else { name }
+}
+
+/// The label's value of an attribute's text: without NUL, which stores cannot keep, and where it is longer than stores take,
+/// its beginning with a hash of the whole, so that no two become one.
+#[must_use]
+pub fn label_value(text: &str) -> Cow<'_, str> {
+    let whole = if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) };
+    if whole.len() > MOST_VALUE_BYTES { Cow::Owned(shortened(&whole, MOST_VALUE_BYTES, '~')) } else { whole }
 }
 
 /// A character that names cannot hold, in characters that they can: `ö` is `uf6`.
@@ -43,9 +59,15 @@ fn separate(name: &mut String) {
     }
 }
 
+fn shortened(text: &str, bytes: usize, before_hash: char) -> String {
+    let hash = xxhash_rust::xxh3::xxh3_128(text.as_bytes());
+    let beginning = &text[..text.floor_char_boundary(bytes - 33)];
+    format!("{}{before_hash}{hash:032x}", beginning.trim_end_matches(before_hash))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::label_name;
+    use super::{label_name, label_value};
 
     #[test]
     fn one_attribute_has_one_name_in_whatever_form_it_is_written() {
@@ -67,5 +89,24 @@ mod tests {
             assert_eq!(label_name(attribute), label);
             assert_eq!(label_name(label), label);
         }
+    }
+
+    #[test]
+    fn what_is_too_long_stays_apart() {
+        for (one, other) in [("a".repeat(500), "a".repeat(501)), ("温".repeat(80), "温".repeat(81))] {
+            let (one, other) = (label_name(&one), label_name(&other));
+            assert_ne!(one, other);
+            assert!(one.len() <= 200 && label_name(&one) == one, "{one}");
+        }
+        let (one, other) = ("é".repeat(3_000), "é".repeat(3_001));
+        let (one, other) = (label_value(&one), label_value(&other));
+        assert_ne!(one, other);
+        assert!(one.len() <= 4_096 && label_value(&one) == one);
+    }
+
+    #[test]
+    fn a_value_has_no_nul() {
+        assert_eq!(label_value("a\0b"), "a\u{fffd}b");
+        assert_eq!(label_value("a b"), "a b");
     }
 }

@@ -1,88 +1,203 @@
-//! Prepared series by what they were prepared from, bounded.
+//! What was prepared, by what it was prepared from: bounded in bytes, and without a cliff.
 //!
-//! Two generations: when the young one is full it becomes the old one and the old one is dropped; what is found in the old
-//! one moves over. So a series that is still reported stays, at the price of one lookup more a generation.
-
-use std::collections::hash_map;
-use std::sync::Arc;
+//! Series are reported in rounds, which is the worst there is for a cache that forgets what was used longest ago: one series
+//! more than there is room for, and nothing is ever found again. So what is reported keeps its place, and whoever comes
+//! when all places are taken is prepared each time. With room for two thirds of the series, two thirds are found. A place
+//! falls free when what has it was not reported for [`IDLE_SECONDS`], or was never reported again within
+//! [`ONCE_SECONDS`]: a flood of series that come once gives way within minutes.
 
 use model::HashedMap;
 
-use crate::labels::Series;
+/// Longer than clients are silent.
+const IDLE_SECONDS: u32 = 300;
+/// Longer than the minute that SDKs let pass between two reports.
+const ONCE_SECONDS: u32 = 90;
+/// Places that are looked at for one newcomer, so that none costs more than a few steps.
+const STEPS: usize = 8;
+/// A place, its share of the index, and what the allocator adds.
+const PLACE_BYTES: usize = 120;
 
-/// Series of one point's bytes.
-#[derive(Clone)]
-pub(crate) enum Prepared {
-    /// Of a gauge or sum.
-    One(Arc<Series>),
-    /// Of a histogram or summary.
-    Several(Arc<[Arc<Series>]>),
+/// What has a place in a [`Cache`].
+pub(crate) trait Weighed {
+    /// What it takes, about.
+    fn bytes(&self) -> usize;
 }
 
-impl Prepared {
-    pub(crate) fn as_slice(&self) -> &[Arc<Series>] {
-        match self {
-            Self::One(series) => std::slice::from_ref(series),
-            Self::Several(series) => series,
+/// How a cache did since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheUse {
+    /// Found.
+    pub hits: u64,
+    /// Not found, and prepared.
+    pub misses: u64,
+    /// Of the misses, those that there was no room to keep.
+    pub unkept: u64,
+    /// Forgotten for others.
+    pub evicted: u64,
+    /// Bytes that it takes now, about.
+    pub bytes: usize,
+    /// Entries that it has now.
+    pub entries: usize,
+}
+
+impl std::ops::Add for CacheUse {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            hits: self.hits + other.hits,
+            misses: self.misses + other.misses,
+            unkept: self.unkept + other.unkept,
+            evicted: self.evicted + other.evicted,
+            bytes: self.bytes + other.bytes,
+            entries: self.entries + other.entries,
         }
     }
 }
 
-struct Entry {
+struct Place<V> {
+    hash: u64,
     key: Box<[u8]>,
-    prepared: Prepared,
-}
-
-pub(crate) struct Cache {
-    young: HashedMap<Entry>,
-    old: HashedMap<Entry>,
-    /// Of the young generation, about.
+    value: V,
     bytes: usize,
-    capacity: usize,
+    /// When it was used last, in the caller's seconds.
+    used: u32,
+    again: bool,
 }
 
-impl Entry {
-    /// What it takes, with its share of the map and of what the allocator adds.
-    fn bytes(&self) -> usize {
-        let series = self.prepared.as_slice().iter().map(|series| series.encoded().len() + 80);
-        self.key.len() + 120 + series.sum::<usize>()
+impl<V> Place<V> {
+    fn is_free(&self, now: u32) -> bool {
+        let patience = if self.again { IDLE_SECONDS } else { ONCE_SECONDS };
+        now.saturating_sub(self.used) >= patience
     }
 }
 
-impl Cache {
-    /// Holds at most about twice `capacity` bytes.
+pub(crate) struct Cache<V> {
+    index: HashedMap<usize>,
+    places: Vec<Place<V>>,
+    hand: usize,
+    capacity: usize,
+    usage: CacheUse,
+    /// What was prepared last and not kept.
+    passing: Option<V>,
+}
+
+/// What a key is found by.
+pub(crate) fn hash_of(key: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(key)
+}
+
+impl<V: Weighed> Cache<V> {
     pub(crate) fn new(capacity: usize) -> Self {
-        Self { young: HashedMap::default(), old: HashedMap::default(), bytes: 0, capacity }
+        Self {
+            index: HashedMap::default(),
+            places: Vec::new(),
+            hand: 0,
+            capacity,
+            usage: CacheUse::default(),
+            passing: None,
+        }
+    }
+
+    pub(crate) fn usage(&self) -> CacheUse {
+        CacheUse { entries: self.places.len(), ..self.usage }
     }
 
     /// What was prepared from exactly this key, else what `prepare` gives.
-    pub(crate) fn get(&mut self, key: &[u8], prepare: impl FnOnce() -> Prepared) -> &[Arc<Series>] {
-        let hash = xxhash_rust::xxh3::xxh3_64(key);
-        if self.bytes >= self.capacity && !self.young.contains_key(&hash) {
-            self.old = std::mem::take(&mut self.young);
-            self.bytes = 0;
+    pub(crate) fn get(&mut self, key: &[u8], now: u32, prepare: impl FnOnce() -> V) -> &V {
+        match self.find(key, now) {
+            Some(at) => self.at(at),
+            None => self.insert(key, now, prepare()),
         }
-        let old = &mut self.old;
-        let bytes = &mut self.bytes;
-        let fresh = || {
-            let entry = match old.remove(&hash) {
-                Some(entry) if *entry.key == *key => entry,
-                _ => Entry { key: key.into(), prepared: prepare() },
-            };
-            *bytes += entry.bytes();
-            entry
-        };
-        let entry = match self.young.entry(hash) {
-            hash_map::Entry::Vacant(vacant) => vacant.insert(fresh()),
-            hash_map::Entry::Occupied(occupied) => {
-                let entry = occupied.into_mut();
-                if *entry.key != *key {
-                    *entry = fresh();
-                }
-                entry
+    }
+
+    /// The place of exactly this key, which counts as used.
+    pub(crate) fn find(&mut self, key: &[u8], now: u32) -> Option<usize> {
+        let at = *self.index.get(&hash_of(key))?;
+        let place = &mut self.places[at];
+        if *place.key != *key {
+            return None;
+        }
+        self.usage.hits += 1;
+        place.again |= place.used != now;
+        place.used = now;
+        Some(at)
+    }
+
+    /// What has a place that was just found.
+    pub(crate) fn at(&self, place: usize) -> &V {
+        &self.places[place].value
+    }
+
+    /// Keeps what was prepared from a key that was not found, if there is room; gives it in any case.
+    pub(crate) fn insert(&mut self, key: &[u8], now: u32, value: V) -> &V {
+        self.usage.misses += 1;
+        let hash = hash_of(key);
+        let bytes = PLACE_BYTES + key.len() + value.bytes();
+        // Another key of the same hash keeps its place; that is as rare as it is harmless.
+        if self.index.contains_key(&hash) || !self.make_room(bytes, now) {
+            self.usage.unkept += 1;
+            return self.passing.insert(value);
+        }
+        let at = self.places.len();
+        self.index.insert(hash, at);
+        self.usage.bytes += bytes;
+        self.places.push(Place { hash, key: key.into(), value, bytes, used: now, again: false });
+        &self.places[at].value
+    }
+
+    /// Gives a value out that is not to be kept.
+    pub(crate) fn pass(&mut self, value: V) -> &V {
+        self.usage.misses += 1;
+        self.usage.unkept += 1;
+        self.passing.insert(value)
+    }
+
+    /// Whether the key with this hash has a place, and was used lately.
+    pub(crate) fn is_alive(&self, hash: u64, now: u32) -> bool {
+        let place = self.index.get(&hash).map(|at| &self.places[*at]);
+        place.is_some_and(|place| now.saturating_sub(place.used) < ONCE_SECONDS)
+    }
+
+    /// Whether the key with this hash has a place.
+    pub(crate) fn has(&self, hash: u64) -> bool {
+        self.index.contains_key(&hash)
+    }
+
+    /// Forgets the key with this hash.
+    pub(crate) fn forget(&mut self, hash: u64) {
+        if let Some(at) = self.index.get(&hash) {
+            self.evict(*at);
+        }
+    }
+
+    fn make_room(&mut self, bytes: usize, now: u32) -> bool {
+        for _ in 0..STEPS {
+            if self.usage.bytes + bytes <= self.capacity {
+                return true;
             }
-        };
-        entry.prepared.as_slice()
+            let Some(place) = self.places.get(self.hand) else {
+                self.hand = 0;
+                continue;
+            };
+            if place.is_free(now) {
+                self.evict(self.hand);
+            } else {
+                self.hand += 1;
+            }
+        }
+        self.usage.bytes + bytes <= self.capacity
+    }
+
+    /// The last one moves to where it was.
+    fn evict(&mut self, at: usize) {
+        let place = self.places.swap_remove(at);
+        self.index.remove(&place.hash);
+        if let Some(moved) = self.places.get(at) {
+            self.index.insert(moved.hash, at);
+        }
+        self.usage.bytes -= place.bytes;
+        self.usage.evicted += 1;
     }
 }
 
@@ -90,26 +205,68 @@ impl Cache {
 mod tests {
     use super::*;
 
-    fn asks(cache: &mut Cache, key: &str) -> bool {
-        let mut asked = false;
-        cache.get(key.as_bytes(), || {
-            asked = true;
-            Prepared::Several(Arc::new([]))
-        });
-        asked
+    const ENTRY: usize = PLACE_BYTES + 8 + 8;
+
+    impl Weighed for u64 {
+        fn bytes(&self) -> usize {
+            8
+        }
+    }
+
+    /// How many of a round's keys were found.
+    fn round(cache: &mut Cache<u64>, keys: std::ops::Range<u64>, now: u32) -> u64 {
+        let before = cache.usage().hits;
+        for key in keys {
+            assert_eq!(*cache.get(&key.to_be_bytes(), now, || key), key);
+        }
+        cache.usage().hits - before
     }
 
     #[test]
-    fn what_is_used_stays_and_what_is_not_goes() {
-        // Two entries of a one-letter key.
-        let mut cache = Cache::new(2 * 121);
-        assert!(asks(&mut cache, "a"));
-        assert!(asks(&mut cache, "b"));
-        assert!(asks(&mut cache, "c"), "a full generation grows old here");
-        assert!(!asks(&mut cache, "a"), "found in the old generation");
-        assert!(asks(&mut cache, "d"), "and a generation later");
-        assert!(!asks(&mut cache, "a"));
-        assert!(asks(&mut cache, "b"), "was never used again");
-        assert!(cache.young.len() + cache.old.len() <= 4);
+    fn half_as_much_again_as_there_is_room_for_costs_a_third_not_all() {
+        let mut cache = Cache::new(1_000 * ENTRY);
+        for now in 0..60 {
+            let found = round(&mut cache, 0..1_500, now * 10);
+            assert_eq!(found, if now == 0 { 0 } else { 1_000 }, "in round {now}");
+            assert!(cache.usage().bytes <= 1_000 * ENTRY);
+        }
+    }
+
+    #[test]
+    fn what_is_gone_makes_room_for_what_is_new() {
+        let mut cache = Cache::new(1_000 * ENTRY);
+        for now in 0..10 {
+            round(&mut cache, 0..1_000, now * 10);
+        }
+        // A flood that comes once finds no room among what is alive, and takes none away.
+        round(&mut cache, 5_000..9_000, 100);
+        assert_eq!(round(&mut cache, 0..1_000, 110), 1_000);
+        // Half of it is replaced by others.
+        let now = 110 + IDLE_SECONDS;
+        round(&mut cache, 0..500, now - 10);
+        round(&mut cache, 1_000..1_500, now);
+        // Those that met the living half are kept when they come again.
+        round(&mut cache, 1_000..1_500, now);
+        assert_eq!(round(&mut cache, 1_000..1_500, now + 10), 500);
+        assert_eq!(round(&mut cache, 0..500, now + 10), 500);
+        assert_eq!(cache.usage().evicted, 500);
+    }
+
+    #[test]
+    fn what_comes_once_gives_way_sooner() {
+        let mut cache = Cache::new(10 * ENTRY);
+        round(&mut cache, 0..10, 0);
+        round(&mut cache, 0..5, 10);
+        round(&mut cache, 20..25, ONCE_SECONDS);
+        assert_eq!(round(&mut cache, 20..25, ONCE_SECONDS + 1), 5);
+        assert_eq!(round(&mut cache, 0..5, ONCE_SECONDS + 1), 5);
+    }
+
+    #[test]
+    fn what_is_larger_than_all_is_given_and_not_kept() {
+        let mut cache = Cache::new(10);
+        assert_eq!(*cache.get(b"a", 0, || 7_u64), 7);
+        let usage = cache.usage();
+        assert_eq!((usage.unkept, usage.bytes, usage.entries), (1, 0, 0));
     }
 }

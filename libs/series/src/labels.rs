@@ -1,37 +1,60 @@
-//! The labels of a series.
-//!
-//! Every series has `tenant`, `resource_id`, `kind`, `host_name` and `service_name` (those that are not empty) and its
-//! point's attributes. An attribute that would take one of those names becomes `exported_<name>`, as Prometheus does with
-//! a target's own labels, so that two series never melt into one and nobody writes another tenant's label.
+//! One series: its labels, prepared once and shared by all of its samples.
 
 use std::fmt;
+use std::sync::Arc;
 
 use prost::encoding::{decode_varint, encode_varint};
 
-use model::label_name;
-
 use crate::name::Type;
-
-/// The most labels that one series has, `__name__` included: what VictoriaMetrics keeps by default
-/// (`-maxLabelsPerTimeseries`). It would drop the rest by itself, and `tenant` sorts late.
-pub const MAX_LABELS: usize = 30;
-
-const OURS: [&str; 5] = ["tenant", "resource_id", "kind", "host_name", "service_name"];
 
 /// `TimeSeries.labels` and `Label` of prometheus/prompb/types.proto: fields of length-delimited content.
 const LABELS: u8 = 1 << 3 | 2;
 const LABEL_NAME: u8 = 1 << 3 | 2;
 const LABEL_VALUE: u8 = 2 << 3 | 2;
 
-/// One series: its labels, prepared once and shared by all of its samples. Kept in one piece, in the form in which they are
-/// written to a store.
-#[derive(Clone, PartialEq, Eq)]
+/// One series. Its labels are kept in the form in which they are written to a store: in one piece, or, where a point has many
+/// series, apart from what these have in common.
+#[derive(Clone)]
 pub struct Series {
-    encoded: Box<[u8]>,
+    own: Box<[u8]>,
+    common: Option<Arc<Common>>,
     /// [`model::series_hash`] of the labels.
     pub hash: u64,
     /// Whether it counts.
     pub kind: Type,
+}
+
+/// The labels that all series of one point have, sorted: without `__name__`, and without the bound or quantile.
+#[derive(PartialEq, Eq)]
+pub(crate) struct Common {
+    encoded: Box<[u8]>,
+    /// Where `__name__` belongs.
+    name_at: usize,
+    /// Where `le` or `quantile` belongs, where a series has it.
+    extra_at: usize,
+}
+
+impl Common {
+    /// `labels` come sorted; `extra` is the name of the label that tells the series apart.
+    pub(crate) fn new<'a>(labels: impl Iterator<Item = (&'a str, &'a str)>, extra: &str) -> Arc<Self> {
+        let mut common = Self { encoded: Box::default(), name_at: 0, extra_at: 0 };
+        let mut encoded = Vec::with_capacity(256);
+        for (name, value) in labels {
+            put_label(&mut encoded, name, value);
+            if name < "__name__" {
+                common.name_at = encoded.len();
+            }
+            if name < extra {
+                common.extra_at = encoded.len();
+            }
+        }
+        common.encoded = encoded.into();
+        Arc::new(common)
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.encoded.len()
+    }
 }
 
 impl Series {
@@ -39,26 +62,52 @@ impl Series {
     pub fn new<'a>(kind: Type, labels: impl IntoIterator<Item = (&'a str, &'a str), IntoIter: Clone>) -> Self {
         let labels = labels.into_iter();
         let mut encoded = Vec::with_capacity(256);
-        let mut label = Vec::new();
-        for (name, value) in labels.clone() {
-            label.clear();
-            put(&mut label, LABEL_NAME, name.as_bytes());
-            put(&mut label, LABEL_VALUE, value.as_bytes());
-            put(&mut encoded, LABELS, &label);
-        }
-        Self { encoded: encoded.into(), hash: model::series_hash(labels), kind }
+        labels.clone().for_each(|(name, value)| put_label(&mut encoded, name, value));
+        Self { own: encoded.into(), common: None, hash: model::series_hash(labels), kind }
     }
 
-    /// The labels as the `labels` fields of a `prometheus.TimeSeries` (remote write).
+    /// One of a point's several series: their common labels, its name, and its bound or quantile.
+    pub(crate) fn of(common: &Arc<Common>, kind: Type, name: &str, extra: Option<(&str, &str)>) -> Self {
+        let mut own = Vec::with_capacity(64);
+        put_label(&mut own, "__name__", name);
+        if let Some((name, value)) = extra {
+            put_label(&mut own, name, value);
+        }
+        let mut series = Self { own: own.into(), common: Some(Arc::clone(common)), hash: 0, kind };
+        series.hash = model::series_hash(series.labels());
+        series
+    }
+
+    /// The labels as the `labels` fields of a `prometheus.TimeSeries` (remote write), in pieces that follow each other.
     #[must_use]
-    pub fn encoded(&self) -> &[u8] {
-        &self.encoded
+    pub fn encoded(&self) -> [&[u8]; 5] {
+        let own = &*self.own;
+        let Some(common) = &self.common else { return [own, &[], &[], &[], &[]] };
+        let mut rest = own;
+        // The first of its own is the name.
+        take(&mut rest);
+        let (name, extra) = own.split_at(own.len() - rest.len());
+        let (name_at, extra_at) = (common.name_at, common.extra_at.max(common.name_at));
+        let encoded = &common.encoded;
+        [&encoded[..name_at], name, &encoded[name_at..extra_at], extra, &encoded[extra_at..]]
+    }
+
+    /// Bytes of [`encoded`](Self::encoded).
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        self.own.len() + self.common.as_ref().map_or(0, |common| common.bytes())
+    }
+
+    /// Bytes that are this series' alone.
+    pub(crate) fn own_len(&self) -> usize {
+        self.own.len()
     }
 
     /// Name and value, sorted by name; no value is empty, no name occurs twice.
     #[must_use]
     pub fn labels(&self) -> Labels<'_> {
-        Labels(&self.encoded)
+        let [first, rest @ ..] = self.encoded();
+        Labels { first, rest, next: 0 }
     }
 
     /// The value of a label, `""` when the series does not have it.
@@ -80,6 +129,25 @@ impl Series {
     }
 }
 
+impl PartialEq for Series {
+    fn eq(&self, other: &Self) -> bool {
+        self.hash == other.hash && self.kind == other.kind && self.has_labels_of(other)
+    }
+}
+
+impl Eq for Series {}
+
+impl Series {
+    /// Whether it is the same series to a store.
+    #[must_use]
+    pub fn has_labels_of(&self, other: &Self) -> bool {
+        match (&self.common, &other.common) {
+            (None, None) => self.own == other.own,
+            _ => self.encoded_len() == other.encoded_len() && self.labels().eq(other.labels()),
+        }
+    }
+}
+
 impl fmt::Debug for Series {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.labels()).finish()
@@ -88,15 +156,32 @@ impl fmt::Debug for Series {
 
 /// The labels of a series, one after the other.
 #[derive(Debug, Clone)]
-pub struct Labels<'a>(&'a [u8]);
+pub struct Labels<'a> {
+    first: &'a [u8],
+    rest: [&'a [u8]; 4],
+    next: usize,
+}
 
 impl<'a> Iterator for Labels<'a> {
     type Item = (&'a str, &'a str);
 
     fn next(&mut self) -> Option<(&'a str, &'a str)> {
-        let mut label = take(&mut self.0)?;
-        Some((text(take(&mut label)?), text(take(&mut label)?)))
+        loop {
+            if let Some(mut label) = take(&mut self.first) {
+                return Some((text(take(&mut label)?), text(take(&mut label)?)));
+            }
+            self.first = self.rest.get(self.next)?;
+            self.next += 1;
+        }
     }
+}
+
+fn put_label(out: &mut Vec<u8>, name: &str, value: &str) {
+    let field = |content: usize| 1 + prost::encoding::encoded_len_varint(content as u64) + content;
+    out.push(LABELS);
+    encode_varint((field(name.len()) + field(value.len())) as u64, out);
+    put(out, LABEL_NAME, name.as_bytes());
+    put(out, LABEL_VALUE, value.as_bytes());
 }
 
 fn put(out: &mut Vec<u8>, key: u8, content: &[u8]) {
@@ -118,115 +203,26 @@ fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default()
 }
 
-/// The labels that a resource gives to all of its series.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Base {
-    pub(crate) tenant: String,
-    pub(crate) resource_id: String,
-    pub(crate) kind: String,
-    pub(crate) host_name: String,
-    pub(crate) service_name: String,
-}
-
-/// The extra label of a histogram's bucket (`le`) or a summary's quantile (`quantile`).
-pub(crate) type Extra<'a> = Option<(&'static str, &'a str)>;
-
-/// Prepares a series; `attributes` may come in any order. Also says how many labels were over the limit.
-pub(crate) fn prepare(
-    base: &Base,
-    name: &str,
-    kind: Type,
-    attributes: Vec<(String, String)>,
-    extra: Extra<'_>,
-) -> (Series, u64) {
-    let mut labels: Vec<(String, String)> = vec![("__name__".to_owned(), name.to_owned())];
-    let ours = [&base.tenant, &base.resource_id, &base.kind, &base.host_name, &base.service_name];
-    labels.extend(OURS.iter().zip(ours).map(|(name, value)| ((*name).to_owned(), value.clone())));
-    labels.extend(extra.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    labels.retain(|(_, value)| !value.is_empty());
-    let attributes = joined(attributes, extra.map(|(name, _)| name));
-    let room = MAX_LABELS.saturating_sub(labels.len());
-    let over = attributes.len().saturating_sub(room);
-    labels.extend(attributes.into_iter().take(room));
-    labels.sort_unstable();
-    let series = Series::new(kind, labels.iter().map(|(name, value)| (name.as_str(), value.as_str())));
-    (series, over as u64)
-}
-
-/// Attributes as labels, sorted. Those whose names become the same are one label with the values joined by `;`, in the
-/// order of the original names (the specification, section "Metric Attributes").
-fn joined(mut attributes: Vec<(String, String)>, extra: Option<&str>) -> Vec<(String, String)> {
-    attributes.sort_unstable();
-    // A key that repeats is not allowed in OTLP; the first counts.
-    attributes.dedup_by(|later, first| later.0 == first.0);
-    let mut labels: Vec<(String, String)> = Vec::with_capacity(attributes.len());
-    for (key, value) in attributes.into_iter().filter(|(_, value)| !value.is_empty()) {
-        let mut name = label_name(&key);
-        if OURS.contains(&name.as_str()) || extra == Some(name.as_str()) {
-            name.insert_str(0, "exported_");
-        }
-        if name.is_empty() {
-            name.push('_');
-        }
-        match labels.iter_mut().find(|(label, _)| *label == name) {
-            Some((_, values)) => {
-                values.push(';');
-                values.push_str(&value);
-            }
-            None => labels.push((name, value)),
-        }
-    }
-    labels.sort_unstable();
-    labels
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn base() -> Base {
-        let text = |text: &str| text.to_owned();
-        Base {
-            tenant: text("acme"),
-            resource_id: text("host-1"),
-            kind: text("host"),
-            host_name: text("web"),
-            ..Base::default()
-        }
-    }
-
-    fn labels(attributes: &[(&str, &str)], extra: Extra<'_>) -> String {
-        let attributes = attributes.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        let (series, _) = prepare(&base(), "up", Type::Gauge, attributes, extra);
-        series.labels().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
-    }
-
     #[test]
-    fn labels_are_sorted_and_none_is_empty() {
-        let expected = "Zone=z __name__=up a_b=1 host_name=web kind=host resource_id=host-1 tenant=acme";
-        assert_eq!(labels(&[("a.b", "1"), ("empty", ""), ("Zone", "z")], None), expected);
-    }
-
-    #[test]
-    fn nobody_writes_our_labels() {
-        let text =
-            labels(&[("tenant", "other"), ("resource.id", "x"), ("service.name", "s"), ("__name__", "down")], None);
-        let expected = "__name__=up _name_=down exported_resource_id=x exported_service_name=s exported_tenant=other \
-                        host_name=web kind=host resource_id=host-1 tenant=acme";
-        assert_eq!(text, expected);
-        assert!(labels(&[("le", "x")], Some(("le", "5"))).contains("exported_le=x host_name=web kind=host le=5"));
-    }
-
-    #[test]
-    fn names_that_become_the_same_are_joined_in_order_of_the_originals() {
-        assert!(labels(&[("a_b", "3"), ("a.b", "2"), ("a-b", "1")], None).contains(" a_b=1;2;3 "));
-    }
-
-    #[test]
-    fn too_many_labels_are_cut_without_losing_ours() {
-        let attributes = (0..40).map(|n| (format!("a{n:02}"), "x".to_owned())).collect();
-        let (series, over) = prepare(&base(), "up", Type::Gauge, attributes, None);
-        assert_eq!((series.labels().count(), over), (MAX_LABELS, 15));
-        assert_eq!((series.label("tenant"), series.label("a24"), series.label("a25")), ("acme", "x", ""));
+    fn a_series_in_pieces_is_the_same_as_in_one() {
+        let all = [("Zone", "z"), ("a", "1"), ("kind", "host"), ("len", "2"), ("tenant", "t")];
+        let common = Common::new(all.into_iter(), "le");
+        let mut labels: Vec<_> = all.into_iter().chain([("__name__", "x_bucket"), ("le", "5")]).collect();
+        labels.sort_unstable();
+        let (one, several) = (
+            Series::new(Type::Counter, labels.iter().copied()),
+            Series::of(&common, Type::Counter, "x_bucket", Some(("le", "5"))),
+        );
+        assert_eq!(several.encoded().concat(), one.encoded().concat());
+        assert_eq!(several.labels().collect::<Vec<_>>(), labels);
+        assert_eq!((several.hash, several.encoded_len()), (one.hash, one.encoded_len()));
+        assert_eq!(several, one);
+        let sum = Series::of(&common, Type::Counter, "x_sum", None);
+        assert_eq!((sum.name(), sum.label("le"), sum.label("tenant")), ("x_sum", "", "t"));
+        assert_ne!(sum, several);
     }
 }

@@ -1,19 +1,25 @@
 //! Envelopes into samples.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use otlp::{Attributes, Histogram, Kind, Metric, Metrics, Number, Point, ResourceMetrics, Summary};
+use model::{Disbelieved, Times};
+use otlp::{Metric, Metrics, Point, ResourceMetrics};
 
-use crate::cache::{Cache, Prepared};
-use crate::labels::{Base, Extra, Series, prepare};
-use crate::name::{Type, agent_counts, of_agent, translated};
+use crate::cache::{Cache, CacheUse, hash_of};
+use crate::labels::Series;
+use crate::owners::Owners;
+use crate::point::{self, Prepared, STALE};
+use crate::prepare::Scope;
+use crate::resource::{Resource, id_of};
+use crate::skip::{Skip, Skipped};
 
-/// Prometheus's staleness marker, bit for bit.
-const STALE: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
+/// The share of what is remembered that is for resources.
+const FOR_RESOURCES: usize = 8;
 
-/// Resources that are remembered.
-const RESOURCES: usize = 8 * 1024;
+/// Bytes of a scope that stand in keys as they are.
+const LONG_SCOPE: usize = 128;
 
 /// One value of one series.
 #[derive(Debug, Clone, Copy)]
@@ -41,9 +47,11 @@ pub struct Tally {
     pub points: u64,
     /// Samples that they became, without those of `target_info`.
     pub samples: u64,
-    /// Points that have no series: delta temporality, exponential histograms, no value. Gateways refuse the first two.
-    pub skipped: u64,
-    /// Labels over [`crate::MAX_LABELS`], counted when a series is prepared.
+    /// Points that have no series, by reason.
+    pub skipped: Skipped,
+    /// Quantiles and sums that are not a number: their point was kept without them.
+    pub not_numbers: u64,
+    /// Labels of `target_info` over [`crate::MAX_LABELS`], counted when it is prepared.
     pub cut_labels: u64,
 }
 
@@ -51,27 +59,40 @@ pub struct Tally {
 ///
 /// Keep one for each task that reads.
 pub struct Reader {
-    resources: HashMap<Box<[u8]>, Arc<Resource>>,
-    next_resource: u64,
-    points: Cache,
+    resources: Cache<Arc<Resource>>,
+    points: Cache<Prepared>,
+    owners: Owners,
+    times: Times,
+    started: Instant,
     key: Vec<u8>,
 }
 
-/// What is known of a resource from its attributes.
-struct Resource {
-    /// Stands for the attributes in the keys of points; never used again for other attributes.
-    id: u64,
-    base: Base,
-    is_agents: bool,
-    target_info: Option<Arc<Series>>,
-}
-
 impl Reader {
-    /// Nothing remembered yet. What is remembered takes at most about twice `capacity` bytes: some 600 for a gauge or sum,
-    /// thousands for a histogram. What is reported again before others fill `capacity` is always remembered.
+    /// Nothing remembered yet; what is remembered takes at most about `capacity` bytes: some 600 for a gauge or sum,
+    /// thousands for a histogram. What is reported keeps its place while others come; those for whom there is no room are
+    /// prepared each time.
     #[must_use]
     pub fn new(capacity: usize) -> Self {
-        Self { resources: HashMap::new(), next_resource: 0, points: Cache::new(capacity), key: Vec::new() }
+        Self {
+            resources: Cache::new(capacity / FOR_RESOURCES),
+            points: Cache::new(capacity - capacity / FOR_RESOURCES),
+            owners: Owners::default(),
+            times: Times { ahead: Duration::MAX, age: Duration::MAX },
+            started: Instant::now(),
+            key: Vec::new(),
+        }
+    }
+
+    /// Passes over points whose time is not believed; without this, all are that fit into 64 bits.
+    #[must_use]
+    pub fn believing(self, times: Times) -> Self {
+        Self { times, ..self }
+    }
+
+    /// How well it remembers, since it was made.
+    #[must_use]
+    pub fn usage(&self) -> CacheUse {
+        self.points.usage() + self.resources.usage()
     }
 
     /// Reads the body of a metrics envelope. A point without a time gets `received_unix_nano`.
@@ -89,21 +110,25 @@ impl Reader {
         mut each: impl FnMut(Sample<'_>),
     ) -> Result<Tally, otlp::Invalid> {
         let metrics = Metrics::parse(bytes)?;
+        // What is forgotten changes no sample, so a clock may decide it.
+        let now = u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX);
         let mut tally = Tally::default();
         let mut infos: BTreeMap<u64, (Arc<Series>, i64)> = BTreeMap::new();
         for from in metrics.resources() {
-            let resource = self.resource(tenant, from, &mut tally);
+            let resource = self.resource(tenant, from, now, &mut tally);
             let mut latest = None;
             for scope in from.scopes() {
+                self.key.clear();
+                self.key.extend(resource.id);
+                let about = Scope::read(scope);
+                push_scope(&mut self.key, &about);
+                let prefix = self.key.len();
                 for metric in scope.metrics() {
-                    self.metric(&resource, scope.name(), metric, &mut tally, |prepared, point, tally| {
-                        let nanos = if point.time_unix_nano == 0 { received_unix_nano } else { point.time_unix_nano };
-                        let time_ms = i64::try_from(nanos / 1_000_000).unwrap_or(i64::MAX);
-                        latest = latest.max(Some(time_ms));
-                        values(metric.kind, point, prepared, |series, value| {
-                            tally.samples += 1;
-                            each(Sample { series, time_ms, value });
-                        });
+                    self.key.truncate(prefix);
+                    let place = Place { resource: &resource, scope: &about, received_unix_nano, now };
+                    self.metric(place, metric, &mut tally, |sample| {
+                        latest = latest.max(Some(sample.time_ms));
+                        each(sample);
                     });
                 }
             }
@@ -118,99 +143,105 @@ impl Reader {
         Ok(tally)
     }
 
-    fn resource(&mut self, tenant: &str, from: ResourceMetrics<'_>, tally: &mut Tally) -> Arc<Resource> {
+    fn resource(&mut self, tenant: &str, from: ResourceMetrics<'_>, now: u32, tally: &mut Tally) -> Arc<Resource> {
         self.key.clear();
         push(&mut self.key, tenant);
         for attribute in from.attributes() {
             push(&mut self.key, attribute.key);
             push(&mut self.key, &attribute.value.text());
         }
-        if let Some(resource) = self.resources.get(self.key.as_slice()) {
-            return Arc::clone(resource);
-        }
-        let (resource, over) = Resource::read(self.next_resource, tenant, from);
-        tally.cut_labels += over;
-        self.next_resource += 1;
-        if self.resources.len() >= RESOURCES {
-            self.resources.clear();
-        }
-        let resource = Arc::new(resource);
-        self.resources.insert(self.key.as_slice().into(), Arc::clone(&resource));
-        resource
+        let key = &self.key;
+        let resource = self.resources.get(key, now, || {
+            let (resource, cut) = Resource::read(key, tenant, from);
+            tally.cut_labels += cut;
+            Arc::new(resource)
+        });
+        Arc::clone(resource)
     }
 
-    fn metric(
-        &mut self,
-        resource: &Resource,
-        scope: &str,
-        metric: Metric<'_>,
-        tally: &mut Tally,
-        mut each: impl FnMut(&[Arc<Series>], Point<'_>, &mut Tally),
-    ) {
-        self.key.clear();
-        self.key.extend(resource.id.to_be_bytes());
+    /// `self.key` begins with what the metric's place says.
+    fn metric(&mut self, place: Place<'_>, metric: Metric<'_>, tally: &mut Tally, mut each: impl FnMut(Sample<'_>)) {
         self.key.push(key_of(metric.kind));
-        // A scope only matters where it is part of the name.
-        push(&mut self.key, if resource.is_agents { scope } else { "" });
         push(&mut self.key, metric.name);
         push(&mut self.key, metric.unit);
         let prefix = self.key.len();
         for point in metric.points() {
             tally.points += 1;
-            if !has_series(metric.kind, point) {
-                tally.skipped += 1;
-                continue;
-            }
+            let time = point::judge(metric, point).and_then(|()| self.time(point, place.received_unix_nano));
+            let time_ms = match time {
+                Ok(time_ms) => time_ms,
+                Err(skip) => {
+                    tally.skipped.add(skip);
+                    continue;
+                }
+            };
             self.key.truncate(prefix);
             push_bounds(&mut self.key, point);
             self.key.extend_from_slice(point.attributes.raw());
-            let prepared = self.points.get(&self.key, || {
-                let (prepared, over) = prepare_point(resource, scope, metric, point);
-                tally.cut_labels += over;
-                prepared
-            });
-            each(prepared, point, tally);
+            match self.prepared(place, metric, point).as_slice() {
+                Err(skip) => tally.skipped.add(skip),
+                Ok(series) => point::values(point, series, |series, value| {
+                    if point::is_dropped(value) {
+                        tally.not_numbers += 1;
+                    } else {
+                        tally.samples += 1;
+                        each(Sample { series, time_ms, value });
+                    }
+                }),
+            }
         }
+    }
+
+    fn time(&self, point: Point<'_>, received_unix_nano: u64) -> Result<i64, Skip> {
+        let nanos = if point.time_unix_nano == 0 {
+            i64::try_from(received_unix_nano).map_err(|_| Disbelieved::Beyond)
+        } else {
+            self.times.judge(point.time_unix_nano, received_unix_nano)
+        };
+        nanos.map(|nanos| nanos / 1_000_000).map_err(Skip::Time)
+    }
+
+    /// What `self.key` stands for.
+    fn prepared(&mut self, place: Place<'_>, metric: Metric<'_>, point: Point<'_>) -> &Prepared {
+        if let Some(at) = self.points.find(&self.key, place.now) {
+            return self.points.at(at);
+        }
+        let (prepared, origin) = point::prepare(place.resource, place.scope, metric, point);
+        let key = hash_of(&self.key);
+        if !self.owners.claim(prepared.hashes(), origin, key, &mut self.points, place.now) {
+            return self.points.pass(Prepared::None(Skip::NameTaken));
+        }
+        self.points.insert(&self.key, place.now, prepared)
     }
 }
 
-impl Resource {
-    /// Also says how many labels `target_info` had too many.
-    fn read(id: u64, tenant: &str, from: ResourceMetrics<'_>) -> (Self, u64) {
-        let mut base = Base { tenant: tenant.to_owned(), ..Base::default() };
-        let mut is_agents = false;
-        let mut rest = Vec::new();
-        for attribute in from.attributes() {
-            let text = attribute.value.text();
-            let first = |place: &mut String| {
-                if place.is_empty() {
-                    *place = text.clone().into_owned();
-                }
-            };
-            match attribute.key {
-                // Stamped by the gateway behind what the client wrote, so the last one counts.
-                "sightline.resource.id" => base.resource_id = text.into_owned(),
-                "sightline.resource.kind" => base.kind = text.into_owned(),
-                key if key.starts_with("sightline.") => {}
-                "host.name" => first(&mut base.host_name),
-                "service.name" => first(&mut base.service_name),
-                key => {
-                    is_agents |= key == "agent.id";
-                    rest.push((key.to_owned(), text.into_owned()));
-                }
-            }
-        }
-        let has_more = rest.iter().any(|(_, value)| !value.is_empty());
-        let (target_info, over) = prepare(&base, "target_info", Type::Gauge, rest, None);
-        let target_info = has_more.then(|| Arc::new(target_info));
-        (Self { id, base, is_agents, target_info }, over)
-    }
+/// Where a metric was found.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    resource: &'a Resource,
+    scope: &'a Scope<'a>,
+    received_unix_nano: u64,
+    /// Seconds since the reader was made.
+    now: u32,
 }
 
 /// Length and bytes, so that neighbours in a key do not run into each other.
 fn push(key: &mut Vec<u8>, text: &str) {
     prost::encoding::encode_varint(text.len() as u64, key);
     key.extend_from_slice(text.as_bytes());
+}
+
+/// It is in the key of each point, so what is long is there as its hash.
+fn push_scope(key: &mut Vec<u8>, scope: &Scope<'_>) {
+    let start = key.len();
+    for text in [scope.name, scope.version, &scope.attributes] {
+        push(key, text);
+    }
+    if key.len() - start > LONG_SCOPE {
+        let hash = id_of(&key[start..]);
+        key.truncate(start);
+        key.extend(hash);
+    }
 }
 
 /// What the labels of a point depend on besides its attributes: bounds and quantiles.
@@ -227,7 +258,8 @@ fn push_bounds(key: &mut Vec<u8>, point: Point<'_>) {
     prost::encoding::encode_varint(length, key);
 }
 
-fn key_of(kind: Kind) -> u8 {
+fn key_of(kind: otlp::Kind) -> u8 {
+    use otlp::Kind;
     match kind {
         Kind::None | Kind::ExponentialHistogram => 0,
         Kind::Gauge => 1,
@@ -238,99 +270,7 @@ fn key_of(kind: Kind) -> u8 {
     }
 }
 
-fn has_series(kind: Kind, point: Point<'_>) -> bool {
-    let has_value = !matches!(point.sample, otlp::Sample::None) || point.no_recorded_value();
-    match kind {
-        Kind::Gauge | Kind::Summary => has_value,
-        Kind::Sum { cumulative, .. } | Kind::Histogram { cumulative } => cumulative && has_value,
-        Kind::None | Kind::ExponentialHistogram => false,
-    }
-}
-
-/// The series of one point, in the order in which [`values`] gives their values.
-fn prepare_point(resource: &Resource, scope: &str, metric: Metric<'_>, point: Point<'_>) -> (Prepared, u64) {
-    let monotonic = matches!(metric.kind, Kind::Sum { monotonic: true, .. });
-    let is_gauge = metric.kind == Kind::Gauge;
-    let agents = resource.is_agents.then(|| of_agent(scope, metric.name)).flatten();
-    let counts = monotonic || (is_gauge && agents.as_deref().is_some_and(agent_counts));
-    let name = agents.unwrap_or_else(|| translated(metric.name, metric.unit, monotonic, is_gauge));
-    let kind = if counts { Type::Counter } else { Type::Gauge };
-    let mut over = 0;
-    let mut one = |name: &str, kind: Type, extra: Extra<'_>| {
-        let (series, cut) = prepare(&resource.base, name, kind, owned(point.attributes), extra);
-        over += cut;
-        Arc::new(series)
-    };
-    let mut all = Vec::new();
-    match point.sample {
-        otlp::Sample::Histogram(histogram) => {
-            let bounds = histogram.bounds().filter(|bound| bound.is_finite()).map(|bound| bound.to_string());
-            let bucket = format!("{name}_bucket");
-            all.extend(bounds.chain(["+Inf".to_owned()]).map(|le| one(&bucket, Type::Counter, Some(("le", &le)))));
-        }
-        otlp::Sample::Summary(summary) => {
-            let quantiles = summary.quantiles().map(|(quantile, _)| quantile.to_string());
-            all.extend(quantiles.map(|quantile| one(&name, Type::Gauge, Some(("quantile", &quantile)))));
-        }
-        otlp::Sample::Number(_) | otlp::Sample::None => {
-            let one = one(&name, kind, None);
-            return (Prepared::One(one), over);
-        }
-    }
-    all.push(one(&format!("{name}_sum"), Type::Counter, None));
-    all.push(one(&format!("{name}_count"), Type::Counter, None));
-    (Prepared::Several(all.into()), over)
-}
-
-fn owned(attributes: Attributes<'_>) -> Vec<(String, String)> {
-    attributes.iter().map(|attribute| (attribute.key.to_owned(), attribute.value.text().into_owned())).collect()
-}
-
-/// Gives each of a point's series its value.
-fn values(kind: Kind, point: Point<'_>, prepared: &[Arc<Series>], mut each: impl FnMut(&Arc<Series>, f64)) {
-    if point.no_recorded_value() {
-        prepared.iter().for_each(|series| each(series, STALE));
-        return;
-    }
-    match (kind, point.sample) {
-        (_, otlp::Sample::Number(number)) => prepared.iter().for_each(|series| each(series, number.as_f64())),
-        (_, otlp::Sample::Histogram(histogram)) => histogram_values(histogram, prepared, each),
-        (_, otlp::Sample::Summary(summary)) => summary_values(summary, prepared, each),
-        (_, otlp::Sample::None) => {}
-    }
-}
-
-fn histogram_values(histogram: Histogram<'_>, prepared: &[Arc<Series>], mut each: impl FnMut(&Arc<Series>, f64)) {
-    let [buckets @ .., infinite, sum, count] = prepared else { return };
-    let bounds = histogram.bounds().zip(histogram.buckets().chain(std::iter::repeat(0)));
-    let mut series = buckets.iter();
-    let mut below: u64 = 0;
-    for (bound, values) in bounds {
-        below = below.saturating_add(values);
-        if bound.is_finite()
-            && let Some(series) = series.next()
-        {
-            each(series, whole(below));
-        }
-    }
-    each(infinite, whole(histogram.count));
-    if let Some(value) = histogram.sum {
-        each(sum, value);
-    }
-    each(count, whole(histogram.count));
-}
-
-fn summary_values(summary: Summary<'_>, prepared: &[Arc<Series>], mut each: impl FnMut(&Arc<Series>, f64)) {
-    let [quantiles @ .., sum, count] = prepared else { return };
-    quantiles.iter().zip(summary.quantiles()).for_each(|(series, (_, value))| each(series, value));
-    each(sum, summary.sum);
-    each(count, whole(summary.count));
-}
-
-/// A count as series hold it.
-fn whole(count: u64) -> f64 {
-    i64::try_from(count).map_or(9_223_372_036_854_775_808.0, |count| Number::Int(count).as_f64())
-}
-
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod worst;

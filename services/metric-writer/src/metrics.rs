@@ -90,7 +90,7 @@ impl Metrics {
     }
 
     pub(crate) fn read(&self, tally: Tally) {
-        self.skipped_points.inc_by(tally.skipped);
+        self.skipped_points.inc_by(tally.skipped.total());
         self.cut_labels.inc_by(tally.cut_labels);
     }
 

@@ -44,8 +44,8 @@ pub(crate) fn bodies(samples: &Samples) -> Result<Vec<Bytes>, snap::Error> {
 fn entry(series: &Series, values: &[Value], request: &mut Vec<u8>) {
     let samples: usize = values.iter().map(|value| field_length(sample_length(value))).sum();
     encode_key(WRITE_REQUEST_TIMESERIES, WireType::LengthDelimited, request);
-    encode_varint((series.encoded().len() + samples) as u64, request);
-    request.extend_from_slice(series.encoded());
+    encode_varint((series.encoded_len() + samples) as u64, request);
+    series.encoded().into_iter().for_each(|piece| request.extend_from_slice(piece));
     for value in values {
         encode_key(TIME_SERIES_SAMPLES, WireType::LengthDelimited, request);
         encode_varint(sample_length(value) as u64, request);

@@ -46,7 +46,7 @@ impl Samples {
             match self.places.entry(key) {
                 Entry::Occupied(known) => {
                     let row = &self.series[*known.get() as usize];
-                    if Arc::ptr_eq(&row.series, series) || row.series.encoded() == series.encoded() {
+                    if Arc::ptr_eq(&row.series, series) || row.series.has_labels_of(series) {
                         return *known.get();
                     }
                     key = key.wrapping_add(1);

@@ -7,6 +7,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource as OtelResource;
 use prost::Message as _;
 
 use super::*;
+use crate::Type;
 
 const SECOND: u64 = 1_000_000_000;
 const RECEIVED: u64 = 99 * SECOND;
@@ -98,7 +99,7 @@ fn a_host_metric_is_the_same_series_from_both_generations_of_agents() {
 fn without_an_agent_id_the_scope_is_not_part_of_the_name() {
     let bytes =
         request(&[("service.name", "shop")], "System.Memory", vec![gauge("total", "By", vec![number(1.0, 5, &[])])]);
-    check(&bytes, &["total_bytes{service_name=shop,tenant=acme} 1 @5000"]);
+    check(&bytes, &["total_bytes{otel_scope_name=System.Memory,service_name=shop,tenant=acme} 1 @5000"]);
 }
 
 #[test]
@@ -166,7 +167,8 @@ fn what_has_no_series_is_counted() {
     let metrics = vec![sum("delta", true, 1, vec![number(1.0, 5, &[])]), gauge("empty", "", vec![empty])];
     let (lines, tally) = lines(&mut Reader::new(64 << 10), &request(&HOST, "", metrics));
     assert_eq!(lines, Vec::<String>::new());
-    assert_eq!(tally, Tally { points: 2, skipped: 2, ..Tally::default() });
+    let skipped: Vec<_> = tally.skipped.iter().collect();
+    assert_eq!((tally.points, skipped), (2, vec![(Skip::NotCumulative, 1), (Skip::NoValue, 1)]));
 }
 
 #[test]
@@ -196,7 +198,7 @@ fn a_remembered_series_is_the_same_one_and_others_are_not() {
     assert!(Arc::ptr_eq(&first, &read("a", &bytes("eu", "host"))));
     for (tenant, zone, kind) in [("b", "eu", "host"), ("a", "us", "host"), ("a", "eu", "app")] {
         let other = read(tenant, &bytes(zone, kind));
-        assert_ne!(first.encoded(), other.encoded());
+        assert!(!first.has_labels_of(&other));
         assert_ne!(first.hash, other.hash);
         assert_eq!((other.label("tenant"), other.label("zone"), other.label("kind")), (tenant, zone, kind));
     }
@@ -209,4 +211,168 @@ fn nonsense_gives_nothing_out() {
     let mut given = 0;
     assert!(Reader::new(64 << 10).read("acme", &bytes, 0, |_| given += 1).is_err());
     assert_eq!(given, 0);
+}
+
+fn histogram(count: u64, bounds: &[f64], buckets: &[u64]) -> otel::HistogramDataPoint {
+    otel::HistogramDataPoint {
+        time_unix_nano: 5 * SECOND,
+        count,
+        explicit_bounds: bounds.to_vec(),
+        bucket_counts: buckets.to_vec(),
+        ..Default::default()
+    }
+}
+
+fn histograms(points: Vec<otel::HistogramDataPoint>) -> Vec<u8> {
+    let data = otel::Histogram { data_points: points, aggregation_temporality: 2 };
+    request(&[], "", vec![of("h", "", metric::Data::Histogram(data))])
+}
+
+fn skipped(bytes: &[u8]) -> Vec<(Skip, u64)> {
+    lines(&mut Reader::new(64 << 10), bytes).1.skipped.iter().collect()
+}
+
+#[test]
+fn two_scopes_of_a_resource_are_two_series() {
+    let metrics = || vec![sum("calls", true, 2, vec![number(1.0, 5, &[])])];
+    let mut bytes = request(&[], "lib-a", metrics());
+    bytes.extend(request(&[], "lib-b", metrics()));
+    let scope = InstrumentationScope {
+        name: "lib-b".to_owned(),
+        version: "2.0".to_owned(),
+        attributes: attributes(&[("z", "1"), ("a", "2")]),
+        ..Default::default()
+    };
+    let scope_metrics = vec![otel::ScopeMetrics { scope: Some(scope), metrics: metrics(), ..Default::default() }];
+    let resource_metrics = vec![otel::ResourceMetrics { scope_metrics, ..Default::default() }];
+    bytes.extend(ExportMetricsServiceRequest { resource_metrics }.encode_to_vec());
+    let expected = [
+        "calls_total{otel_scope_name=lib-a,tenant=acme} 1 @5000",
+        "calls_total{otel_scope_name=lib-b,tenant=acme} 1 @5000",
+        "calls_total{otel_scope_attributes={\"a\":\"2\",\"z\":\"1\"},otel_scope_name=lib-b,otel_scope_version=2.0,tenant=acme} 1 \
+         @5000",
+    ];
+    check(&bytes, &expected);
+}
+
+#[test]
+fn names_that_are_stored_alike_are_not_one_series() {
+    let point = |value| vec![number(value, 5, &[])];
+    let metrics = vec![gauge("x.y", "", point(1.0)), gauge("x_y", "", point(2.0))];
+    let bytes = request(&[], "", metrics);
+    let mut reader = Reader::new(64 << 10);
+    for _ in 0..3 {
+        let (lines, tally) = lines(&mut reader, &bytes);
+        assert_eq!(lines, ["x_y{tenant=acme} 1 @5000"]);
+        assert_eq!(tally.skipped.iter().collect::<Vec<_>>(), [(Skip::NameTaken, 1)]);
+    }
+    let points = vec![number(1.0, 5, &[("a.b", "v")]), number(2.0, 5, &[("a_b", "v")])];
+    assert_eq!(skipped(&request(&[], "", vec![gauge("z", "", points)])), [(Skip::NameTaken, 1)]);
+    let metrics = vec![gauge("温度", "", point(1.0)), gauge("湿度", "", point(2.0)), gauge("%", "", point(3.0))];
+    let expected = ["u6e29_u5ea6{tenant=acme} 1 @5000", "u6e7f_u5ea6{tenant=acme} 2 @5000", "u25{tenant=acme} 3 @5000"];
+    check(&request(&[], "", metrics), &expected);
+}
+
+#[test]
+fn attributes_in_another_order_are_the_same_series() {
+    let points = vec![number(1.0, 5, &[("a", "1"), ("b", "2")]), number(2.0, 6, &[("b", "2"), ("a", "1")])];
+    let expected = ["up{a=1,b=2,tenant=acme} 1 @5000", "up{a=1,b=2,tenant=acme} 2 @6000"];
+    check(&request(&[], "", vec![gauge("up", "", points)]), &expected);
+}
+
+#[test]
+fn of_a_key_that_repeats_the_last_counts() {
+    let bytes = request(
+        &[("service.name", "old"), ("service.name", "new")],
+        "",
+        vec![gauge("up", "", vec![number(1.0, 5, &[("k", "z"), ("k", "a\0")])])],
+    );
+    check(&bytes, &["up{k=a\u{fffd},service_name=new,tenant=acme} 1 @5000"]);
+}
+
+#[test]
+fn broken_histograms_are_passed_over_and_odd_ones_made_coherent() {
+    let broken = [
+        histogram(7, &[5.0, 1.0], &[2, 3, 2]),
+        histogram(7, &[1.0, 1.0], &[2, 3, 2]),
+        histogram(7, &[1.0, f64::NAN], &[2, 3, 2]),
+        histogram(7, &[f64::NAN], &[2, 3]),
+        histogram(7, &[1.0, 2.0], &[2, 3]),
+        histogram(7, &[1.0, 2.0], &[]),
+    ];
+    for point in broken {
+        assert_eq!(skipped(&histograms(vec![point.clone()])), [(Skip::BrokenHistogram, 1)], "{point:?}");
+    }
+    check(
+        &histograms(vec![histogram(9, &[1.0], &[2, 3]), histogram(4, &[], &[])]),
+        &[
+            "h_bucket{le=1,tenant=acme} 2 @5000",
+            "h_bucket{le=+Inf,tenant=acme} 5 @5000",
+            "h_count{tenant=acme} 5 @5000",
+            "h_bucket{le=+Inf,tenant=acme} 4 @5000",
+            "h_count{tenant=acme} 4 @5000",
+        ],
+    );
+}
+
+#[test]
+fn what_is_not_a_number_is_not_given_out() {
+    let stale = number(f64::from_bits(0x7ff0_0000_0000_0002), 5, &[]);
+    let metrics = vec![gauge("up", "", vec![number(f64::NAN, 5, &[]), number(f64::INFINITY, 6, &[]), stale])];
+    check(&request(&[], "", metrics.clone()), &["up{tenant=acme} inf @6000", "up{tenant=acme} stale @5000"]);
+    assert_eq!(skipped(&request(&[], "", metrics)), [(Skip::NotANumber, 1)]);
+    let mut point = histogram(1, &[], &[]);
+    point.sum = Some(f64::NAN);
+    let (lines, tally) = lines(&mut Reader::new(64 << 10), &histograms(vec![point]));
+    assert_eq!((lines.len(), tally.not_numbers, tally.skipped.total()), (2, 1, 0));
+}
+
+#[test]
+fn times_that_are_not_believed_are_passed_over() {
+    let believed = Times { ahead: Duration::from_secs(10), age: Duration::from_secs(90) };
+    let points = [0, 8, 9, 99, 109, 110].map(|at| number(1.0, at, &[])).to_vec();
+    let bytes = request(&[], "", vec![gauge("up", "", points)]);
+    let (lines, tally) = lines(&mut Reader::new(64 << 10).believing(believed), &bytes);
+    let times: Vec<&str> = lines.iter().map(|line| line.rsplit('@').next().expect("a time")).collect();
+    assert_eq!(times, ["99000", "9000", "99000", "109000"]);
+    let skipped: Vec<_> = tally.skipped.iter().collect();
+    assert_eq!(skipped, [(Skip::Time(Disbelieved::Ahead), 1), (Skip::Time(Disbelieved::TooOld), 1)]);
+    let mut beyond = number(1.0, 0, &[]);
+    beyond.time_unix_nano = u64::MAX;
+    assert_eq!(
+        super::tests::skipped(&request(&[], "", vec![gauge("up", "", vec![beyond])])),
+        [(Skip::Time(Disbelieved::Beyond), 1)]
+    );
+}
+
+#[test]
+fn a_resource_that_is_forgotten_finds_its_series_again() {
+    let mut reader = Reader::new(1 << 20);
+    // No room for any resource.
+    reader.resources = Cache::new(0);
+    let bytes = request(&HOST, "", vec![gauge("up", "", vec![number(1.0, 5, &[])])]);
+    for _ in 0..3 {
+        lines(&mut reader, &bytes);
+    }
+    let (points, resources) = (reader.points.usage(), reader.resources.usage());
+    assert_eq!((points.hits, points.misses, resources.hits, resources.unkept), (2, 1, 0, 3));
+}
+
+#[test]
+fn series_beyond_the_room_cost_only_themselves() {
+    let series = |from: usize, to: usize| {
+        let names: Vec<String> = (from..to).map(|n| format!("series-{n}")).collect();
+        let points = names.iter().map(|name| number(1.0, 5, &[("name", name)])).collect();
+        request(&HOST, "", vec![gauge("up", "", points)])
+    };
+    let bytes = series(0, 1_500);
+    let mut probe = Reader::new(64 << 20);
+    lines(&mut probe, &bytes);
+    let room = probe.points.usage().bytes * 2 / 3;
+    let mut reader = Reader::new(room + room / (FOR_RESOURCES - 1));
+    for _ in 0..5 {
+        lines(&mut reader, &bytes);
+    }
+    let usage = reader.points.usage();
+    assert!(usage.bytes <= room && usage.hits >= 4 * 990, "{usage:?}");
 }
