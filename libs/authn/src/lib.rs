@@ -7,18 +7,22 @@
 
 pub mod bearer;
 mod extract;
+mod follow;
 mod keys;
+mod known;
 mod permission;
 mod principal;
-mod refresh;
+mod revoked;
 mod scope;
 mod signer;
 mod token;
 mod verifier;
 
+pub use follow::WAIT;
 pub use keys::Keys;
 pub use permission::Permission;
 pub use principal::{AgentIdentity, Principal};
+pub use revoked::{Credential, Revocation};
 pub use scope::Scope;
-pub use signer::{Issued, Signer};
-pub use verifier::Verifier;
+pub use signer::{Issued, Signer, Subject};
+pub use verifier::{Feed, Verifier};

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use fault::{Fault, Kind};
 
-use crate::{Permission, Scope};
+use crate::{Credential, Permission, Scope};
 
 /// A user.
 #[derive(Clone, PartialEq, Eq)]
@@ -18,6 +18,8 @@ pub struct Principal {
     pub permissions: Vec<Permission>,
     /// The token itself, to be passed on to the service that owns the thing asked for.
     pub token: String,
+    /// By what the token can be taken back; see [`crate::Verifier::until_revoked`].
+    pub credential: Credential,
     /// When the token ends. A stream that was opened with it must not outlive it.
     pub expires: SystemTime,
 }
@@ -61,4 +63,8 @@ pub struct AgentIdentity {
     pub tenant: String,
     /// Its id, stable across restarts.
     pub agent_id: String,
+    /// By what the token can be taken back; see [`crate::Verifier::until_revoked`].
+    pub credential: Credential,
+    /// When the token ends.
+    pub expires: SystemTime,
 }

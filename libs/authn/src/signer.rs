@@ -20,6 +20,17 @@ pub struct Signer {
     id: String,
 }
 
+/// Who a token is about.
+#[derive(Clone, Copy)]
+pub struct Subject<'a> {
+    pub tenant: &'a str,
+    /// The user's or the agent's id.
+    pub id: &'a str,
+    pub permissions: &'a [Permission],
+    /// The session that a user's token comes from.
+    pub session: Option<Uuid>,
+}
+
 /// A token that was just signed.
 #[derive(Clone)]
 pub struct Issued {
@@ -73,13 +84,13 @@ impl Signer {
         json!({"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": self.id, "x": x})
     }
 
-    /// A key set of this key alone.
+    /// A key set of this key alone, for tests; auth publishes all keys that are not retired.
     #[must_use]
     pub fn jwks(&self) -> String {
         json!({"keys": [self.jwk()]}).to_string()
     }
 
-    /// A user's token, good from `now` on for `lifetime`.
+    /// A user's token without a session, good from `now` on for `lifetime`.
     ///
     /// # Errors
     /// A key that cannot sign; not one that this type let in.
@@ -91,8 +102,15 @@ impl Signer {
         now: SystemTime,
         lifetime: Duration,
     ) -> anyhow::Result<Issued> {
-        let permissions = permissions.iter().map(|permission| permission.as_str().to_owned()).collect();
-        self.sign(Audience::Api, tenant, user_id, permissions, now, lifetime)
+        self.sign(Audience::Api, Subject { tenant, id: user_id, permissions, session: None }, now, lifetime)
+    }
+
+    /// A token of the user's `session`, with which it can be taken back.
+    ///
+    /// # Errors
+    /// As [`Signer::user`].
+    pub fn session(&self, subject: Subject<'_>, now: SystemTime, lifetime: Duration) -> anyhow::Result<Issued> {
+        self.sign(Audience::Api, subject, now, lifetime)
     }
 
     /// An agent's token, good from `now` on for `lifetime`.
@@ -100,15 +118,13 @@ impl Signer {
     /// # Errors
     /// A key that cannot sign; not one that this type let in.
     pub fn agent(&self, tenant: &str, agent_id: &str, now: SystemTime, lifetime: Duration) -> anyhow::Result<Issued> {
-        self.sign(Audience::Ingest, tenant, agent_id, Vec::new(), now, lifetime)
+        self.sign(Audience::Ingest, Subject { tenant, id: agent_id, permissions: &[], session: None }, now, lifetime)
     }
 
     fn sign(
         &self,
         audience: Audience,
-        tenant: &str,
-        subject: &str,
-        permissions: Vec<String>,
+        subject: Subject<'_>,
         now: SystemTime,
         lifetime: Duration,
     ) -> anyhow::Result<Issued> {
@@ -117,10 +133,11 @@ impl Signer {
         let claims = Claims {
             iss: ISSUER.to_owned(),
             aud: audience.name().to_owned(),
-            sub: subject.to_owned(),
-            tenant: tenant.to_owned(),
-            permissions,
+            sub: subject.id.to_owned(),
+            tenant: subject.tenant.to_owned(),
+            permissions: subject.permissions.iter().map(|permission| permission.as_str().to_owned()).collect(),
             jti: id.to_string(),
+            sid: subject.session.map(|session| session.to_string()),
             iat: from,
             nbf: from,
             exp: from.saturating_add(lifetime.as_secs()),

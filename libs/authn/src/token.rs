@@ -48,6 +48,9 @@ pub(crate) struct Claims {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) permissions: Vec<String>,
     pub(crate) jti: String,
+    /// The session that a user's token came from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sid: Option<String>,
     pub(crate) iat: u64,
     pub(crate) nbf: u64,
     pub(crate) exp: u64,
@@ -119,6 +122,15 @@ fn expired(audience: Audience) -> Fault {
         Audience::Ingest => "the agent's token has expired; issue a new one and put it in the agent's token file",
     };
     Fault::new(Kind::Unauthenticated, "token_expired", detail)
+}
+
+/// For a token that was good: whoever holds it may know.
+pub(crate) fn revoked(audience: Audience) -> Fault {
+    let detail = match audience {
+        Audience::Api => "the session was ended; log in again",
+        Audience::Ingest => "the agent's token was taken back; issue a new one and put it in the agent's token file",
+    };
+    Fault::new(Kind::Unauthenticated, "token_revoked", detail)
 }
 
 /// One answer for every way in which a token can be forged or broken: a forger learns nothing from it.

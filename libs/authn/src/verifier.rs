@@ -11,9 +11,9 @@ use moka::Expiry;
 use moka::sync::Cache;
 use tonic::metadata::MetadataMap;
 
-use crate::refresh::{Published, Source};
+use crate::known::{Known, Source};
 use crate::token::{self, Audience};
-use crate::{AgentIdentity, Keys, Permission, Principal, bearer};
+use crate::{AgentIdentity, Credential, Keys, Permission, Principal, Revocation, bearer, follow};
 
 /// 16 MB or so when full; a token that falls out is verified again.
 const CACHE_TOKENS: u64 = 50_000;
@@ -53,13 +53,20 @@ impl Verifier {
     /// `Unavailable` and the process is not ready.
     #[must_use]
     pub fn new(auth: rpc::Channel, process: &Process) -> Self {
-        Self::with(Source::remote(auth, process))
+        Self::with(follow::source(auth, process))
     }
 
-    /// A verifier with the given keys, for auth itself and for tests.
+    /// A verifier with the given keys, for tests.
     #[must_use]
     pub fn fixed(keys: Keys) -> Self {
         Self::with(Source::fixed(keys))
+    }
+
+    /// A verifier that is told by hand, for auth itself, which knows first.
+    #[must_use]
+    pub fn fed(keys: Keys) -> (Self, Feed) {
+        let source = Source::fixed(keys);
+        (Self::with(source.clone()), Feed(source))
     }
 
     fn with(source: Source) -> Self {
@@ -117,6 +124,12 @@ impl Verifier {
         }
     }
 
+    /// Resolves when auth has taken back what `credential` stands for; never before. Who holds a stream open for somebody
+    /// waits for this beside the end of their token.
+    pub async fn until_revoked(&self, credential: &Credential) {
+        self.source.until_revoked(credential).await;
+    }
+
     /// The fault for a sender without a credential where one is required.
     #[must_use]
     pub fn sender_missing() -> Fault {
@@ -128,38 +141,65 @@ impl Verifier {
     /// # Errors
     /// Unavailable until the keys came once.
     pub fn jwks(&self) -> fault::Result<String> {
-        self.source.published().map(|published| published.keys.to_json().to_owned())
+        self.source.known().map(|known| known.keys.to_json().to_owned())
     }
 
     async fn verify(&self, token: &str, audience: Audience) -> fault::Result<Caller> {
         let hash = hash(token);
+        let known = self.source.known()?;
         if let Some(passed) = self.passed.get(&hash)
             && passed.expires > SystemTime::now()
-            && passed.generation == self.source.generation()
+            && passed.generation == known.generation
         {
-            return Ok(passed.caller);
+            return passed.caller.unless_revoked(&known);
         }
         let id = token::key_id(token, audience)?;
-        let published: Arc<Published> = self.source.with_key(&id, audience).await?;
-        let key = published.keys.get(&id).ok_or_else(|| token::invalid(audience))?;
+        let known = self.source.with_key(&id, audience).await?;
+        let key = known.keys.get(&id).ok_or_else(|| token::invalid(audience))?;
         let claims = token::verify(token, key, audience)?;
         let expires = claims.expires();
         let caller = caller(token, claims, audience);
-        self.passed.insert(hash, Passed { caller: caller.clone(), expires, generation: published.generation });
-        Ok(caller)
+        self.passed.insert(hash, Passed { caller: caller.clone(), expires, generation: known.generation });
+        caller.unless_revoked(&known)
+    }
+}
+
+/// Tells a verifier made by [`Verifier::fed`] what holds.
+pub struct Feed(Source);
+
+impl Feed {
+    /// Puts `keys` in place of the former ones and adds `revocations` to what is taken back.
+    pub fn publish(&self, keys: Keys, revocations: impl IntoIterator<Item = Revocation>) {
+        self.0.publish(keys, revocations);
+    }
+}
+
+impl Caller {
+    fn unless_revoked(self, known: &Known) -> fault::Result<Self> {
+        let (credential, audience) = match &self {
+            Self::User(principal) => (&principal.credential, Audience::Api),
+            Self::Agent(agent) => (&agent.credential, Audience::Ingest),
+        };
+        if known.revoked.covers(credential) { Err(token::revoked(audience)) } else { Ok(self) }
     }
 }
 
 fn caller(token: &str, claims: token::Claims, audience: Audience) -> Caller {
+    let expires = claims.expires();
+    let credential = Credential { token: claims.jti, session: claims.sid };
     match audience {
         Audience::Api => Caller::User(Arc::new(Principal {
-            expires: claims.expires(),
+            expires,
+            credential,
             permissions: claims.permissions.iter().filter_map(|name| Permission::named(name)).collect(),
             tenant: claims.tenant,
             subject: claims.sub,
             token: token.to_owned(),
         })),
-        Audience::Ingest => Caller::Agent(Arc::new(AgentIdentity { tenant: claims.tenant, agent_id: claims.sub })),
+        Audience::Ingest => {
+            let (tenant, agent_id) = (claims.tenant, claims.sub);
+            Caller::Agent(Arc::new(AgentIdentity { tenant, agent_id, credential, expires }))
+        }
     }
 }
 

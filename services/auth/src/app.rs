@@ -1,9 +1,9 @@
 //! Puts the service together.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use authn::{Keys, Verifier};
 use lifecycle::Process;
 use proto::auth::auth_server::AuthServer;
 use rpc::Identity;
@@ -12,9 +12,12 @@ use tonic::service::Routes;
 use crate::bootstrap;
 use crate::config::{Config, Settings};
 use crate::grpc::Api;
+use crate::keyring::Keyring;
+use crate::limits::Limits;
 use crate::login::Logins;
 use crate::metrics::Metrics;
 use crate::password::Hasher;
+use crate::seal::Seal;
 use crate::session::Sessions;
 use crate::store::{MIGRATIONS, Store, sweep};
 
@@ -38,20 +41,27 @@ pub async fn serve(
     process: &Process,
 ) -> anyhow::Result<SocketAddr> {
     let metrics = process.register(Metrics::register);
-    let pool = ::store::open(process, database, "auth", MIGRATIONS).await?.work;
+    let pools = ::store::open(process, database, "auth", MIGRATIONS).await?;
     let hasher = Hasher::new(metrics.clone()).context("prepare password hashing")?;
-    let signer = bootstrap::prepare(&pool, &hasher, settings.initial_password_file.as_deref()).await?;
-    let keys = Keys::parse(&signer.jwks()).context("publish the signing key")?;
-    let store = Store::new(pool);
+    let seal = Seal::from_file(settings.encryption_key_file.as_deref())?;
+    let marks = bootstrap::prepare(&pools.work, &hasher, &seal, settings.initial_password_file.as_deref()).await?;
+    let store = Store::new(pools);
+    let limits = Arc::new(Limits::new(&settings.redis_url, &settings.namespace, metrics.clone())?);
+    let (keyring, verifier) = Keyring::load(store.clone(), seal, metrics.clone(), process.stopping()).await?;
+    process.spawn("keep keys", keyring.clone().keep());
     process.spawn("sweep sessions", sweep(store.clone(), process.stopping()));
-    let sessions = Sessions::new(store.clone(), signer.clone(), metrics.clone());
+    let sessions =
+        Sessions::new(store.clone(), keyring.clone(), Arc::clone(&limits), settings.refresh_leeway, metrics.clone());
+    let logins =
+        Logins { store: store.clone(), hasher, sessions: sessions.clone(), limits, marks, metrics: metrics.clone() };
     let api = Api {
-        logins: Logins::new(store.clone(), hasher, sessions.clone(), metrics.clone()),
+        logins,
         sessions,
-        verifier: Verifier::fixed(keys),
-        signer,
+        verifier,
+        keyring,
         store,
         agent_token_lifetime: settings.agent_token_lifetime,
+        key_announcement: settings.key_announcement,
         metrics,
     };
     rpc::serve(process, "auth", identity, settings.grpc_listen, Routes::new(AuthServer::new(api))).await

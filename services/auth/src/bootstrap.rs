@@ -1,4 +1,4 @@
-//! What a fresh database needs before anybody can log in: a signing key and an admin.
+//! What a fresh database needs before anybody can log in: a signing key, a secret for marks, and an admin.
 //!
 //! Under one lock, so that replicas that start together make one of each.
 
@@ -11,41 +11,83 @@ use anyhow::{Context as _, bail, ensure};
 use authn::Signer;
 
 use crate::login::DEFAULT_TENANT;
+use crate::marks::Marks;
 use crate::password::{self, Hasher};
+use crate::seal::Seal;
 use crate::store::Bootstrap;
 
 /// Name of the first user.
 pub const ADMIN: &str = "admin";
 /// The floor for a password that somebody else chose.
 const SHORTEST: usize = 12;
+/// Name of the secret that marks are made with.
+const MARKS: &str = "marks";
 
-/// Gives the signing key, and makes sure that there is an admin.
+/// Makes sure that there are a signing key, the secret for marks, which it gives, and an admin. Seals what was kept in clear
+/// before there was a key to seal with.
 ///
 /// # Errors
-/// Says what to set when there is no admin and no password for one; Postgres; the password's file.
-pub async fn prepare(pool: &store::Pool, hasher: &Hasher, password_file: Option<&Path>) -> anyhow::Result<Signer> {
+/// Says what to set when there is no admin and no password for one, or when keys are sealed and there is no key to open
+/// them; Postgres; the password's file.
+pub async fn prepare(
+    pool: &store::Pool,
+    hasher: &Hasher,
+    seal: &Seal,
+    password_file: Option<&Path>,
+) -> anyhow::Result<Marks> {
     let mut bootstrap = Bootstrap::begin(pool).await.context("lock the first start")?;
-    let (signer, made_key) = match bootstrap.signing_key().await.context("load the signing key")? {
-        Some(pkcs8) => (Signer::from_pkcs8(&pkcs8)?, false),
-        None => {
-            let signer = Signer::generate()?;
-            bootstrap.keep_signing_key(signer.key_id(), signer.pkcs8()).await.context("keep the signing key")?;
-            (signer, true)
-        }
-    };
+    let made_key = prepare_keys(&mut bootstrap, seal).await?;
+    let marks = prepare_marks(&mut bootstrap, seal).await?;
     let made_admin = !bootstrap.has_admin().await.context("look for an admin")?;
     if made_admin {
         let hash = hasher.hash(&initial_password(password_file)?).await?;
         bootstrap.create_admin(DEFAULT_TENANT, ADMIN, &hash).await.context("create the admin")?;
     }
     bootstrap.commit().await.context("finish the first start")?;
-    if made_key {
-        tracing::info!(key = signer.key_id(), "made a signing key");
+    if let Some(key) = made_key {
+        tracing::info!(key, "made a signing key");
     }
     if made_admin {
         tracing::info!(username = ADMIN, ?password_file, "made the first admin; the password is in the file");
     }
-    Ok(signer)
+    if !seal.has_key() {
+        tracing::warn!(
+            "signing keys lie in Postgres in clear: whoever reads a backup can be anybody; set \
+             SIGHTLINE_AUTH_ENCRYPTION_KEY_FILE"
+        );
+    }
+    Ok(marks)
+}
+
+/// The id of the key that had to be made.
+async fn prepare_keys(bootstrap: &mut Bootstrap, seal: &Seal) -> anyhow::Result<Option<String>> {
+    let keys = bootstrap.keys().await.context("load the signing keys")?;
+    for (id, kept) in keys.iter().filter(|(_, kept)| seal.has_key() && !kept.sealed) {
+        bootstrap.keep_key(id, &seal.close(id, &kept.bytes)?).await.context("seal a signing key")?;
+        tracing::info!(key = id, "a signing key that lay in clear is encrypted from now on");
+    }
+    if !keys.is_empty() {
+        return Ok(None);
+    }
+    let signer = Signer::generate()?;
+    let kept = seal.close(signer.key_id(), signer.pkcs8())?;
+    bootstrap.keep_key(signer.key_id(), &kept).await.context("keep the signing key")?;
+    Ok(Some(signer.key_id().to_owned()))
+}
+
+async fn prepare_marks(bootstrap: &mut Bootstrap, seal: &Seal) -> anyhow::Result<Marks> {
+    let secrets = bootstrap.secrets().await.context("load the secrets")?;
+    if let Some((_, kept)) = secrets.iter().find(|(name, _)| name == MARKS) {
+        let secret = seal.open(MARKS, kept)?;
+        if seal.has_key() && !kept.sealed {
+            bootstrap.keep_secret(MARKS, &seal.close(MARKS, &secret)?).await.context("seal a secret")?;
+        }
+        return Ok(Marks::new(&secret));
+    }
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).context("get random bytes")?;
+    bootstrap.keep_secret(MARKS, &seal.close(MARKS, &secret)?).await.context("keep a secret")?;
+    Ok(Marks::new(&secret))
 }
 
 /// The password in the file, or a new one that is in the file from now on: written before the admin exists, so that a

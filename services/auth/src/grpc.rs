@@ -1,33 +1,57 @@
-//! The gRPC API.
+//! The gRPC API: logins and sessions here, keys and agents' tokens beside it.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod agents;
+mod keys;
 
-use authn::{Permission, Signer, Verifier};
+use std::time::Duration;
+
+use authn::{Permission, Principal, Verifier};
 use fault::Fault;
 use proto::auth::auth_server::Auth;
 use proto::auth::{
-    GetKeysRequest, GetKeysResponse, IssueAgentTokenRequest, IssueAgentTokenResponse, LoginRequest, LogoutRequest,
-    LogoutResponse, RefreshRequest, Tokens,
+    EndSessionsRequest, EndSessionsResponse, FollowRequest, FollowResponse, GetKeysRequest, GetKeysResponse,
+    IssueAgentTokenRequest, IssueAgentTokenResponse, ListAgentTokensRequest, ListAgentTokensResponse, ListKeysRequest,
+    ListKeysResponse, LoginRequest, LogoutRequest, LogoutResponse, RefreshRequest, RetireKeyRequest,
+    RevokeAgentTokensRequest, RevokeAgentTokensResponse, RotateKeysRequest, SigningKey, Tokens,
 };
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 
+use crate::keyring::Keyring;
 use crate::login::Logins;
 use crate::metrics::Metrics;
 use crate::session::Sessions;
 use crate::store::Store;
-
-/// An agent's id becomes a label and part of other ids.
-const MAX_AGENT_ID_BYTES: usize = 128;
 
 /// `sightline.auth.v1.Auth`
 pub struct Api {
     pub(crate) logins: Logins,
     pub(crate) sessions: Sessions,
     pub(crate) verifier: Verifier,
-    pub(crate) signer: Signer,
+    pub(crate) keyring: Keyring,
     pub(crate) store: Store,
     pub(crate) agent_token_lifetime: Duration,
+    pub(crate) key_announcement: Duration,
     pub(crate) metrics: Metrics,
+}
+
+impl Api {
+    async fn caller<T>(&self, request: &Request<T>, permission: Permission) -> fault::Result<Principal> {
+        let caller = self.verifier.caller(request.metadata()).await?;
+        caller.require(permission)?;
+        Ok(caller)
+    }
+
+    async fn end_user_sessions(&self, request: Request<EndSessionsRequest>) -> fault::Result<EndSessionsResponse> {
+        let caller = self.caller(&request, Permission::UsersWrite).await?;
+        let id = &request.get_ref().user_id;
+        let missing = || Fault::not_found("user", id);
+        let user: Uuid = id.parse().map_err(|_| missing())?;
+        let ended = self.store.end_sessions(caller.scope().tenant(), user).await?.ok_or_else(missing)?;
+        self.keyring.nudge();
+        tracing::info!(tenant = caller.tenant, %user, ended, ended_by = caller.subject, "sessions of a user ended");
+        Ok(EndSessionsResponse { ended })
+    }
 }
 
 #[tonic::async_trait]
@@ -37,7 +61,7 @@ impl Auth for Api {
     }
 
     async fn refresh(&self, request: Request<RefreshRequest>) -> Result<Response<Tokens>, Status> {
-        Ok(Response::new(self.sessions.rotate(&request.get_ref().refresh_token).await?))
+        Ok(Response::new(self.sessions.rotate(request.get_ref()).await?))
     }
 
     async fn logout(&self, request: Request<LogoutRequest>) -> Result<Response<LogoutResponse>, Status> {
@@ -45,37 +69,51 @@ impl Auth for Api {
         Ok(Response::new(LogoutResponse {}))
     }
 
+    async fn end_sessions(
+        &self,
+        request: Request<EndSessionsRequest>,
+    ) -> Result<Response<EndSessionsResponse>, Status> {
+        Ok(Response::new(self.end_user_sessions(request).await?))
+    }
+
     async fn get_keys(&self, _: Request<GetKeysRequest>) -> Result<Response<GetKeysResponse>, Status> {
-        Ok(Response::new(GetKeysResponse { jwks_json: self.verifier.jwks()? }))
+        Ok(Response::new(GetKeysResponse { jwks_json: self.keyring.jwks() }))
+    }
+
+    async fn follow(&self, request: Request<FollowRequest>) -> Result<Response<FollowResponse>, Status> {
+        Ok(Response::new(self.keyring.follow(request.get_ref()).await))
+    }
+
+    async fn list_keys(&self, request: Request<ListKeysRequest>) -> Result<Response<ListKeysResponse>, Status> {
+        Ok(Response::new(self.key_list(&request).await?))
+    }
+
+    async fn rotate_keys(&self, request: Request<RotateKeysRequest>) -> Result<Response<SigningKey>, Status> {
+        Ok(Response::new(self.rotate(&request).await?))
+    }
+
+    async fn retire_key(&self, request: Request<RetireKeyRequest>) -> Result<Response<SigningKey>, Status> {
+        Ok(Response::new(self.retire(&request).await?))
     }
 
     async fn issue_agent_token(
         &self,
         request: Request<IssueAgentTokenRequest>,
     ) -> Result<Response<IssueAgentTokenResponse>, Status> {
-        let caller = self.verifier.caller(request.metadata()).await?;
-        caller.require(Permission::AgentsWrite)?;
-        let agent_id = &request.get_ref().agent_id;
-        check_agent_id(agent_id)?;
-        let issued = self
-            .signer
-            .agent(&caller.tenant, agent_id, SystemTime::now(), self.agent_token_lifetime)
-            .map_err(Fault::internal)?;
-        self.store.record_agent_token(&issued, &caller.tenant, agent_id, &caller.subject).await?;
-        self.metrics.agent_tokens.inc();
-        tracing::info!(tenant = caller.tenant, agent_id, issued_by = caller.subject, id = %issued.id, "agent token issued");
-        let nanos = issued.expires.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos());
-        Ok(Response::new(IssueAgentTokenResponse {
-            token: issued.token,
-            expires_unix_nano: u64::try_from(nanos).unwrap_or(u64::MAX),
-        }))
+        Ok(Response::new(self.issue(&request).await?))
     }
-}
 
-fn check_agent_id(id: &str) -> fault::Result<()> {
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"._:-".contains(&byte);
-    if !id.is_empty() && id.len() <= MAX_AGENT_ID_BYTES && id.bytes().all(allowed) {
-        return Ok(());
+    async fn list_agent_tokens(
+        &self,
+        request: Request<ListAgentTokensRequest>,
+    ) -> Result<Response<ListAgentTokensResponse>, Status> {
+        Ok(Response::new(self.token_list(&request).await?))
     }
-    Err(Fault::field("agent_id", format!("write 1 to {MAX_AGENT_ID_BYTES} letters, digits, or any of `._:-`")))
+
+    async fn revoke_agent_tokens(
+        &self,
+        request: Request<RevokeAgentTokensRequest>,
+    ) -> Result<Response<RevokeAgentTokensResponse>, Status> {
+        Ok(Response::new(self.revoke(&request).await?))
+    }
 }

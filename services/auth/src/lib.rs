@@ -1,17 +1,22 @@
 //! Knows who people are and signs what proves it.
 //!
-//! Everything lives in Postgres, so replicas need not know each other: the signing key too, made by whoever starts first.
-//! Tokens are verified elsewhere with the public key alone, which keeps this service off every hot path, and lets the
-//! rest of Sightline work on while it is away. Access tokens cannot be revoked, which is why they last ten minutes;
-//! what can be revoked is the session that renews them.
+//! Everything lives in Postgres, so replicas need not know each other: the signing keys too, the first one made by whoever
+//! starts first. Tokens are verified elsewhere with the public keys alone, which keeps this service off every hot path, and
+//! lets the rest of Sightline work on while it is away. What is taken back (a session, an agent's token) is told to every
+//! verifier at once: each has a question waiting here, see [`keyring`].
 
 pub mod app;
 pub mod bootstrap;
 pub mod config;
 pub mod grpc;
+pub mod keyring;
+pub mod keyset;
 pub mod limits;
 pub mod login;
+pub mod marks;
 pub mod metrics;
 pub mod password;
+pub mod refresh;
+pub mod seal;
 pub mod session;
 pub mod store;

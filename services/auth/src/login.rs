@@ -1,16 +1,17 @@
 //! Letting people in, or not.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::SystemTime;
 
 use fault::{Fault, Kind};
 use proto::auth::{LoginRequest, Tokens};
 
-use crate::limits::{Limits, Refused};
+use crate::limits::{Bucket, Limits, Refused, network};
+use crate::marks::{DEVICE_LIFETIME, Marks};
 use crate::metrics::{LoginOutcome, Metrics};
 use crate::password::Hasher;
 use crate::session::Sessions;
-use crate::store::{Account, Attempt, Store};
+use crate::store::{Account, Attempt, Credentials, Store};
 
 /// Where nothing else is said. Every installation has it.
 pub const DEFAULT_TENANT: &str = "default";
@@ -26,20 +27,15 @@ enum Verdict {
 /// Judges login attempts.
 #[derive(Clone)]
 pub struct Logins {
-    store: Store,
-    hasher: Hasher,
-    sessions: Sessions,
-    limits: Arc<Limits>,
-    metrics: Metrics,
+    pub(crate) store: Store,
+    pub(crate) hasher: Hasher,
+    pub(crate) sessions: Sessions,
+    pub(crate) limits: Arc<Limits>,
+    pub(crate) marks: Marks,
+    pub(crate) metrics: Metrics,
 }
 
 impl Logins {
-    /// Logins of the users in `store`.
-    #[must_use]
-    pub fn new(store: Store, hasher: Hasher, sessions: Sessions, metrics: Metrics) -> Self {
-        Self { store, hasher, sessions, limits: Arc::default(), metrics }
-    }
-
     /// Lets a user in.
     ///
     /// # Errors
@@ -47,24 +43,41 @@ impl Logins {
     pub async fn attempt(&self, request: &LoginRequest) -> fault::Result<Tokens> {
         let tenant = if request.tenant.is_empty() { DEFAULT_TENANT } else { &request.tenant };
         check(tenant, request)?;
-        let attempt = Attempt { tenant, username: &request.username, source: &request.remote_address };
-        let taken = match self.limits.take(tenant, &request.username, &request.remote_address, Instant::now()) {
-            Ok(taken) => taken,
-            Err(refused) => return Err(self.limited(attempt, refused).await?),
-        };
-        let judged = self.judge(attempt, &request.password).await;
+        let source = network(&request.remote_address);
+        let attempt = Attempt { tenant, username: &request.username, source: &source };
+        let known = self.store.credentials(attempt).await?;
+        let buckets = self.buckets(attempt, &request.device, known.as_ref());
+        if let Err(refused) = self.limits.take(&buckets).await {
+            return Err(self.limited(attempt, known.as_ref(), refused).await?);
+        }
+        let judged = self.judge(attempt, known, &request.password).await;
         // Only a wrong guess costs anything: neither a good login nor trouble of ours.
         if !matches!(judged, Ok(Verdict::Wrong)) {
-            taken.give_back();
+            self.limits.give_back(&buckets).await;
         }
         match judged? {
-            Verdict::Right(account) => self.sessions.open(account, attempt.source).await,
+            Verdict::Right(account) => {
+                let device = self.marks.device(account.id, SystemTime::now());
+                let tokens = self.sessions.open(account, attempt.source).await?;
+                Ok(Tokens { device, device_expires_in_seconds: DEVICE_LIFETIME.as_secs(), ..tokens })
+            }
             Verdict::Wrong => Err(wrong()),
         }
     }
 
-    async fn judge(&self, attempt: Attempt<'_>, password: &str) -> fault::Result<Verdict> {
-        let known = self.store.credentials(attempt.tenant, attempt.username).await?;
+    fn buckets(&self, attempt: Attempt<'_>, device: &str, known: Option<&Credentials>) -> Vec<Bucket> {
+        let user = known.map(|user| user.account.id);
+        if user.is_some_and(|user| self.marks.is_device_of(device, user, SystemTime::now())) {
+            return vec![Bucket::device(device)];
+        }
+        let account = Bucket::account(attempt.tenant, attempt.username, attempt.source);
+        if known.is_some_and(|user| user.remembered) {
+            return vec![account];
+        }
+        vec![account, Bucket::source(attempt.tenant, attempt.source)]
+    }
+
+    async fn judge(&self, attempt: Attempt<'_>, known: Option<Credentials>, password: &str) -> fault::Result<Verdict> {
         let phc = known.as_ref().map(|user| user.password_hash.as_str());
         let right = self.hasher.verify(password, phc).await?;
         let outcome = match &known {
@@ -74,7 +87,7 @@ impl Logins {
             Some(_) => LoginOutcome::Succeeded,
         };
         self.metrics.login(outcome);
-        self.store.record(attempt, outcome, known.as_ref().map(|user| user.account.id)).await?;
+        self.record(attempt, known.as_ref(), outcome).await?;
         match known {
             Some(user) if outcome == LoginOutcome::Succeeded => Ok(Verdict::Right(user.account)),
             _ => {
@@ -85,16 +98,33 @@ impl Logins {
         }
     }
 
-    async fn limited(&self, attempt: Attempt<'_>, refused: Refused) -> fault::Result<Fault> {
+    async fn limited(
+        &self,
+        attempt: Attempt<'_>,
+        known: Option<&Credentials>,
+        refused: Refused,
+    ) -> fault::Result<Fault> {
         self.metrics.login(LoginOutcome::Limited);
         // Later refusals are only counted, or a flood of logins would become a flood of rows.
         if refused.first {
             tracing::warn!(tenant = attempt.tenant, source = attempt.source, "too many failed logins from one source");
-            self.store.record(attempt, LoginOutcome::Limited, None).await?;
+            self.record(attempt, known, LoginOutcome::Limited).await?;
         }
         let seconds = refused.retry_after.as_secs().max(1);
         let detail = format!("too many failed logins; try again in {seconds} s");
         Ok(Fault::new(Kind::Limited, "logins_limited", detail).retry_after(refused.retry_after))
+    }
+
+    async fn record(
+        &self,
+        attempt: Attempt<'_>,
+        known: Option<&Credentials>,
+        outcome: LoginOutcome,
+    ) -> fault::Result<()> {
+        let user = known.map(|user| user.account.id);
+        let mark = self.marks.unknown_name(attempt.username);
+        let username = known.map_or(mark.as_str(), |user| user.account.username.as_str());
+        self.store.record(Attempt { username, ..attempt }, outcome, user).await
     }
 }
 

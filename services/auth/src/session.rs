@@ -1,39 +1,39 @@
 //! Sessions: a login and the tokens that descend from it.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use authn::{Permission, Signer};
-use data_encoding::BASE64URL_NOPAD;
+use authn::{Permission, Subject};
 use fault::{Fault, Kind};
-use proto::auth::{Tokens, User};
-use sha2::{Digest as _, Sha256};
+use proto::auth::{RefreshRequest, Tokens, User};
+use uuid::Uuid;
 
+use crate::keyring::Keyring;
+use crate::limits::{Bucket, Limits, network};
 use crate::metrics::{Metrics, RefreshOutcome};
-use crate::store::{Account, Rotation, Store};
+use crate::refresh;
+use crate::store::{Account, Opened, Rotation, Store};
 
-/// Short, because nothing can take an access token back.
+/// Short, so that what is not taken back ends soon too: a change of roles, say.
 pub const ACCESS_LIFETIME: Duration = Duration::from_secs(10 * 60);
 /// From the login, however often it is refreshed.
 pub const SESSION_LIFETIME: Duration = Duration::from_secs(14 * 24 * 60 * 60);
-/// Lets secret scanners recognise what leaked.
-const PREFIX: &str = "slr_";
-
-/// SHA-256 of a refresh token. The token has 256 random bits, so a slow hash would add nothing.
-pub type TokenHash = [u8; 32];
 
 /// Opens, renews and ends sessions.
 #[derive(Clone)]
 pub struct Sessions {
     store: Store,
-    signer: Signer,
+    keyring: Keyring,
+    limits: Arc<Limits>,
+    leeway: Duration,
     metrics: Metrics,
 }
 
 impl Sessions {
-    /// Sessions in `store`, whose access tokens `signer` signs.
+    /// Sessions in `store`. For `leeway` after its first use a refresh token gives again what it gave then.
     #[must_use]
-    pub fn new(store: Store, signer: Signer, metrics: Metrics) -> Self {
-        Self { store, signer, metrics }
+    pub fn new(store: Store, keyring: Keyring, limits: Arc<Limits>, leeway: Duration, metrics: Metrics) -> Self {
+        Self { store, keyring, limits, leeway, metrics }
     }
 
     /// The first tokens of a session for `account`, which has just proved who it is.
@@ -41,25 +41,39 @@ impl Sessions {
     /// # Errors
     /// Postgres.
     pub async fn open(&self, account: Account, source: &str) -> fault::Result<Tokens> {
-        let refresh = new_token()?;
-        self.store.open_session(&account, source, &hash(&refresh), SESSION_LIFETIME).await?;
-        self.tokens(account, refresh)
+        let (id, token) = (Uuid::new_v4(), refresh::first()?);
+        let secret = refresh::random()?;
+        let hash = refresh::hash(&token);
+        let opened = Opened { id, user: account.id, source, secret, token: hash, lifetime: SESSION_LIFETIME };
+        self.store.open_session(opened).await?;
+        self.tokens(account, id, token)
     }
 
-    /// The next tokens for the one that `refresh` is good for.
+    /// The next tokens for the one that `request` brings.
     ///
     /// # Errors
-    /// Unauthenticated when the token is not good any more; Postgres.
-    pub async fn rotate(&self, refresh: &str) -> fault::Result<Tokens> {
-        let next = new_token()?;
-        match self.store.rotate(&hash(refresh), &hash(&next)).await? {
-            Rotation::Rotated(account) => {
-                self.metrics.refresh(RefreshOutcome::Rotated);
-                self.tokens(account, next)
+    /// Unauthenticated when the token is not good any more; Limited; Postgres.
+    pub async fn rotate(&self, request: &RefreshRequest) -> fault::Result<Tokens> {
+        let buckets = [Bucket::refresh(&network(&request.remote_address))];
+        if let Err(refused) = self.limits.take(&buckets).await {
+            self.metrics.refresh(RefreshOutcome::Limited);
+            let detail = "too many refresh tokens that are not good; try again in a second";
+            return Err(Fault::new(Kind::Limited, "refreshes_limited", detail).retry_after(refused.retry_after));
+        }
+        let rotation = self.store.rotate(&request.refresh_token, self.leeway).await;
+        // Only a token that is not good costs anything: neither a good one nor trouble of ours.
+        if !matches!(rotation, Ok(Rotation::Refused | Rotation::Reused { .. })) {
+            self.limits.give_back(&buckets).await;
+        }
+        match rotation? {
+            Rotation::Good { account, session, next, repeated } => {
+                self.metrics.refresh(if repeated { RefreshOutcome::Repeated } else { RefreshOutcome::Rotated });
+                self.tokens(account, session, next)
             }
             Rotation::Reused { session, user } => {
                 self.metrics.refresh(RefreshOutcome::Reused);
                 tracing::warn!(%session, %user, "a refresh token was used twice; the session is over");
+                self.keyring.nudge();
                 Err(over())
             }
             Rotation::Refused => {
@@ -69,22 +83,23 @@ impl Sessions {
         }
     }
 
-    /// Ends the session of `refresh`. One that has ended already, or never was, stays so.
+    /// Ends the session of `token`. One that has ended already, or never was, stays so.
     ///
     /// # Errors
     /// Postgres.
-    pub async fn close(&self, refresh: &str) -> fault::Result<()> {
-        self.store.close_session(&hash(refresh)).await
+    pub async fn close(&self, token: &str) -> fault::Result<()> {
+        self.store.close_session(&refresh::hash(token)).await?;
+        self.keyring.nudge();
+        Ok(())
     }
 
-    fn tokens(&self, account: Account, refresh_token: String) -> fault::Result<Tokens> {
+    fn tokens(&self, account: Account, session: Uuid, refresh_token: String) -> fault::Result<Tokens> {
         let permissions: Vec<Permission> =
             account.permissions.iter().filter_map(|name| Permission::named(name)).collect();
         let id = account.id.to_string();
-        let access = self
-            .signer
-            .user(&account.tenant, &id, &permissions, SystemTime::now(), ACCESS_LIFETIME)
-            .map_err(Fault::internal)?;
+        let subject = Subject { tenant: &account.tenant, id: &id, permissions: &permissions, session: Some(session) };
+        let access =
+            self.keyring.signer().session(subject, SystemTime::now(), ACCESS_LIFETIME).map_err(Fault::internal)?;
         Ok(Tokens {
             access_token: access.token,
             expires_in_seconds: ACCESS_LIFETIME.as_secs(),
@@ -96,6 +111,7 @@ impl Sessions {
                 roles: account.roles,
                 permissions: account.permissions,
             }),
+            ..Tokens::default()
         })
     }
 }
@@ -103,14 +119,4 @@ impl Sessions {
 /// One answer for every reason: which one it was is for the log.
 fn over() -> Fault {
     Fault::new(Kind::Unauthenticated, "session_over", "the session is over; log in again")
-}
-
-fn new_token() -> fault::Result<String> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| Fault::internal(anyhow::anyhow!("get random bytes: {error}")))?;
-    Ok(format!("{PREFIX}{}", BASE64URL_NOPAD.encode(&bytes)))
-}
-
-fn hash(token: &str) -> TokenHash {
-    Sha256::digest(token.as_bytes()).into()
 }

@@ -8,7 +8,7 @@ use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::Signer;
+use crate::{Signer, Subject};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
@@ -154,7 +154,7 @@ async fn a_withdrawn_key_takes_its_remembered_tokens_along() {
     let (signer, verifier) = signer_and_verifier();
     let token = user(&signer);
     verifier.user(&token).await.unwrap();
-    verifier.source.publish(Keys::parse(&Signer::generate().unwrap().jwks()).unwrap());
+    verifier.source.publish(Keys::parse(&Signer::generate().unwrap().jwks()).unwrap(), []);
     assert_eq!(refusal(&verifier, &token).await, unauthenticated("token_invalid"));
 }
 
@@ -168,4 +168,49 @@ async fn a_request_says_who_calls_in_its_header_or_in_a_subprotocol() {
     assert_eq!(verifier.request(&headers).await.unwrap().subject, "u-1");
     let metadata = MetadataMap::from_headers(headers);
     assert_eq!(verifier.caller(&metadata).await.unwrap_err().code(), "token_missing");
+}
+
+#[tokio::test]
+async fn what_was_taken_back_is_refused_at_once_whether_it_was_seen_before_or_not() {
+    let signer = Signer::generate().unwrap();
+    let keys = Keys::parse(&signer.jwks()).unwrap();
+    let (verifier, feed) = Verifier::fed(keys.clone());
+    let (now, session) = (SystemTime::now(), Some(uuid::Uuid::new_v4()));
+    let subject = Subject { tenant: "acme", id: "u-1", permissions: &[], session };
+    let seen = signer.session(subject, now, MINUTE).unwrap().token;
+    let unseen = signer.session(subject, now, MINUTE).unwrap().token;
+    let other = signer.session(Subject { session: Some(uuid::Uuid::new_v4()), ..subject }, now, MINUTE).unwrap().token;
+    let principal = verifier.user(&seen).await.unwrap();
+    let waiting = verifier.until_revoked(&principal.credential);
+    let revocation = Revocation { id: session.unwrap().to_string(), expires: now + MINUTE };
+    let (ended, ()) = tokio::join!(tokio::time::timeout(MINUTE, waiting), async {
+        feed.publish(keys.clone(), [revocation.clone()]);
+    });
+    ended.expect("an open stream learns of it");
+    for token in [&seen, &unseen] {
+        assert_eq!(refusal(&verifier, token).await, unauthenticated("token_revoked"));
+    }
+    verifier.user(&other).await.unwrap();
+
+    let agent = signer.agent("acme", "a-1", now, MINUTE).unwrap();
+    let token = agent.token.clone();
+    verifier.agent(&token).await.unwrap();
+    feed.publish(keys, [Revocation { id: agent.id.to_string(), expires: now + MINUTE }]);
+    assert_eq!(verifier.agent(&token).await.unwrap_err().code(), "token_revoked");
+    assert_eq!(refusal(&verifier, &seen).await, unauthenticated("token_revoked"), "what was taken back stays so");
+}
+
+#[tokio::test]
+async fn with_two_keys_published_tokens_of_both_are_good() {
+    let (old, new) = (Signer::generate().unwrap(), Signer::generate().unwrap());
+    let both = json!({"keys": [old.jwk(), new.jwk()]}).to_string();
+    let (verifier, feed) = Verifier::fed(Keys::parse(&old.jwks()).unwrap());
+    let (before, after) = (user(&old), user(&new));
+    verifier.user(&before).await.unwrap();
+    assert_eq!(refusal(&verifier, &after).await, unauthenticated("token_invalid"));
+    feed.publish(Keys::parse(&both).unwrap(), []);
+    verifier.user(&before).await.unwrap();
+    verifier.user(&after).await.unwrap();
+    feed.publish(Keys::parse(&new.jwks()).unwrap(), []);
+    assert_eq!(refusal(&verifier, &before).await, unauthenticated("token_invalid"));
 }

@@ -83,6 +83,7 @@ pub(crate) async fn login(
         username: credentials.username,
         password: credentials.password,
         remote_address: remote.ip().to_string(),
+        device: String::new(),
     };
     let tokens = state.clients.auth.clone().login(request).await?.into_inner();
     Ok(Json(tokens.into()))
@@ -93,9 +94,10 @@ pub(crate) async fn login(
     responses((status = 200, body = Tokens), (status = 401, description = "The token is used up or unknown")))]
 pub(crate) async fn refresh(
     State(state): State<AppState>,
+    ConnectInfo(remote): ConnectInfo<SocketAddr>,
     Body(token): Body<RefreshToken>,
 ) -> Result<Json<Tokens>, Fault> {
-    let request = RefreshRequest { refresh_token: token.refresh_token };
+    let request = RefreshRequest { refresh_token: token.refresh_token, remote_address: remote.ip().to_string() };
     let tokens = state.clients.auth.clone().refresh(request).await?.into_inner();
     Ok(Json(tokens.into()))
 }

@@ -46,33 +46,23 @@ async fn every_attempt_is_on_record() {
     let site = Site::new().await;
     let auth = site.start().await;
     auth.login("admin", "wrong").await.unwrap_err();
-    auth.login("nobody", "wrong").await.unwrap_err();
+    auth.login("a password in the wrong field", "wrong").await.unwrap_err();
     auth.login_from("192.0.2.7", "admin", &site.password()).await.unwrap();
-    let attempts: Vec<(String, String, String, bool)> =
-        sqlx::query_as("select username, source, outcome, user_id is not null from login_attempts order by id")
-            .fetch_all(&mut site.sql().await)
-            .await
-            .unwrap();
+    let attempts: Vec<(String, String, String, bool)> = sqlx::query_as(
+        "select split_part(username, ':', 1), source, outcome, user_id is not null from login_attempts order by id",
+    )
+    .fetch_all(&mut site.sql().await)
+    .await
+    .unwrap();
     let expected = [
         ("admin", "192.0.2.1", "wrong_password", true),
-        ("nobody", "192.0.2.1", "unknown_user", false),
+        ("unknown", "192.0.2.1", "unknown_user", false),
         ("admin", "192.0.2.7", "succeeded", true),
     ];
+    let typed = "select count(*) from login_attempts where username like '%password%'";
+    let typed: i64 = sqlx::query_scalar(typed).fetch_one(&mut site.sql().await).await.unwrap();
+    assert_eq!(typed, 0, "what may be a password is kept nowhere");
     assert_eq!(attempts, expected.map(|(user, source, how, known)| (user.into(), source.into(), how.into(), known)));
-    auth.stop().await;
-}
-
-#[tokio::test]
-async fn guessing_is_limited_and_does_not_lock_the_owner_out() {
-    let site = Site::new().await;
-    let auth = site.start().await;
-    for _ in 0..5 {
-        assert_eq!(auth.login("admin", "wrong").await.unwrap_err().kind(), Kind::Unauthenticated);
-    }
-    let password = site.password();
-    let fault = auth.login("admin", &password).await.unwrap_err();
-    assert_eq!((fault.kind(), fault.code()), (Kind::Limited, "logins_limited"), "even with the right password");
-    auth.login_from("192.0.2.99", "admin", &password).await.unwrap();
     auth.stop().await;
 }
 

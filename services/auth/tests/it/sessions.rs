@@ -1,5 +1,7 @@
 //! How long somebody stays in.
 
+use std::time::Duration;
+
 use fault::Kind;
 
 use crate::support::Site;
@@ -32,18 +34,47 @@ async fn using_a_refresh_token_twice_ends_the_session_and_no_other() {
 }
 
 #[tokio::test]
-async fn of_two_uses_at_the_same_time_one_wins_at_the_most() {
-    let site = Site::new().await;
-    let auth = site.start().await;
+async fn two_windows_that_refresh_at_once_get_the_same_successor() {
+    let mut site = Site::new().await;
+    site.settings.refresh_leeway = Duration::from_secs(30);
+    let (auth, replica) = (site.start().await, site.start().await);
     let tokens = auth.login("admin", &site.password()).await.unwrap();
     let uses = tokio::join!(
         auth.refresh(&tokens.refresh_token),
-        auth.refresh(&tokens.refresh_token),
+        replica.refresh(&tokens.refresh_token),
         auth.refresh(&tokens.refresh_token),
     );
-    let won: Vec<_> = [uses.0, uses.1, uses.2].into_iter().flatten().collect();
+    let next: Vec<_> = [uses.0, uses.1, uses.2].map(|used| used.unwrap().refresh_token).into();
+    assert!(next.iter().all(|token| *token == next[0] && *token != tokens.refresh_token), "{next:?}");
+    let after = replica.refresh(&next[0]).await.unwrap();
+    let long_ago = "update refresh_tokens set used_at = now() - interval '31 s' where used_at is not null";
+    sqlx::query(long_ago).execute(&mut site.sql().await).await.unwrap();
+    assert_eq!(auth.refresh(&tokens.refresh_token).await.unwrap_err().code(), "session_over");
+    assert_eq!(auth.refresh(&after.refresh_token).await.unwrap_err().code(), "session_over", "and with it all of it");
+    tokio::join!(auth.stop(), replica.stop());
+}
+
+#[tokio::test]
+async fn without_leeway_one_of_many_uses_at_once_wins_at_the_most() {
+    let site = Site::new().await;
+    let auth = site.start().await;
+    let tokens = auth.login("admin", &site.password()).await.unwrap();
+    let uses = tokio::join!(auth.refresh(&tokens.refresh_token), auth.refresh(&tokens.refresh_token));
+    let won: Vec<_> = [uses.0, uses.1].into_iter().flatten().collect();
     assert_eq!(won.len(), 1);
     auth.refresh(&won[0].refresh_token).await.expect_err("the session was revoked by the second use");
+    auth.stop().await;
+}
+
+#[tokio::test]
+async fn trying_refresh_tokens_out_is_limited() {
+    let site = Site::new().await;
+    let auth = site.start().await;
+    let mut kinds = Vec::new();
+    while kinds.len() < 200 && !kinds.contains(&Kind::Limited) {
+        kinds.push(auth.refresh("slr_never-was-one").await.unwrap_err().kind());
+    }
+    assert!(kinds.len() > 59 && kinds.contains(&Kind::Limited), "{}", kinds.len());
     auth.stop().await;
 }
 

@@ -4,10 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use auth::config::Settings;
+use authn::Verifier;
 use fault::Fault;
 use lifecycle::Process;
 use proto::auth::auth_client::AuthClient;
 use proto::auth::{LoginRequest, LogoutRequest, RefreshRequest, Tokens};
+use settings::Secret;
 use sqlx::{Connection as _, PgConnection};
 use uuid::Uuid;
 
@@ -20,12 +22,23 @@ pub struct Auth {
 /// What outlives a service: its database and its secrets.
 pub struct Site {
     pub database: store::Settings,
+    pub settings: Settings,
     folder: tempfile::TempDir,
 }
 
 impl Site {
     pub async fn new() -> Self {
-        Self { database: testkit::database().await, folder: tempfile::tempdir().unwrap() }
+        let settings = Settings {
+            grpc_listen: settings::loopback(0),
+            initial_password_file: None,
+            encryption_key_file: None,
+            key_announcement: Duration::ZERO,
+            refresh_leeway: Duration::ZERO,
+            redis_url: Secret::from(testkit::redis_url()),
+            namespace: testkit::tenant(),
+            agent_token_lifetime: Duration::from_secs(3_600),
+        };
+        Self { database: testkit::database().await, settings, folder: tempfile::tempdir().unwrap() }
     }
 
     pub fn password_file(&self) -> PathBuf {
@@ -42,11 +55,7 @@ impl Site {
 
     pub async fn try_start(&self, password_file: Option<&Path>) -> anyhow::Result<Auth> {
         let process = Process::for_test();
-        let settings = Settings {
-            grpc_listen: settings::loopback(0),
-            initial_password_file: password_file.map(Path::to_owned),
-            agent_token_lifetime: Duration::from_secs(3_600),
-        };
+        let settings = Settings { initial_password_file: password_file.map(Path::to_owned), ..self.settings.clone() };
         let address = auth::app::serve(&settings, &self.database, &testkit::identity("auth"), &process).await?;
         let channel = testkit::channel(address);
         Ok(Auth { client: AuthClient::new(channel.clone()), channel, process })
@@ -83,7 +92,12 @@ impl Auth {
             username: username.to_owned(),
             password: password.to_owned(),
             remote_address: source.to_owned(),
+            device: String::new(),
         };
+        self.login_with(request).await
+    }
+
+    pub async fn login_with(&self, request: LoginRequest) -> Result<Tokens, Fault> {
         Ok(self.client.clone().login(request).await?.into_inner())
     }
 
@@ -92,13 +106,21 @@ impl Auth {
     }
 
     pub async fn refresh(&self, token: &str) -> Result<Tokens, Fault> {
-        let request = RefreshRequest { refresh_token: token.to_owned() };
+        let request = RefreshRequest { refresh_token: token.to_owned(), remote_address: "192.0.2.1".to_owned() };
         Ok(self.client.clone().refresh(request).await?.into_inner())
     }
 
     pub async fn logout(&self, token: &str) -> Result<(), Fault> {
         self.client.clone().logout(LogoutRequest { refresh_token: token.to_owned() }).await?;
         Ok(())
+    }
+
+    /// A verifier that follows this replica, as every service has one.
+    pub async fn verifier(&self) -> (Verifier, Process) {
+        let process = Process::for_test();
+        let verifier = Verifier::new(self.channel.clone(), &process);
+        testkit::until_ready(&process, Duration::from_secs(10)).await;
+        (verifier, process)
     }
 
     pub async fn stop(self) {
