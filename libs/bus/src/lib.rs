@@ -11,6 +11,7 @@
 
 mod account;
 mod batch;
+mod claim;
 mod connection;
 mod consume;
 mod counts;
@@ -38,6 +39,7 @@ use lifecycle::{Process, Ready};
 pub use account::{Account, Backlog, Progress};
 pub use async_nats::HeaderMap;
 pub use batch::Batch;
+pub use claim::Claim;
 pub use consume::Deliveries;
 pub use delivery::{Delivery, ack_all, in_work};
 pub use envelope::{Encoding, Envelope, InvalidEnvelope, MAX_BODY_BYTES, Schema};
@@ -158,6 +160,12 @@ impl Bus {
     /// Reads along `stream`. Returns when the place to begin is known, so that whatever is published after that is read.
     pub async fn follow(&self, stream: Stream, from: From) -> Follow {
         Follow::begin(self.clone(), stream, from).await
+    }
+
+    /// What a replica of `service` knows of who does `what` for all of them; both are words of a subject.
+    #[must_use]
+    pub fn claim(&self, service: &str, what: &str) -> Claim {
+        Claim::new(self.clone(), service, what)
     }
 
     /// What became of the messages of every stream.

@@ -213,6 +213,11 @@ pub(crate) fn trial_subject(namespace: &str, service: &str, stream: &str, sequen
     format!("{namespace}.state.trials.{service}.{stream}.{sequence}")
 }
 
+/// Where it is written who does what one replica does for all.
+pub(crate) fn claim_subject(namespace: &str, service: &str, what: &str) -> String {
+    format!("{namespace}.state.claims.{service}.{what}")
+}
+
 /// Where the number of shards is written down.
 pub(crate) fn shards_subject(namespace: &str) -> String {
     format!("{namespace}.state.shards")

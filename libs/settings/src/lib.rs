@@ -5,6 +5,7 @@
 //! only says so ([`unknown_names`]), since releases that share a configuration may know different names. A variable marked
 //! secret can also be given as `<NAME>_FILE`, the path of a file that holds it.
 
+mod memory;
 mod names;
 mod secret;
 
@@ -16,6 +17,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, CommandFactory, FromArgMatches};
 
+pub use memory::memory;
 pub use secret::Secret;
 
 /// A program's whole configuration.

@@ -3,6 +3,7 @@
 
 mod account;
 mod batch;
+mod claim;
 mod consume;
 mod follow;
 mod outage;
