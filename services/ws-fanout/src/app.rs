@@ -6,13 +6,16 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use authn::Verifier;
 use bus::Bus;
+use edge::{Listener, Protocols, Tls};
 use lifecycle::Process;
 use rpc::Identity;
-use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
+use crate::follower::Follower;
 use crate::metrics::Metrics;
+use crate::queue::Room;
 use crate::socket::{self, Shared};
 use crate::topic::{Kind, Topic};
 
@@ -31,33 +34,44 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
 /// # Errors
 /// As with [`run`].
 pub async fn serve(config: Config, process: Process, verifier: Verifier) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind(config.http_listen)
-        .await
-        .with_context(|| format!("bind the address of live streams {}", config.http_listen))?;
-    let address = listener.local_addr().context("read the address of live streams")?;
-    let metrics = process.register(Metrics::new);
-    let bus = Bus::connect(&config.bus, process.ready("nats")).await?;
-    let topics = [Kind::Metrics, Kind::Logs, Kind::Alerts].map(|kind| (kind, Topic::new(kind, metrics.clone())));
-    for (_, topic) in &topics {
-        process.spawn("topic", topic.clone().run(bus.clone(), process.stopping()));
+    let tcp = edge::bind(config.http_listen).await?;
+    let address = tcp.local_addr().context("read the address of live streams")?;
+    let metrics = process.register(Metrics::register);
+    let bus = Bus::open(&process, &config.bus).await?;
+    let live = &config.live;
+    let topics: Vec<Topic> =
+        Kind::ALL.map(|kind| Topic::new(kind, config.bus.shards, metrics.clone())).into_iter().collect();
+    for topic in &topics {
+        for channel in topic.channels.iter() {
+            let (channel, bus, live, metrics) = (Arc::clone(channel), bus.clone(), live.clone(), metrics.clone());
+            let follower = Follower { kind: topic.kind, channel, bus, live, metrics };
+            process.spawn("follow a stream", follower.run(process.stopping()));
+        }
     }
+    let bytes = |size: u64| usize::try_from(size).context("use the limits of queues");
     let shared = Arc::new(Shared {
         verifier,
         topics,
-        queue: config.queue,
-        most_clients: config.clients,
-        stalled_after: config.stalled_after,
+        room: Room::new(bytes(live.queue)?, bytes(live.memory)?),
+        largest_frame: bytes(live.queue)?,
+        places: Arc::new(Semaphore::new(live.clients.min(Semaphore::MAX_PERMITS))),
+        stalled_after: live.stalled_after,
         metrics,
         stopping: process.stopping(),
         sockets: TaskTracker::new(),
     });
-    let router = socket::router(Arc::clone(&shared));
-    let stopping = process.stopping();
+    let listener = Listener {
+        port: "live",
+        protocols: Protocols::Http,
+        tcp,
+        tls: Tls::OFF,
+        router: socket::router(&shared),
+        settings: config.edge,
+        metrics: process.register(edge::Metrics::register),
+        stopping: process.stopping(),
+    };
     process.spawn("live streams", async move {
-        axum::serve(listener, router)
-            .with_graceful_shutdown(stopping.cancelled_owned())
-            .await
-            .context("serve live streams")?;
+        listener.run().await?;
         shared.sockets.close();
         shared.sockets.wait().await;
         Ok(())

@@ -1,9 +1,10 @@
-//! Who listens, and what they want to see.
+//! Who listens.
 
-use selector::Selector;
+use axum::extract::ws::Utf8Bytes;
 
-use crate::event::Event;
+use crate::metrics::Metrics;
 use crate::queue::Queue;
+use crate::wanted::Wanted;
 
 /// One listener of one topic.
 pub(crate) struct Client {
@@ -12,26 +13,9 @@ pub(crate) struct Client {
     pub(crate) queue: Queue,
 }
 
-/// Which events a listener wants.
-#[derive(Debug, Default)]
-pub(crate) struct Wanted {
-    pub(crate) selector: Selector,
-    /// Stored metric names; empty takes all.
-    pub(crate) names: Vec<String>,
-    pub(crate) resource_id: Option<String>,
-}
-
 impl Client {
-    pub(crate) fn wants(&self, event: &Event) -> bool {
-        self.tenant == event.tenant() && self.wanted.takes(event)
-    }
-}
-
-impl Wanted {
-    fn takes(&self, event: &Event) -> bool {
-        let named =
-            self.names.is_empty() || self.names.iter().any(|name| Some(name.as_str()) == event.label("__name__"));
-        let located = self.resource_id.as_deref().is_none_or(|id| Some(id) == event.label("resource_id"));
-        named && located && self.selector.matches(|label| event.label(label))
+    pub(crate) fn give(&self, frame: Utf8Bytes, metrics: &Metrics) {
+        metrics.frames.inc();
+        metrics.dropped_frames.inc_by(self.queue.push(frame));
     }
 }

@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use model::Times;
+
 /// The whole configuration.
 #[derive(clap::Parser, Debug, Clone)]
 #[command(name = "ws-fanout", version, about = "Shows metrics, logs and alerts live over WebSockets")]
@@ -13,29 +15,74 @@ pub struct Config {
     pub tls: rpc::Settings,
     #[command(flatten)]
     pub bus: bus::Settings,
+    #[command(flatten)]
+    pub edge: edge::Settings,
     /// Address of the WebSockets
     #[arg(long, env = "SIGHTLINE_HTTP_LISTEN", default_value = "0.0.0.0:8081")]
     pub http_listen: SocketAddr,
     /// Address of auth, as https://host:port
     #[arg(long, env = "SIGHTLINE_AUTH_URL")]
     pub auth_url: String,
-    /// Frames that wait for one client at the most; beyond it the oldest are dropped and the client is told
-    #[arg(long, env = "SIGHTLINE_LIVE_QUEUE", default_value_t = 2_048)]
-    pub queue: usize,
+    #[command(flatten)]
+    pub live: Live,
+}
+
+/// How streams are shown.
+#[derive(clap::Args, Debug, Clone)]
+#[group(skip)]
+pub struct Live {
+    /// Bytes of frames that wait for one client at the most; beyond it the oldest are dropped and the client is told
+    #[arg(long = "live-queue", env = "SIGHTLINE_LIVE_QUEUE", default_value = "4MiB", value_parser = settings::bytes)]
+    pub queue: u64,
+    /// The same for all clients together: where many listen, each has its part of it
+    #[arg(long = "live-memory", env = "SIGHTLINE_LIVE_MEMORY", default_value = "256MiB", value_parser = settings::bytes)]
+    pub memory: u64,
     /// How long a client may take to read one frame before it is closed
-    #[arg(long, env = "SIGHTLINE_LIVE_STALLED_AFTER", default_value = "30s", value_parser = settings::duration)]
+    #[arg(long = "live-stalled-after", env = "SIGHTLINE_LIVE_STALLED_AFTER", default_value = "30s", value_parser = settings::duration)]
     pub stalled_after: Duration,
     /// Clients that this process serves at the most
-    #[arg(long, env = "SIGHTLINE_LIVE_CLIENTS", default_value_t = 2_000)]
+    #[arg(long = "live-clients", env = "SIGHTLINE_LIVE_CLIENTS", default_value_t = 2_000)]
     pub clients: usize,
+    /// How far this process may fall behind a stream before it goes on with what is published now, telling its clients
+    #[arg(long = "live-behind", env = "SIGHTLINE_LIVE_BEHIND", default_value = "5s", value_parser = settings::duration)]
+    pub behind: Duration,
+    /// How far ahead a time may be that is believed
+    #[arg(long, env = "SIGHTLINE_CLOCK_SKEW", default_value = model::CLOCK_SKEW, value_parser = settings::duration)]
+    pub clock_skew: Duration,
+    /// How old a sample may be that is shown
+    #[arg(long, env = "SIGHTLINE_METRICS_RETENTION", default_value = model::METRICS_RETENTION, value_parser = settings::duration)]
+    pub metrics_retention: Duration,
+    /// How old a line's time may be that is believed
+    #[arg(long, env = "SIGHTLINE_LOG_RETENTION", default_value = model::LOG_RETENTION, value_parser = settings::duration)]
+    pub log_retention: Duration,
+}
+
+impl Live {
+    /// Which times of samples are believed.
+    pub(crate) fn metric_times(&self) -> Times {
+        Times { ahead: self.clock_skew, age: self.metrics_retention }
+    }
+
+    /// Which times of lines are believed.
+    pub(crate) fn log_times(&self) -> Times {
+        Times { ahead: self.clock_skew, age: self.log_retention }
+    }
 }
 
 impl settings::Settings for Config {
     fn check(&self) -> Vec<String> {
-        if self.queue > 0 && self.clients > 0 {
-            return Vec::new();
+        let mut wrong = self.edge.check();
+        let live = &self.live;
+        if live.queue == 0 || live.clients == 0 {
+            wrong.push("SIGHTLINE_LIVE_QUEUE and SIGHTLINE_LIVE_CLIENTS must be at least 1".to_owned());
         }
-        vec!["SIGHTLINE_LIVE_QUEUE and SIGHTLINE_LIVE_CLIENTS must be at least 1".to_owned()]
+        if live.queue > live.memory {
+            wrong.push("SIGHTLINE_LIVE_MEMORY must not be below SIGHTLINE_LIVE_QUEUE".to_owned());
+        }
+        if live.memory > 1 << 36 {
+            wrong.push("SIGHTLINE_LIVE_MEMORY must be at most 64GiB".to_owned());
+        }
+        wrong
     }
 }
 

@@ -1,40 +1,23 @@
 //! Every metric of ws-fanout.
 
-use prometheus_client::metrics::counter::Counter;
-use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
-
-#[derive(Clone, Default)]
-pub(crate) struct Metrics {
-    pub(crate) clients: Gauge,
-    pub(crate) events: Counter,
-    pub(crate) frames: Counter,
-    pub(crate) dropped: Counter,
-    pub(crate) stalled: Counter,
-    pub(crate) unreadable: Counter,
-}
-
-impl Metrics {
-    pub(crate) fn new(registry: &mut Registry) -> Self {
-        let metrics = Self::default();
-        registry.register("sightline_ws_fanout_clients", "WebSockets that listen now", metrics.clients.clone());
-        registry.register("sightline_ws_fanout_events", "Events read for listeners", metrics.events.clone());
-        registry.register("sightline_ws_fanout_frames", "Frames queued for clients", metrics.frames.clone());
-        registry.register(
-            "sightline_ws_fanout_dropped_frames",
-            "Frames that slow clients missed and were told of",
-            metrics.dropped.clone(),
-        );
-        registry.register(
-            "sightline_ws_fanout_stalled_clients",
-            "Clients closed because they did not read",
-            metrics.stalled.clone(),
-        );
-        registry.register(
-            "sightline_ws_fanout_unreadable_messages",
-            "Messages of the broker that cannot be shown",
-            metrics.unreadable.clone(),
-        );
-        metrics
+telemetry::metrics! {
+    /// Clones count into the same metrics.
+    pub(crate) struct Metrics in "sightline_ws_fanout" {
+        /// WebSockets that listen now
+        pub(crate) clients: Gauge,
+        /// Events read for listeners
+        pub(crate) events: Counter,
+        /// Frames queued for clients
+        pub(crate) frames: Counter,
+        /// Frames that slow clients missed and were told of
+        pub(crate) dropped_frames: Counter,
+        /// Times that clients were told they miss, by why: evicted, behind
+        pub(crate) gaps: Counter by [why],
+        /// Messages of tenants for whom nobody listens, passed over unread
+        pub(crate) passed_messages: Counter,
+        /// Clients closed because they did not read
+        pub(crate) stalled_clients: Counter,
+        /// Messages of the broker that cannot be shown
+        pub(crate) unreadable_messages: Counter,
     }
 }

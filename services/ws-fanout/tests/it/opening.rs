@@ -67,6 +67,8 @@ async fn what_makes_no_sense_is_explained_before_the_upgrade() {
         ("/ws/logs?match=%7Ba%3D~%22(%22%7D", "match"),
         ("/ws/logs?name=queue.depth", "name"),
         ("/ws/alerts?mach=x", "mach"),
+        (&format!("/ws/logs?match={}", "a%3D%22x%22%2C".repeat(31)), "at most 30"),
+        (&format!("/ws/metrics?{}", "name=x&".repeat(101)), "100 names"),
     ] {
         assert_eq!(running.refuses(Some(&token), path, word).await, 400, "{path}");
     }
@@ -74,22 +76,43 @@ async fn what_makes_no_sense_is_explained_before_the_upgrade() {
 }
 
 #[tokio::test]
-async fn the_token_may_be_a_subprotocol_which_is_answered() {
+async fn the_token_may_be_a_subprotocol_and_is_not_echoed_beside_ours() {
     let running = Running::start().await;
-    let protocol = format!("bearer.{}", running.good_token("default"));
-    for offered in [protocol.clone(), format!("sightline.v1, {protocol}")] {
+    let token = format!("bearer.{}", running.good_token("default"));
+    for (offered, answered) in [
+        (token.clone(), token.as_str()),
+        (format!("sightline.v1, {token}"), "sightline.v1"),
+        (format!("{token}, sightline.v1"), "sightline.v1"),
+    ] {
         let mut request = running.request("/ws/logs");
         request.headers_mut().insert("sec-websocket-protocol", offered.parse().unwrap());
         let (mut client, response) = running.open(request).await.unwrap();
-        assert_eq!(response.headers()["sec-websocket-protocol"], protocol.as_str());
+        assert_eq!(response.headers()["sec-websocket-protocol"], answered);
         assert_eq!(client.frame().await["type"], "hello");
     }
     running.stop().await;
 }
 
 #[tokio::test]
+async fn of_many_who_come_at_once_no_more_are_let_in_than_there_are_places() {
+    let running = Running::with(|config| config.live.clients = 3).await;
+    let token = running.good_token("default");
+    let opened = futures::future::join_all((0..20).map(|_| {
+        let mut request = running.request("/ws/logs");
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        running.open(request)
+    }));
+    let clients: Vec<_> = opened.await.into_iter().filter_map(Result::ok).collect();
+    assert_eq!(clients.len(), 3);
+    drop(clients);
+    running.until_clients(0).await;
+    running.listen("default", "/ws/logs").await;
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn one_client_too_many_is_asked_to_come_back() {
-    let running = Running::with(|config| config.clients = 1).await;
+    let running = Running::with(|config| config.live.clients = 1).await;
     let client = running.listen("default", "/ws/logs").await;
     let token = running.good_token("default");
     let response = running.asks(Some(&token), "/ws/alerts").await;

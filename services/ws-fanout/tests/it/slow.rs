@@ -9,6 +9,8 @@ use crate::support::{Client, PATIENCE, Running};
 /// Well more, in all, than the operating system holds back for one connection.
 const ROUNDS: u64 = 80;
 const LINES_A_ROUND: u64 = 8;
+/// Room for some fifteen lines of a client that does not read.
+const QUEUE: u64 = 1 << 20;
 
 /// Lines of 64 KiB, each beginning with its number.
 fn round(number: u64) -> Vec<String> {
@@ -34,7 +36,7 @@ async fn flood(running: &Running, reader: &mut Client) {
 
 #[tokio::test]
 async fn the_oldest_are_dropped_for_a_slow_client_only_and_it_is_told_how_many() {
-    let running = Running::with(|config| config.queue = 16).await;
+    let running = Running::with(|config| config.live.queue = QUEUE).await;
     let mut slow = running.listen("default", "/ws/logs").await;
     let mut fast = running.listen("default", "/ws/logs").await;
     flood(&running, &mut fast).await;
@@ -51,13 +53,16 @@ async fn the_oldest_are_dropped_for_a_slow_client_only_and_it_is_told_how_many()
         }
     }
     assert!(dropped > 0);
+    // What the queue and the operating system held is what came; the rest was dropped.
+    let held = (ROUNDS * LINES_A_ROUND - dropped) * (64 << 10);
+    assert!(held < QUEUE + (16 << 20), "{held} bytes were kept for a client that did not read");
     assert_eq!(running.metric("sightline_ws_fanout_dropped_frames_total"), Some(dropped));
     running.stop().await;
 }
 
 #[tokio::test]
 async fn a_client_that_does_not_read_at_all_is_closed() {
-    let configure = |config: &mut ws_fanout::config::Config| config.stalled_after = Duration::from_millis(300);
+    let configure = |config: &mut ws_fanout::config::Config| config.live.stalled_after = Duration::from_millis(300);
     let running = Running::with(configure).await;
     let mut stalled = running.listen("default", "/ws/logs").await;
     let mut reader = running.listen("default", "/ws/logs").await;

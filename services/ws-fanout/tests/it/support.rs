@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use authn::{Keys, Permission, Signer, Verifier};
+use authn::{Feed, Keys, Permission, Revocation, Signer, Verifier};
 use bus::{Bus, Encoding, Envelope, Outgoing, Schema, Subject};
 use clap::Parser as _;
 use futures::StreamExt as _;
@@ -20,6 +20,8 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
 use serde_json::Value;
+use settings::Secret;
+use testkit::Gate;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
@@ -36,8 +38,10 @@ const RECEIVE_BUFFER: u32 = 16 << 10;
 pub struct Running {
     pub bus: Bus,
     pub process: Process,
+    settings: bus::Settings,
     address: SocketAddr,
     signer: Signer,
+    feed: Feed,
     observer: Process,
     published: AtomicU64,
 }
@@ -48,15 +52,53 @@ impl Running {
     }
 
     pub async fn with(configure: impl FnOnce(&mut Config)) -> Self {
-        let process = Process::for_test();
-        let observer = Process::for_test();
-        let mut config = config(testkit::namespace());
+        let settings = testkit::namespace();
+        let bus = bus::Settings { nats_url: settings.nats_url.clone(), ..settings.clone() };
+        Self::on(settings, bus, configure).await
+    }
+
+    /// A service that reaches the broker through `gate`, while what is published goes past it.
+    pub async fn behind(gate: &Gate, configure: impl FnOnce(&mut Config)) -> Self {
+        let settings = testkit::namespace();
+        let bus = bus::Settings { nats_url: Secret::from(gate.url().to_owned()), ..settings.clone() };
+        Self::on(settings, bus, configure).await
+    }
+
+    /// Another replica, which reaches the broker through `gate`.
+    pub async fn replica(&self, gate: &Gate) -> Self {
+        let bus = bus::Settings { nats_url: Secret::from(gate.url().to_owned()), ..self.settings.clone() };
+        Self::on(self.settings.clone(), bus, |_| {}).await
+    }
+
+    async fn on(settings: bus::Settings, through: bus::Settings, configure: impl FnOnce(&mut Config)) -> Self {
+        let (process, observer) = (Process::for_test(), Process::for_test());
+        let mut config = config(through);
         configure(&mut config);
-        let bus = Bus::connect(&config.bus, observer.ready("nats")).await.unwrap();
+        let bus = Bus::connect(&settings, observer.ready("nats")).await.unwrap();
         let signer = Signer::generate().unwrap();
-        let verifier = Verifier::fixed(Keys::parse(&signer.jwks()).unwrap());
+        let (verifier, feed) = Verifier::fed(Keys::parse(&signer.jwks()).unwrap());
         let address = ws_fanout::app::serve(config, process.clone(), verifier).await.unwrap();
-        Self { bus, process, address, signer, observer, published: AtomicU64::new(0) }
+        Self { bus, process, settings, address, signer, feed, observer, published: AtomicU64::new(0) }
+    }
+
+    /// Takes a token back, as auth tells everybody.
+    pub fn revoke(&self, id: &str) {
+        let expires = SystemTime::now() + Duration::from_secs(60);
+        let keys = Keys::parse(&self.signer.jwks()).unwrap();
+        self.feed.publish(keys, [Revocation { id: id.to_owned(), expires }]);
+    }
+
+    pub fn issue(&self, tenant: &str) -> authn::Issued {
+        let hour = Duration::from_secs(3_600);
+        self.signer.user(tenant, "user", &Permission::ALL, SystemTime::now(), hour).unwrap()
+    }
+
+    pub async fn until_clients(&self, count: u64) {
+        testkit::eventually("so many clients", PATIENCE, async || {
+            let clients = self.metric("sightline_ws_fanout_clients");
+            if clients == Some(count) { Ok(()) } else { Err(format!("{clients:?}")) }
+        })
+        .await;
     }
 
     pub async fn stop(self) {
@@ -92,11 +134,16 @@ impl Running {
     }
 
     pub async fn listen_with(&self, token: &str, path: &str) -> Client {
-        let mut request = self.request(path);
-        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
-        let (mut client, _) = self.open(request).await.unwrap();
+        let mut client = self.waits(token, path).await;
         assert_eq!(client.frame().await["type"], "hello");
         client
+    }
+
+    /// A client that was let in and may not have been greeted yet.
+    pub async fn waits(&self, token: &str, path: &str) -> Client {
+        let mut request = self.request(path);
+        request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
+        self.open(request).await.unwrap().0
     }
 
     pub async fn lines(&self, tenant: &str, host: &str, lines: &[&str]) {
@@ -238,6 +285,7 @@ pub fn logs(tenant: &str, host: &str, lines: &[&str]) -> Envelope {
 pub fn gauges(tenant: &str, host: &str, values: &[(&str, f64)]) -> Envelope {
     let metrics = values.iter().map(|&(name, value)| Metric {
         name: name.to_owned(),
+        unit: if name.ends_with("latency") { "s" } else { "" }.to_owned(),
         data: Some(metric::Data::Gauge(Gauge {
             data_points: vec![NumberDataPoint {
                 time_unix_nano: now(),
@@ -254,4 +302,15 @@ pub fn gauges(tenant: &str, host: &str, values: &[(&str, f64)]) -> Envelope {
     };
     let body = ExportMetricsServiceRequest { resource_metrics: vec![metrics] }.encode_to_vec();
     envelope(Schema::OtlpMetrics, tenant, values.len() as u64, body)
+}
+
+/// The lines of `body`, of the resource with this id.
+pub fn with_resource_id(body: &[u8], id: &str) -> bytes::Bytes {
+    let mut request = ExportLogsServiceRequest::decode(body).unwrap();
+    for attribute in request.resource_logs[0].resource.as_mut().unwrap().attributes.iter_mut() {
+        if attribute.key == "sightline.resource.id" {
+            attribute.value = Some(text(id));
+        }
+    }
+    request.encode_to_vec().into()
 }
