@@ -8,20 +8,24 @@ use anyhow::Context as _;
 use http::{Request, Response};
 use lifecycle::{CancellationToken, Process};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tonic::service::Routes;
-use tonic::transport::server::{TcpConnectInfo, TcpIncoming, TlsConnectInfo};
-use tonic::transport::{Server, ServerTlsConfig};
+use tonic::transport::Server;
+use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 
-use crate::Identity;
-use crate::callers;
+use crate::channel::CALL_DEADLINE;
+use crate::{Identity, callers, incoming};
 
 /// How long callers may take to let go of their connections once the last call was answered. Most need a round trip; one
 /// that hangs, or whose host is gone, would hold the process until its deadline.
 const FAREWELL: Duration = Duration::from_secs(3);
+/// After this time a connection is ended, calls finished: its caller resolves the name again and may find new replicas. Each
+/// process adds a part of it at random, so that they do not all come back at once.
+const CONNECTION_AGE: Duration = Duration::from_secs(3 * 60);
 
 /// Serves `routes` as `service` on `listen` until the process stops, with `grpc.health.v1` beside them.
 ///
@@ -41,18 +45,20 @@ pub async fn serve(
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
     let calls = Calls::default();
-    let tls = ServerTlsConfig::new().identity(identity.pair.clone()).client_ca_root(identity.ca.clone());
+    identity.server()?;
     let server = Server::builder()
-        .tls_config(tls)
-        .context("use the service's certificate")?
         .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .max_connection_age(connection_age())
+        .max_connection_age_grace(CALL_DEADLINE + FAREWELL)
         .layer(Admission { service, calls: calls.clone() })
         .add_routes(routes)
         .add_service(health_service);
     let stopping = process.stopping();
+    let (ready, connections) = mpsc::channel(1);
+    process.spawn("grpc accept", incoming::accept(listener, identity.clone(), ready, stopping.clone()));
     process.spawn("grpc", async move {
-        let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-        let serving = server.serve_with_incoming_shutdown(incoming, stopping.clone().cancelled_owned());
+        let connections = ReceiverStream::new(connections);
+        let serving = server.serve_with_incoming_shutdown(connections, stopping.clone().cancelled_owned());
         tokio::select! {
             served = serving => served.context("serve gRPC"),
             () = farewell(&stopping, &calls) => {
@@ -80,6 +86,12 @@ pub async fn serve(
         Ok(())
     });
     Ok(address)
+}
+
+fn connection_age() -> Duration {
+    use std::hash::{BuildHasher as _, RandomState};
+    let share = u32::try_from(RandomState::new().hash_one(0) % 1_000).unwrap_or_default();
+    CONNECTION_AGE + CONNECTION_AGE * share / 1_000
 }
 
 /// Resolves when the process stops, no call is under way, and callers have had their time.
