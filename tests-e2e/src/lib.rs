@@ -114,6 +114,7 @@ impl Sightline {
         let made =
             Command::new(program("devcerts")).arg("--out").arg(&stack.tls).args(certificates("")).output().unwrap();
         assert!(made.status.success(), "devcerts: {}", String::from_utf8_lossy(&made.stderr));
+        devstack::session::ensure_key(&stack.encryption_key_file()).unwrap();
         Self { stack, members: BTreeMap::new(), database_url, folder, _turn: turn }
     }
 

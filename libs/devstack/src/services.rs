@@ -181,7 +181,7 @@ pub struct Stack {
     pub ports: Ports,
     /// Made by `devcerts`, see [`certificates`].
     pub tls: PathBuf,
-    /// Holds `admin-password` and the agent's folder.
+    /// Holds `admin-password`, `encryption-key` and the agent's folder.
     pub state: PathBuf,
     /// Comma-separated in the agent's environment.
     pub agent_logs: Vec<PathBuf>,
@@ -192,6 +192,11 @@ pub struct Stack {
 impl Stack {
     pub fn password_file(&self) -> PathBuf {
         self.state.join("admin-password")
+    }
+
+    /// Encrypts the keys that auth signs with, as they lie in the database.
+    pub fn encryption_key_file(&self) -> PathBuf {
+        self.state.join("encryption-key")
     }
 
     pub fn agent_directory(&self) -> PathBuf {
@@ -248,7 +253,10 @@ impl Stack {
         self.peers(variables);
         match service.name {
             "ingest-gateway" => self.ingest(variables),
-            "auth" => variables.set("AUTH_INITIAL_PASSWORD_FILE", self.password_file().display().to_string()),
+            "auth" => {
+                variables.set("AUTH_INITIAL_PASSWORD_FILE", self.password_file().display().to_string());
+                variables.set("AUTH_ENCRYPTION_KEY_FILE", self.encryption_key_file().display().to_string());
+            }
             // A receiver on this machine is the one that people try first.
             "dispatcher" => variables.set("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK_NETWORKS),
             "api-gateway" => variables.set("STATUS_TARGETS", self.status_targets()),

@@ -1,7 +1,7 @@
 //! The development admin's login and the agent's credential, over the public API.
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
@@ -42,6 +42,18 @@ pub fn write_secret(path: &Path, secret: &str) -> Result<()> {
         .with_context(|| format!("create {}", beside.display()))?;
     file.write_all(secret.as_bytes()).with_context(|| format!("write {}", beside.display()))?;
     std::fs::rename(&beside, path).with_context(|| format!("put {} in its place", path.display()))
+}
+
+/// A key to encrypt with, made where there is none yet.
+pub fn ensure_key(path: &Path) -> Result<()> {
+    if path.exists() {
+        return Ok(());
+    }
+    let mut bytes = [0; 32];
+    let mut source = std::fs::File::open("/dev/urandom").context("open /dev/urandom")?;
+    source.read_exact(&mut bytes).context("read /dev/urandom")?;
+    let text: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    write_secret(path, &text)
 }
 
 fn post(api: &str, path: &str, bearer: Option<&str>, body: &Value) -> Result<Value> {

@@ -65,6 +65,7 @@ fn supervise(site: &Site, began: Instant, interrupt: &Interrupt) -> Result<()> {
         prepare(&site.configuration, &site.workspace, &site.configuration.own_servers(), Programs::Debug, interrupt)?;
     let stack = site.stack()?;
     make_certificates(site, &stack)?;
+    session::ensure_key(&stack.encryption_key_file())?;
     keep_previous_logs(&site.logs())?;
     let mut supervisor = Supervisor::new(site.state.clone(), stack.http_address("api-gateway"));
     let outcome = site.run(&mut supervisor, &stack, &binaries, began, interrupt);
