@@ -24,11 +24,12 @@ pub struct Batch<I> {
     deliveries: Vec<Delivery>,
     items: Vec<I>,
     one_try: Duration,
+    hold_limit: Option<Duration>,
 }
 
 impl<I> Default for Batch<I> {
     fn default() -> Self {
-        Self { deliveries: Vec::new(), items: Vec::new(), one_try: ONE_TRY }
+        Self { deliveries: Vec::new(), items: Vec::new(), one_try: ONE_TRY, hold_limit: None }
     }
 }
 
@@ -37,6 +38,14 @@ impl<I> Batch<I> {
     #[must_use]
     pub fn within(mut self, one_try: Duration) -> Self {
         self.one_try = one_try;
+        self
+    }
+
+    /// Sets how long messages are held at the most, where that is less than the setting: what people wait for is better
+    /// given to a replica that has more luck.
+    #[must_use]
+    pub fn held(mut self, limit: Duration) -> Self {
+        self.hold_limit = Some(limit);
         self
     }
 
@@ -67,7 +76,9 @@ impl<I> Batch<I> {
             return;
         }
         let all = &self.deliveries[..];
-        let hold = Hold { stopping, one_try: self.one_try, end: Instant::now() + all[0].bus().settings().hold_limit };
+        let setting = all[0].bus().settings().hold_limit;
+        let limit = self.hold_limit.map_or(setting, |limit| limit.min(setting));
+        let hold = Hold { stopping, one_try: self.one_try, end: Instant::now() + limit };
         match in_work(all.iter(), REPORT_EVERY, hold.until_done(all.len(), &is_poison, || work(&self.items))).await {
             None => hold.give_back(all).await,
             Some(Err(error)) if self.items.len() > 1 => {

@@ -15,6 +15,8 @@ use crate::Settings;
 /// How long is waited for a free connection, and for the answer of one that is given back.
 const ACQUIRE: Duration = Duration::from_secs(5);
 
+const ASK_AGAIN: Duration = Duration::from_millis(250);
+
 /// The pools of a service; clones share them.
 #[derive(Debug, Clone)]
 pub struct Pools {
@@ -44,6 +46,15 @@ impl Pools {
             let text = format!("no answer within {} ms", self.limit.as_millis());
             Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)))
         })
+    }
+
+    /// Waits until Postgres answers: who cannot reach it should not take messages that a replica with more luck could
+    /// handle.
+    pub async fn until_answers(&self) {
+        let answers = || tokio::time::timeout(ACQUIRE, sqlx::query("select 1").execute(&self.work));
+        while !matches!(answers().await, Ok(Ok(_))) {
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
     }
 }
 
