@@ -23,7 +23,7 @@ pub struct Process {
 
 struct Inner {
     stopping: CancellationToken,
-    draining: AtomicBool,
+    draining: CancellationToken,
     started: AtomicBool,
     tasks: TaskTracker,
     running: Mutex<BTreeMap<u64, &'static str>>,
@@ -38,7 +38,7 @@ impl Process {
         let (sender, receiver) = mpsc::unbounded_channel();
         let inner = Inner {
             stopping: CancellationToken::new(),
-            draining: AtomicBool::new(false),
+            draining: CancellationToken::new(),
             started: AtomicBool::new(false),
             tasks: TaskTracker::new(),
             running: Mutex::default(),
@@ -63,6 +63,13 @@ impl Process {
     #[must_use]
     pub fn stopping(&self) -> CancellationToken {
         self.inner.stopping.clone()
+    }
+
+    /// Cancelled when the process is no longer ready, at the beginning of its lame duck time: what is begun elsewhere from now
+    /// on is cheaper than what is begun here.
+    #[must_use]
+    pub fn draining(&self) -> CancellationToken {
+        self.inner.draining.clone()
     }
 
     /// Runs `task` until the process stops. If it ends earlier, or panics, the process goes down and says its name.
@@ -103,7 +110,7 @@ impl Process {
     #[must_use]
     pub fn missing(&self) -> BTreeMap<&'static str, String> {
         let mut missing = self.inner.flags.missing();
-        if self.inner.draining.load(Ordering::Acquire) {
+        if self.inner.draining.is_cancelled() {
             missing.insert("process", "stopping".to_owned());
         } else if !self.inner.started.load(Ordering::Acquire) {
             missing.insert("process", "starting".to_owned());
@@ -122,7 +129,7 @@ impl Process {
     }
 
     pub(crate) fn begin_drain(&self) {
-        self.inner.draining.store(true, Ordering::Release);
+        self.inner.draining.cancel();
     }
 
     pub(crate) async fn finish(&self) {

@@ -120,7 +120,7 @@ pub struct Identified {
     pub kind: ResourceKind,
 }
 
-/// Names the resource that `attributes` describe; of a key that repeats, the first counts.
+/// Names the resource that `attributes` describe; of a key that repeats, the last counts.
 ///
 /// The kind is what `resource.kind` says when that is a kind whose identifying attributes are there, else it follows from
 /// which attributes are present: an instance of a service before its container, a container before its pod, and a pod
@@ -191,7 +191,7 @@ impl<'a> Seen<'a> {
             "agent.id" => &mut self.agent_id,
             _ => return,
         };
-        place.get_or_insert(value);
+        *place = Some(value);
     }
 
     /// The identifying labels of `kind`, when they are there.

@@ -21,6 +21,14 @@ pub struct Times {
     pub age: Duration,
 }
 
+/// [`Times`] around one moment, for many times that were received together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    earliest: i64,
+    received: i64,
+    latest: i64,
+}
+
 /// Why a time is not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, thiserror::Error)]
 pub enum Disbelieved {
@@ -53,17 +61,40 @@ impl Times {
     /// # Errors
     /// Why it is not.
     pub fn judge(&self, time_unix_nano: u64, received_unix_nano: u64) -> Result<i64, Disbelieved> {
-        if time_unix_nano == 0 {
-            return Err(Disbelieved::Missing);
-        }
-        let time = i64::try_from(time_unix_nano).map_err(|_| Disbelieved::Beyond)?;
+        self.window(received_unix_nano).judge(time_unix_nano)
+    }
+
+    /// The times that are believed of all that was received at once.
+    #[must_use]
+    pub fn window(&self, received_unix_nano: u64) -> Window {
         let received = signed(received_unix_nano);
-        if time > received.saturating_add(nanos(self.ahead)) {
-            Err(Disbelieved::Ahead)
-        } else if time < self.earliest(received) {
-            Err(Disbelieved::TooOld)
-        } else {
-            Ok(time)
+        Window {
+            earliest: received.saturating_sub(nanos(self.age)),
+            received,
+            latest: received.saturating_add(nanos(self.ahead)),
+        }
+    }
+
+    /// The believed time of a log record; see [`Window::log`].
+    #[must_use]
+    pub fn log(&self, time_unix_nano: u64, observed_unix_nano: u64, received_unix_nano: u64) -> LogTime {
+        self.window(received_unix_nano).log(time_unix_nano, observed_unix_nano)
+    }
+}
+
+impl Window {
+    /// The time, where it is believed.
+    ///
+    /// # Errors
+    /// Why it is not.
+    #[inline]
+    pub fn judge(&self, time_unix_nano: u64) -> Result<i64, Disbelieved> {
+        match i64::try_from(time_unix_nano) {
+            Ok(0) => Err(Disbelieved::Missing),
+            Ok(time) if time > self.latest => Err(Disbelieved::Ahead),
+            Ok(time) if time < self.earliest => Err(Disbelieved::TooOld),
+            Ok(time) => Ok(time),
+            Err(_) => Err(Disbelieved::Beyond),
         }
     }
 
@@ -72,19 +103,14 @@ impl Times {
     /// No line is lost for a wrong clock: what lies ahead gets the time at which it was received. What is too old gets the
     /// oldest time that is kept; gateways refuse it, so that only a change of the retention shows such a record to a reader.
     #[must_use]
-    pub fn log(&self, time_unix_nano: u64, observed_unix_nano: u64, received_unix_nano: u64) -> LogTime {
+    pub fn log(&self, time_unix_nano: u64, observed_unix_nano: u64) -> LogTime {
         let said = if time_unix_nano == 0 { observed_unix_nano } else { time_unix_nano };
-        let received = signed(received_unix_nano);
-        match self.judge(said, received_unix_nano) {
+        match self.judge(said) {
             Ok(unix_nano) => LogTime { unix_nano, wrong: None },
-            Err(Disbelieved::Missing) => LogTime { unix_nano: received, wrong: None },
-            Err(wrong @ Disbelieved::TooOld) => LogTime { unix_nano: self.earliest(received), wrong: Some(wrong) },
-            Err(wrong) => LogTime { unix_nano: received, wrong: Some(wrong) },
+            Err(Disbelieved::Missing) => LogTime { unix_nano: self.received, wrong: None },
+            Err(wrong @ Disbelieved::TooOld) => LogTime { unix_nano: self.earliest, wrong: Some(wrong) },
+            Err(wrong) => LogTime { unix_nano: self.received, wrong: Some(wrong) },
         }
-    }
-
-    fn earliest(&self, received: i64) -> i64 {
-        received.saturating_sub(nanos(self.age))
     }
 }
 

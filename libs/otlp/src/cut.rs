@@ -1,7 +1,8 @@
 //! Rebuilding one resource's message without what is refused: ranges that stay are copied, lengths above them rewritten.
 
-use crate::check::{Limits, judge_metric, judge_point, judge_record, shape};
-use crate::split::Signal;
+use crate::judge::{self, shape};
+use crate::limits::{Mode, Rules};
+use crate::signal::Signal;
 use crate::stamp::RESERVED_PREFIX;
 use crate::value::Attribute;
 use crate::wire::{Reader, Wire, put_bytes};
@@ -14,10 +15,11 @@ enum Fate {
 }
 
 /// The content of a checked `ResourceMetrics` or `ResourceLogs` without refused items and reserved attributes.
-pub(crate) fn rebuild(content: &[u8], signal: Signal, limits: &Limits) -> Vec<u8> {
+pub(crate) fn rebuild(content: &[u8], signal: Signal, rules: &Rules) -> Vec<u8> {
     edit(content, |number, field| match number {
         1 => Fate::Becomes(without_reserved(field)),
-        2 => Fate::Becomes(scope(field, signal, limits)),
+        2 if judge::scope_is_refused(field, signal, rules) => Fate::Goes,
+        2 => Fate::Becomes(scope(field, signal, rules)),
         _ => Fate::Stays,
     })
 }
@@ -28,15 +30,16 @@ fn without_reserved(resource: &[u8]) -> Vec<u8> {
     })
 }
 
-fn scope(content: &[u8], signal: Signal, limits: &Limits) -> Vec<u8> {
+fn scope(content: &[u8], signal: Signal, rules: &Rules) -> Vec<u8> {
+    let mode = Mode::Gateway(rules);
     edit(content, |number, item| match (number, signal) {
-        (2, Signal::Metrics) => match judge_metric(item, limits) {
+        (2, Signal::Metrics) => match judge::metric(item, mode) {
             Ok(verdict) if verdict.whole.is_some() => Fate::Goes,
-            Ok(verdict) if verdict.single.total() > 0 => Fate::Becomes(metric(item, limits)),
+            Ok(verdict) if verdict.single.total() > 0 => Fate::Becomes(metric(item, rules)),
             Ok(_) => Fate::Stays,
             Err(_) => Fate::Goes,
         },
-        (2, Signal::Logs) => match judge_record(item, limits) {
+        (2, Signal::Logs) => match judge::record(item, mode) {
             Ok(verdict) if verdict.refused.is_none() => Fate::Stays,
             _ => Fate::Goes,
         },
@@ -44,11 +47,11 @@ fn scope(content: &[u8], signal: Signal, limits: &Limits) -> Vec<u8> {
     })
 }
 
-fn metric(content: &[u8], limits: &Limits) -> Vec<u8> {
+fn metric(content: &[u8], rules: &Rules) -> Vec<u8> {
     edit(content, |number, data| match shape(number) {
         None => Fate::Stays,
         Some(shape) => Fate::Becomes(edit(data, |number, point| {
-            let stays = number != 1 || matches!(judge_point(point, shape, limits), Ok(None));
+            let stays = number != 1 || matches!(judge::point(point, shape, Mode::Gateway(rules)), Ok(None));
             if stays { Fate::Stays } else { Fate::Goes }
         })),
     })

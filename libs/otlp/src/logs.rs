@@ -1,6 +1,7 @@
 //! Logs as consumers read them.
 
-use crate::check::well_formed_logs;
+use crate::check::well_formed;
+use crate::signal::Signal;
 use crate::value::{Attribute, Attributes, Value};
 use crate::walk::{each, resource_attributes, scope_attributes, scope_text};
 use crate::wire::{Invalid, Reader, Wire, text};
@@ -15,7 +16,7 @@ impl<'a> Logs<'a> {
     /// # Errors
     /// The bytes are no such request.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Invalid> {
-        well_formed_logs(bytes)?;
+        well_formed(bytes, Signal::Logs)?;
         Ok(Self(bytes))
     }
 

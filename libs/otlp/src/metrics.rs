@@ -1,6 +1,7 @@
 //! Metrics as consumers read them.
 
-use crate::check::well_formed_metrics;
+use crate::check::well_formed;
+use crate::signal::Signal;
 use crate::value::{Attribute, Attributes};
 use crate::walk::{Fixed64s, Nested, each, last_text, resource_attributes, scope_attributes, scope_text};
 use crate::wire::{Fields, Invalid, Wire};
@@ -15,7 +16,7 @@ impl<'a> Metrics<'a> {
     /// # Errors
     /// The bytes are no such request.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, Invalid> {
-        well_formed_metrics(bytes)?;
+        well_formed(bytes, Signal::Metrics)?;
         Ok(Self(bytes))
     }
 

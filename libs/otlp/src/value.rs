@@ -55,7 +55,8 @@ impl<'a> Value<'a> {
         if let Self::Str(text) = self { Some(text) } else { None }
     }
 
-    /// The value as one line of text: strings as they are, everything that has parts as JSON.
+    /// The value as one line of text: strings as they are, numbers and everything that has parts as JSON writes them, bytes in
+    /// base64. The one function for bodies and labels: what is searched, shown and matched is the same text.
     #[must_use]
     pub fn text(&self) -> Cow<'a, str> {
         match *self {
@@ -64,7 +65,10 @@ impl<'a> Value<'a> {
             Self::Bool(true) => Cow::Borrowed("true"),
             Self::Bool(false) => Cow::Borrowed("false"),
             Self::Int(number) => Cow::Owned(number.to_string()),
-            Self::Double(number) => Cow::Owned(number.to_string()),
+            Self::Double(number) => Cow::Owned(match serde_json::Number::from_f64(number) {
+                Some(number) => number.to_string(),
+                None => not_finite(number).to_owned(),
+            }),
             Self::Bytes(bytes) => Cow::Owned(STANDARD.encode(bytes)),
             Self::Array(_) | Self::Map(_) => Cow::Owned(self.json().to_string()),
         }
@@ -79,7 +83,7 @@ impl<'a> Value<'a> {
             Self::Bool(value) => value.into(),
             Self::Int(number) => number.into(),
             Self::Double(number) if number.is_finite() => number.into(),
-            Self::Double(number) => number.to_string().into(),
+            Self::Double(number) => not_finite(number).into(),
             Self::Bytes(bytes) => STANDARD.encode(bytes).into(),
             Self::Array(bytes) => {
                 let mut fields = Fields::new(bytes);
@@ -88,6 +92,15 @@ impl<'a> Value<'a> {
             }
             Self::Map(bytes) => Attributes::new(bytes, 1).json().into(),
         }
+    }
+}
+
+/// As ProtoJSON names what JSON has no number for.
+fn not_finite(number: f64) -> &'static str {
+    match number {
+        _ if number.is_nan() => "NaN",
+        _ if number > 0.0 => "Infinity",
+        _ => "-Infinity",
     }
 }
 

@@ -14,7 +14,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
     NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use otlp::{Limits, Logs, Metrics, Sample, Signal, Stamp, append_part, check_logs, check_metrics, split};
+use otlp::{Limits, Logs, Metrics, Most, Piece, Rules, Sample, Signal, Stamp, append_part, check, describe, split};
 use proptest::prelude::*;
 use prost::Message as _;
 
@@ -55,11 +55,17 @@ fn number_point() -> impl Strategy<Value = NumberDataPoint> {
         any::<f64>().prop_map(|value| Some(number_data_point::Value::AsDouble(value))),
         any::<i64>().prop_map(|value| Some(number_data_point::Value::AsInt(value))),
     ];
-    (attributes(), any::<u64>(), 0u64..9, value, 0u32..2).prop_map(|(attributes, time, start, value, flags)| {
+    (attributes(), time(), 0u64..9, value, 0u32..2).prop_map(|(attributes, time, start, value, flags)| {
         let exemplars =
             if flags == 1 { vec![Exemplar { time_unix_nano: time, ..Exemplar::default() }] } else { Vec::new() };
         NumberDataPoint { attributes, start_time_unix_nano: start, time_unix_nano: time, exemplars, flags, value }
     })
+}
+
+const NOW: u64 = 1_790_000_000_000_000_000;
+
+fn time() -> impl Strategy<Value = u64> {
+    prop_oneof![1 => Just(0), 4 => NOW - 9..NOW, 1 => any::<u64>()]
 }
 
 fn data() -> impl Strategy<Value = Option<Data>> {
@@ -132,7 +138,7 @@ fn metrics() -> impl Strategy<Value = ExportMetricsServiceRequest> {
 }
 
 fn logs() -> impl Strategy<Value = ExportLogsServiceRequest> {
-    let record = (attributes(), prop::option::of(value()), 0u64..2, 0i32..25).prop_map(
+    let record = (attributes(), prop::option::of(value()), time(), 0i32..25).prop_map(
         |(attributes, body, time_unix_nano, severity_number)| LogRecord {
             attributes,
             body,
@@ -199,23 +205,44 @@ fn all_records(request: &ExportLogsServiceRequest) -> impl Iterator<Item = &LogR
 }
 
 /// What a gateway does with a request: check, cut, stamp, concatenate.
-fn handed_on(walk: &otlp::Walk<'_>, limits: &Limits) -> Vec<u8> {
+fn handed_on(walk: &otlp::Walk<'_>, rules: &Rules) -> Vec<u8> {
     let stamp = Stamp::new().text("sightline.resource.id", "host-x").int("sightline.batch.part", 300);
     let mut out = Vec::new();
     for part in walk.parts.iter().filter(|part| part.items > 0) {
-        append_part(&mut out, &part.kept(limits), &stamp);
+        append_part(&mut out, &part.kept(rules), &stamp);
     }
     out
 }
 
-const TIGHT: Limits = Limits {
-    point_attributes: 3,
-    record_attributes: 3,
-    key_bytes: 8,
-    value_bytes: 20,
-    item_bytes: 120,
-    header_bytes: 64 << 10,
-};
+fn times() -> model::Window {
+    let age = std::time::Duration::from_secs(86_400);
+    model::Times { ahead: age, age }.window(NOW)
+}
+
+fn tight() -> Rules {
+    let limits = Limits {
+        point_attributes: 3,
+        record_attributes: 3,
+        key_bytes: 8,
+        value_bytes: 20,
+        item_bytes: 120,
+        buckets: 2,
+        ..Limits::default()
+    };
+    Rules { limits, times: times() }
+}
+
+fn usual() -> Rules {
+    Rules { limits: Limits::default(), times: times() }
+}
+
+fn pieces(content: &[u8], signal: Signal, items: usize, bytes: usize) -> Vec<Piece<'static>> {
+    let mut pieces = Vec::new();
+    split(content.into(), signal, items as u64, Most { bytes, items: 1_000_000 }, |piece| {
+        pieces.push(Piece { content: piece.content.into_owned().into(), items: piece.items });
+    });
+    pieces
+}
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
@@ -225,14 +252,14 @@ proptest! {
         let bytes = mutate(request.encode_to_vec(), &changes);
         let sound = changes.is_empty();
         let prost = ExportMetricsServiceRequest::decode(&bytes[..]);
-        match check_metrics(&bytes, &TIGHT) {
+        match check(&bytes, Signal::Metrics, &tight()) {
             Err(error) => prop_assert!(!sound, "{error}"),
             Ok(walk) => {
                 let decoded = prost.unwrap();
                 let total: usize = all_metrics(&decoded).map(points).sum();
                 prop_assert_eq!(walk.items + walk.refused.total(), total as u64);
 
-                let out = ExportMetricsServiceRequest::decode(&handed_on(&walk, &TIGHT)[..]).unwrap();
+                let out = ExportMetricsServiceRequest::decode(&handed_on(&walk, &tight())[..]).unwrap();
                 let kept: usize = all_metrics(&out).map(points).sum();
                 prop_assert_eq!(walk.items, kept as u64);
                 for one in &out.resource_metrics {
@@ -249,12 +276,12 @@ proptest! {
         let bytes = mutate(request.encode_to_vec(), &changes);
         let sound = changes.is_empty();
         let prost = ExportLogsServiceRequest::decode(&bytes[..]);
-        match check_logs(&bytes, &TIGHT) {
+        match check(&bytes, Signal::Logs, &tight()) {
             Err(error) => prop_assert!(!sound, "{error}"),
             Ok(walk) => {
                 let decoded = prost.unwrap();
                 prop_assert_eq!(walk.items + walk.refused.total(), all_records(&decoded).count() as u64);
-                let out = ExportLogsServiceRequest::decode(&handed_on(&walk, &TIGHT)[..]).unwrap();
+                let out = ExportLogsServiceRequest::decode(&handed_on(&walk, &tight())[..]).unwrap();
                 prop_assert_eq!(walk.items, all_records(&out).count() as u64);
             }
         }
@@ -340,9 +367,9 @@ proptest! {
         for one in &request.resource_metrics {
             let content = one.encode_to_vec();
             let total: usize = one.scope_metrics.iter().flat_map(|s| &s.metrics).map(points).sum();
-            let pieces = split((&content).into(), Signal::Metrics, total as u64, max);
+            let cut = pieces(&content, Signal::Metrics, total, max);
             let mut seen = 0;
-            for piece in &pieces {
+            for piece in &cut {
                 let decoded = ResourceMetrics::decode(&piece.content[..]).unwrap();
                 prop_assert_eq!(&decoded.resource, &one.resource);
                 let items: usize = decoded.scope_metrics.iter().flat_map(|s| &s.metrics).map(points).sum();
@@ -354,9 +381,9 @@ proptest! {
         for one in &lines.resource_logs {
             let content = one.encode_to_vec();
             let records: Vec<_> = one.scope_logs.iter().flat_map(|s| &s.log_records).cloned().collect();
-            let pieces = split((&content).into(), Signal::Logs, records.len() as u64, max);
+            let cut = pieces(&content, Signal::Logs, records.len(), max);
             let decoded: Vec<_> =
-                pieces.iter().map(|piece| ResourceLogs::decode(&piece.content[..]).unwrap()).collect();
+                cut.iter().map(|piece| ResourceLogs::decode(&piece.content[..]).unwrap()).collect();
             let seen: Vec<_> =
                 decoded.iter().flat_map(|r| &r.scope_logs).flat_map(|s| &s.log_records).cloned().collect();
             prop_assert_eq!(format!("{seen:?}"), format!("{records:?}"));
@@ -387,20 +414,17 @@ fn one_huge_metric_is_cut_between_its_points() {
     let (content, count) = big_request();
     let max = 512 << 10;
     assert!(content.len() > 2 * max);
-    let pieces = split((&content).into(), Signal::Metrics, count as u64, max);
-    assert!(pieces.len() > 2 && pieces.iter().all(|piece| piece.content.len() <= max));
-    assert_eq!(pieces.iter().map(|piece| piece.items).sum::<u64>(), count as u64);
+    let cut = pieces(&content, Signal::Metrics, count, max);
+    assert!(cut.len() > 2 && cut.iter().all(|piece| piece.content.len() <= max));
+    assert_eq!(cut.iter().map(|piece| piece.items).sum::<u64>(), count as u64);
 }
 
 #[test]
 fn refusals_say_why() {
+    let one = NumberDataPoint { value: Some(number_data_point::Value::AsInt(1)), ..NumberDataPoint::default() };
     let sum = |aggregation_temporality| Metric {
         name: "m".into(),
-        data: Some(Data::Sum(Sum {
-            data_points: vec![NumberDataPoint::default(); 2],
-            aggregation_temporality,
-            is_monotonic: true,
-        })),
+        data: Some(Data::Sum(Sum { data_points: vec![one.clone(); 2], aggregation_temporality, is_monotonic: true })),
         ..Metric::default()
     };
     let scope_metrics = vec![ScopeMetrics { metrics: vec![sum(1), sum(2)], ..ScopeMetrics::default() }];
@@ -408,7 +432,7 @@ fn refusals_say_why() {
         resource_metrics: vec![ResourceMetrics { scope_metrics, ..ResourceMetrics::default() }],
     };
     let bytes = request.encode_to_vec();
-    let walk = check_metrics(&bytes, &Limits::default()).unwrap();
+    let walk = check(&bytes, Signal::Metrics, &usual()).unwrap();
     assert_eq!((walk.items, walk.refused.total()), (2, 2));
     assert_eq!(walk.refused.iter().next().unwrap().0, otlp::Reason::NotCumulative);
 }
@@ -423,6 +447,29 @@ fn nesting_without_end_is_refused() {
     let scope_logs = vec![ScopeLogs { log_records: vec![record], ..ScopeLogs::default() }];
     let request =
         ExportLogsServiceRequest { resource_logs: vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }] };
-    let error = check_logs(&request.encode_to_vec(), &Limits::default()).unwrap_err();
+    let error = check(&request.encode_to_vec(), Signal::Logs, &usual()).unwrap_err();
     assert!(error.to_string().contains("nested too deeply"), "{error}");
+}
+
+#[test]
+fn what_is_malformed_is_named_with_its_place() {
+    let record = LogRecord {
+        severity_text: "warn".into(),
+        attributes: vec![pair("key".into(), AnyValue::default())],
+        ..LogRecord::default()
+    };
+    let scope_logs = vec![ScopeLogs { log_records: vec![record.clone(), record], ..ScopeLogs::default() }];
+    let request =
+        ExportLogsServiceRequest { resource_logs: vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }] };
+    let bytes = request.encode_to_vec();
+    let broken = |text: &[u8]| {
+        let at = bytes.windows(text.len()).rposition(|window| window == text).unwrap();
+        let mut bytes = bytes.clone();
+        bytes[at] = 0xff;
+        let invalid = check(&bytes, Signal::Logs, &usual()).unwrap_err();
+        describe(&bytes, Signal::Logs, invalid)
+    };
+    let place = "resource_logs[0].scope_logs[0].log_records[1]";
+    assert_eq!(broken(b"warn"), format!("{place}.severity_text in LogRecord: a string is not UTF-8"));
+    assert_eq!(broken(b"key"), format!("{place}.attributes[0].key in KeyValue: a string is not UTF-8"));
 }

@@ -5,26 +5,27 @@ use std::net::SocketAddr;
 use anyhow::Context as _;
 use authn::Verifier;
 use axum::Router;
-use axum::response::IntoResponse as _;
 use bus::Bus;
 use edge::{Listener, Protocols, Tls, bind};
 use lifecycle::Process;
-use otlp::Limits;
+use model::Times;
 use tonic::service::Routes;
 
 use crate::admission::Admission;
 use crate::agent_stream::{self, Streams};
 use crate::backlog::Backlog;
 use crate::collector::Collector;
-use crate::config::Config;
+use crate::config::{Clock, Config};
 use crate::frames::Sizes;
 use crate::heartbeat::{Heartbeats, Redis};
-use crate::intake::Intake;
+use crate::intake::{Believed, Intake};
 use crate::metrics::Metrics;
 use crate::otlp_grpc::{self, Entrance};
 use crate::otlp_http;
+use crate::refusal::Refusals;
 use crate::seen::sightings;
 use crate::sender::Policy;
+use crate::visits::Visits;
 
 /// Where the public ports are, for tests that asked for any free one.
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +56,8 @@ pub async fn start(config: Config, process: Process, verifier: Verifier) -> anyh
     let (grpc, http) = (bind(config.grpc_listen).await?, bind(config.http_listen).await?);
     let addresses = Addresses { grpc: grpc.local_addr()?, http: http.local_addr()? };
     let redis = Redis::new(&config.redis_url, &config.bus.namespace)?;
-    let metrics = process.register(Metrics::new);
-    let bus = Bus::connect(&config.bus, process.ready("nats")).await?;
+    let metrics = process.register(Metrics::register);
+    let bus = Bus::open(&process, &config.bus).await?;
 
     let collector = Collector::new(bus.clone(), metrics.clone());
     let backlog = Backlog::new(config.bus.shards);
@@ -66,6 +67,9 @@ pub async fn start(config: Config, process: Process, verifier: Verifier) -> anyh
     process.spawn("collect", collector.clone().run(stopping.clone()));
     process.spawn("watch the backlog", backlog.clone().watch(bus.clone(), stopping.clone()));
     process.spawn("announce resources", announcer.run(bus, stopping.clone()));
+    let visits = Visits::default();
+    let watch = visits.clone().watch(ingest.process_silence, metrics.clone(), stopping.clone());
+    process.spawn("watch for silent agents", watch);
     process.spawn("write heartbeats", heartbeats.clone().write(redis, metrics.clone(), stopping.clone()));
 
     let size = |bytes: u64| usize::try_from(bytes).context("use the size limits");
@@ -76,15 +80,20 @@ pub async fn start(config: Config, process: Process, verifier: Verifier) -> anyh
             sightings,
             heartbeats,
             metrics: metrics.clone(),
-            limits: Limits::default(),
+            limits: config.otlp.limits(),
+            believed: believed(&config.clock),
+            processes: ingest.processes,
             shards: config.bus.shards,
         },
-        policy: Policy::new(verifier, &ingest.anonymous_networks, &ingest.anonymous_tenant),
+        policy: Policy::new(verifier, &ingest.anonymous_networks, &ingest.anonymous_tenant, &ingest.certificate_tenant),
+        refusals: Refusals::new(metrics.clone()),
+        visits: visits.clone(),
         admission: Admission::new(ingest.in_flight_bytes, metrics.in_flight_bytes.clone()),
         metrics: metrics.clone(),
         sizes: Sizes { message: size(ingest.message_bytes)?, unpacked: size(ingest.unpacked_bytes)? },
     };
-    let streams = Streams { entrance: entrance.clone(), stopping: stopping.clone() };
+    let streams =
+        Streams { entrance: entrance.clone(), visits, draining: process.draining(), stopping: stopping.clone() };
     let edge_metrics = process.register(edge::Metrics::register);
     let listener = |port, protocols, tcp, tls, router| Listener {
         port,
@@ -97,16 +106,11 @@ pub async fn start(config: Config, process: Process, verifier: Verifier) -> anyh
         stopping: stopping.clone(),
     };
     let grpc_router = otlp_grpc::routes()
+        .fallback(otlp_grpc::nowhere)
         .with_state(entrance.clone())
         .merge(agent_stream::routes().with_state(streams))
-        .merge(health(&process))
-        .fallback(async || {
-            tonic::Status::unimplemented("there is no such method here").into_http::<axum::body::Body>()
-        });
-    let http_router = otlp_http::routes().with_state(entrance).fallback(async || {
-        let text = "nothing is here; OTLP goes to /v1/metrics and /v1/logs\n";
-        (http::StatusCode::NOT_FOUND, text).into_response()
-    });
+        .merge(health(&process));
+    let http_router = otlp_http::routes(&ingest.cors_origins).with_state(entrance);
     process.spawn("grpc", listener("grpc", Protocols::Grpc, grpc, grpc_tls, grpc_router).run());
     process.spawn("http", listener("http", Protocols::Http, http, http_tls, http_router).run());
     tracing::info!(
@@ -117,6 +121,11 @@ pub async fn start(config: Config, process: Process, verifier: Verifier) -> anyh
         "taking telemetry"
     );
     Ok(addresses)
+}
+
+fn believed(clock: &Clock) -> Believed {
+    let times = |age| Times { ahead: clock.clock_skew, age };
+    Believed { metrics: times(clock.metrics_retention), logs: times(clock.log_retention) }
 }
 
 /// `grpc.health.v1`, which follows `/readyz`.

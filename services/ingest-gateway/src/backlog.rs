@@ -18,15 +18,22 @@ const SIGNALS: [Signal; 3] = [Signal::Metrics, Signal::Logs, Signal::Processes];
 /// What the last look at the streams said. Clones share it.
 #[derive(Clone)]
 pub struct Backlog {
-    full: Arc<[AtomicBool]>,
+    lanes: Arc<[Watched]>,
     shards: u16,
+}
+
+/// One stream. Only those that are written to, or that are full, are looked at again.
+struct Watched {
+    full: AtomicBool,
+    used: AtomicBool,
 }
 
 impl Backlog {
     #[must_use]
     pub fn new(shards: u16) -> Self {
-        let full = (0..usize::from(shards) * SIGNALS.len()).map(|_| AtomicBool::new(false)).collect();
-        Self { full, shards }
+        // All of them are looked at once.
+        let one = |_| Watched { full: AtomicBool::new(false), used: AtomicBool::new(true) };
+        Self { lanes: (0..usize::from(shards) * SIGNALS.len()).map(one).collect(), shards }
     }
 
     /// Passes when the lane's stream has room.
@@ -34,10 +41,9 @@ impl Backlog {
     /// # Errors
     /// Its writer is too far behind.
     pub fn check(&self, lane: &Lane) -> Result<(), Fault> {
-        match self.flag(lane.signal, lane.shard) {
-            Some(flag) if flag.load(Ordering::Relaxed) => Err(backlogged()),
-            _ => Ok(()),
-        }
+        let Some(watched) = self.watched(lane.signal, lane.shard) else { return Ok(()) };
+        watched.used.store(true, Ordering::Relaxed);
+        if watched.full.load(Ordering::Relaxed) { Err(backlogged()) } else { Ok(()) }
     }
 
     /// Looks at the streams until the process stops.
@@ -62,6 +68,12 @@ impl Backlog {
     async fn look(&self, bus: &Bus) {
         for shard in 0..self.shards {
             for signal in SIGNALS {
+                let is_idle = self.watched(signal, shard).is_some_and(|watched| {
+                    !watched.used.swap(false, Ordering::Relaxed) && !watched.full.load(Ordering::Relaxed)
+                });
+                if is_idle {
+                    continue;
+                }
                 let stream = match signal {
                     Signal::Metrics => Stream::Metrics(shard),
                     Signal::Logs => Stream::Logs(shard),
@@ -77,8 +89,8 @@ impl Backlog {
     }
 
     fn set(&self, signal: Signal, shard: u16, full: bool) {
-        let Some(flag) = self.flag(signal, shard) else { return };
-        if flag.swap(full, Ordering::Relaxed) != full {
+        let Some(watched) = self.watched(signal, shard) else { return };
+        if watched.full.swap(full, Ordering::Relaxed) != full {
             if full {
                 tracing::warn!(?signal, shard, "the writer is too far behind; new data is refused");
             } else {
@@ -87,7 +99,7 @@ impl Backlog {
         }
     }
 
-    fn flag(&self, signal: Signal, shard: u16) -> Option<&AtomicBool> {
-        self.full.get(usize::from(shard) * SIGNALS.len() + signal as usize)
+    fn watched(&self, signal: Signal, shard: u16) -> Option<&Watched> {
+        self.lanes.get(usize::from(shard) * SIGNALS.len() + signal as usize)
     }
 }

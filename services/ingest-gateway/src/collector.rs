@@ -22,6 +22,8 @@ use crate::refusal;
 
 /// No body is larger: the broker takes messages of 1 MiB.
 pub const MAX_BODY: usize = 512 << 10;
+/// Nor has one more items: a reader makes hundreds of bytes of an item that may have two.
+pub const MAX_ITEMS: u64 = 20_000;
 /// An envelope of this size waits for no more company.
 const ENOUGH: usize = 256 << 10;
 /// Nor does one that has waited this long.
@@ -50,19 +52,36 @@ pub struct Part<'a> {
 }
 
 /// Says whether the broker has a part.
-pub struct Receipt(oneshot::Receiver<bool>);
+pub struct Receipt(oneshot::Receiver<Fate>);
+
+/// What became of an envelope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// The broker has it.
+    Safe,
+    /// It may pass when it is sent again.
+    Again,
+    /// It will never pass as it is.
+    Never,
+}
 
 impl Receipt {
     /// Waits for the broker.
     ///
     /// # Errors
-    /// The part is not known to be with the broker; sending it again is right.
+    /// The part is not known to be with the broker, and sending it again is right; or the broker will never take it.
     pub async fn acknowledged(self) -> Result<(), Fault> {
         match self.0.await {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(unacknowledged()),
+            Ok(Fate::Safe) => Ok(()),
+            Ok(Fate::Never) => Err(refused()),
+            Ok(Fate::Again) | Err(_) => Err(unacknowledged()),
         }
     }
+}
+
+fn refused() -> Fault {
+    let detail = "the broker refuses the data as it is; send smaller batches";
+    Fault::new(fault::Kind::TooLarge, "message_refused", detail)
 }
 
 fn unacknowledged() -> Fault {
@@ -106,13 +125,18 @@ struct Batch {
 
 /// Whose part is in an envelope.
 struct Waiter {
-    told: oneshot::Sender<bool>,
+    told: oneshot::Sender<Fate>,
     _hold: Arc<Hold>,
     request: Span,
 }
 
 impl Batch {
-    fn add(&mut self, part: &Part<'_>, told: oneshot::Sender<bool>, hold: Arc<Hold>) {
+    fn has_no_room_for(&self, part: &Part<'_>) -> bool {
+        let over = self.body.len() + part.size > MAX_BODY || self.items + part.items > MAX_ITEMS;
+        over && !self.body.is_empty()
+    }
+
+    fn add(&mut self, part: &Part<'_>, told: oneshot::Sender<Fate>, hold: Arc<Hold>) {
         if self.body.capacity() == 0 {
             self.body.reserve(part.size.max(16 << 10));
         }
@@ -163,7 +187,7 @@ impl Collector {
                 Some(filling) => filling,
                 None => lanes.entry(lane.clone()).or_default(),
             };
-            if !filling.batch.body.is_empty() && filling.batch.body.len() + part.size > MAX_BODY {
+            if filling.batch.has_no_room_for(part) {
                 ready[0] = Some(filling.take());
             }
             filling.batch.add(part, waiter, Arc::clone(hold));
@@ -228,13 +252,13 @@ impl Collector {
         let collector = self.clone();
         let span = batch.span(&lane);
         let work = async move {
-            let acknowledged = collector.inner.send(&lane, batch.body, batch.items, batch.received_unix_nano).await;
-            if acknowledged {
+            let fate = collector.inner.send(&lane, batch.body, batch.items, batch.received_unix_nano).await;
+            if fate == Fate::Safe {
                 collector.inner.metrics.accepted(lane.signal, batch.items);
             }
             for waiter in batch.waiters {
                 // Who does not wait any more has gone away; the data is taken all the same.
-                let _ = waiter.told.send(acknowledged);
+                let _ = waiter.told.send(fate);
             }
             collector.landed(lane);
         };
@@ -263,43 +287,43 @@ impl Filling {
 }
 
 impl Inner {
-    async fn send(&self, lane: &Lane, body: Vec<u8>, items: u64, received_unix_nano: u64) -> bool {
+    async fn send(&self, lane: &Lane, body: Vec<u8>, items: u64, received_unix_nano: u64) -> Fate {
         let (schema, subject) = match lane.signal {
             Signal::Metrics => (Schema::OtlpMetrics, Subject::Metrics(lane.shard)),
             Signal::Logs => (Schema::OtlpLogs, Subject::Logs(lane.shard)),
             Signal::Processes => (Schema::Processes, Subject::Processes(lane.shard)),
         };
         let size = body.len();
-        let envelope = Envelope {
-            schema,
-            tenant: lane.tenant.to_string(),
-            items,
-            received_unix_nano,
-            encoding: Encoding::Lz4,
-            body: body.into(),
-        };
         let number = self.published.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         let id = format!("{}-{number}", self.run.simple());
         let begun = Instant::now();
-        let outcome = match envelope.encode(id) {
-            Ok(message) => self.bus.publish(subject, message).await.map_err(anyhow::Error::from),
-            Err(error) => Err(anyhow::Error::from(error).context("pack an envelope")),
+        let packed = {
+            // The unpacked body ends with this block: it need not be in memory while the broker is waited for.
+            let tenant = lane.tenant.to_string();
+            Envelope { schema, tenant, items, received_unix_nano, encoding: Encoding::Lz4, body: body.into() }
+                .encode(id)
         };
-        match outcome {
-            Ok(()) => self.metrics.published(lane.signal, size, begun.elapsed()),
-            Err(error) => {
-                self.metrics.not_published(lane.signal);
-                tracing::warn!(
-                    signal = ?lane.signal,
-                    shard = lane.shard,
-                    items,
-                    error = format!("{error:#}"),
-                    "an envelope is not acknowledged; its senders are told to send it again"
-                );
-                return false;
-            }
-        }
-        true
+        let (fate, error) = match packed {
+            Ok(message) => match self.bus.publish(subject, message).await {
+                Ok(()) => {
+                    self.metrics.published(lane.signal, size, begun.elapsed());
+                    return Fate::Safe;
+                }
+                Err(error) => {
+                    (if error.is_retryable() { Fate::Again } else { Fate::Never }, anyhow::Error::from(error))
+                }
+            },
+            Err(error) => (Fate::Again, anyhow::Error::from(error).context("pack an envelope")),
+        };
+        self.metrics.not_published(lane.signal);
+        tracing::warn!(
+            signal = ?lane.signal,
+            shard = lane.shard,
+            items,
+            error = format!("{error:#}"),
+            "an envelope is not acknowledged; its senders are told"
+        );
+        fate
     }
 }
 

@@ -1,12 +1,17 @@
 //! What the ingest-gateway can be told.
 
+mod limits;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use edge::TlsMode;
 use ipnet::IpNet;
 use model::TenantId;
 use settings::Secret;
+
+pub use limits::Otlp;
 
 /// The whole configuration.
 #[derive(clap::Parser, Debug, Clone)]
@@ -38,6 +43,25 @@ pub struct Config {
     pub edge: edge::Settings,
     #[command(flatten)]
     pub ingest: Ingest,
+    #[command(flatten)]
+    pub otlp: Otlp,
+    #[command(flatten)]
+    pub clock: Clock,
+}
+
+/// Which times of clients are believed.
+#[derive(clap::Args, Debug, Clone)]
+#[group(skip)]
+pub struct Clock {
+    /// How far a time may lie ahead of ours: beyond it a data point is refused, and a log record gets the time of its arrival
+    #[arg(long, env = "SIGHTLINE_CLOCK_SKEW", default_value = model::CLOCK_SKEW, value_parser = settings::duration)]
+    pub clock_skew: Duration,
+    /// How long the metrics store keeps samples: data points that are older are refused
+    #[arg(long, env = "SIGHTLINE_METRICS_RETENTION", default_value = model::METRICS_RETENTION, value_parser = settings::duration)]
+    pub metrics_retention: Duration,
+    /// How long logs are kept: records that are older are refused
+    #[arg(long, env = "SIGHTLINE_LOG_RETENTION", default_value = model::LOG_RETENTION, value_parser = settings::duration)]
+    pub log_retention: Duration,
 }
 
 /// How the two public ports behave.
@@ -62,14 +86,28 @@ pub struct Ingest {
     /// The tenant that clients without a credential belong to
     #[arg(long, env = "SIGHTLINE_ANONYMOUS_TENANT", default_value = "default")]
     pub anonymous_tenant: TenantId,
+    /// The tenant of clients whose certificate names no agent (as `sightline://tenant/agent`)
+    #[arg(long, env = "SIGHTLINE_CERTIFICATE_TENANT", default_value = "default")]
+    pub certificate_tenant: TenantId,
+    /// Web pages whose scripts may send by OTLP over HTTP, comma separated, as https://shop.example; `*` is every page. None
+    /// unless set: browsers then refuse to send
+    #[arg(long, env = "SIGHTLINE_CORS_ORIGINS", value_delimiter = ',')]
+    pub cors_origins: Vec<http::HeaderValue>,
+    /// Processes of one snapshot
+    #[arg(long = "ingest-processes", env = "SIGHTLINE_INGEST_PROCESSES", default_value_t = 20_000)]
+    pub processes: usize,
+    /// How long an agent with an open stream may send no process snapshot before it is shown
+    #[arg(long, env = "SIGHTLINE_PROCESS_SILENCE", default_value = "5m", value_parser = settings::duration)]
+    pub process_silence: Duration,
     /// Bytes of one message as it travels
     #[arg(long = "ingest-message-bytes", env = "SIGHTLINE_INGEST_MESSAGE_BYTES", default_value = "32MiB", value_parser = settings::bytes)]
     pub message_bytes: u64,
     /// Bytes of one message when it is unpacked
     #[arg(long = "ingest-unpacked-bytes", env = "SIGHTLINE_INGEST_UNPACKED_BYTES", default_value = "64MiB", value_parser = settings::bytes)]
     pub unpacked_bytes: u64,
-    /// Bytes of all messages that are being read or wait for the broker; above it clients are told to come back
-    #[arg(long = "ingest-in-flight-bytes", env = "SIGHTLINE_INGEST_IN_FLIGHT_BYTES", default_value = "128MiB", value_parser = settings::bytes)]
+    /// Bytes of all messages that are being read or wait for the broker, with what is made of them; above it clients are told
+    /// to come back
+    #[arg(long = "ingest-in-flight-bytes", env = "SIGHTLINE_INGEST_IN_FLIGHT_BYTES", default_value = "256MiB", value_parser = settings::bytes)]
     pub in_flight_bytes: u64,
 }
 
@@ -100,10 +138,11 @@ impl settings::Settings for Config {
         if ingest.unpacked_bytes < ingest.message_bytes {
             wrong.push("SIGHTLINE_INGEST_UNPACKED_BYTES must not be below SIGHTLINE_INGEST_MESSAGE_BYTES".to_owned());
         }
-        // One message in its packed and unpacked form must find room, or it would be sent again for ever.
-        if ingest.in_flight_bytes < ingest.message_bytes.saturating_add(ingest.unpacked_bytes) {
+        // One message must find room packed, unpacked, and as the envelopes that are filled from it.
+        let largest = ingest.message_bytes.saturating_add(ingest.unpacked_bytes.saturating_mul(2));
+        if ingest.in_flight_bytes < largest {
             wrong.push(
-                "SIGHTLINE_INGEST_IN_FLIGHT_BYTES must be at least SIGHTLINE_INGEST_MESSAGE_BYTES and \
+                "SIGHTLINE_INGEST_IN_FLIGHT_BYTES must be at least SIGHTLINE_INGEST_MESSAGE_BYTES and twice \
                  SIGHTLINE_INGEST_UNPACKED_BYTES together"
                     .to_owned(),
             );
@@ -112,6 +151,7 @@ impl settings::Settings for Config {
             wrong.push("SIGHTLINE_INGEST_IN_FLIGHT_BYTES must be at most 64GiB".to_owned());
         }
         wrong.extend(self.edge.check());
+        wrong.extend(self.otlp.check());
         wrong
     }
 }

@@ -45,6 +45,12 @@ pub struct Frames {
     packing: Packing,
     sizes: Sizes,
     admission: Admission,
+    /// How long a message waits for room.
+    patience: Duration,
+    /// Bytes of a message that was given up, still to come and to be dropped.
+    skip: usize,
+    /// The last message failed in a way that leaves the next one readable.
+    can_go_on: bool,
 }
 
 impl Frames {
@@ -55,16 +61,40 @@ impl Frames {
     pub fn new(request: Request<Body>, sizes: Sizes, admission: Admission) -> Result<Self, Fault> {
         let (head, body) = request.into_parts();
         let packing = packing(&head.headers, "grpc-encoding")?;
-        Ok(Self { body, buffer: BytesMut::new(), packing, sizes, admission })
+        Ok(Self {
+            body,
+            buffer: BytesMut::new(),
+            packing,
+            sizes,
+            admission,
+            patience: Duration::ZERO,
+            skip: 0,
+            can_go_on: true,
+        })
     }
 
-    /// The next message, or nothing at the end of the stream.
+    /// Messages wait for room instead of being refused at once.
+    #[must_use]
+    pub fn waiting_for_room(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Whether the message after one that failed can be read.
+    #[must_use]
+    pub fn can_go_on(&self) -> bool {
+        self.can_go_on
+    }
+
+    /// The next message, or nothing at the end of the stream. Cancelling it loses nothing.
     ///
     /// # Errors
     /// It is too large, broken, stalls, or there is no room.
     pub async fn next(&mut self) -> Result<Option<Message>, Fault> {
+        self.can_go_on = false;
         let mut hold = self.admission.begin();
-        hold.grow(self.buffer.len())?;
+        self.pass_over().await?;
+        hold.grow_within(self.buffer.len(), self.patience).await?;
         if self.buffer.is_empty() && !self.more(&mut hold, None).await? {
             return Ok(None);
         }
@@ -79,19 +109,44 @@ impl Frames {
         };
         let length = u32::from_be_bytes([self.buffer[1], self.buffer[2], self.buffer[3], self.buffer[4]]) as usize;
         if length > self.sizes.message {
-            return Err(refusal::too_large("message", self.sizes.message));
+            return Err(self.give_up(length, refusal::too_large("message", self.sizes.message)));
         }
         // The length is the client's word: not all of it is believed at once.
         self.buffer.reserve((PREFIX + length).saturating_sub(self.buffer.len()).min(RESERVE));
         while self.buffer.len() < PREFIX + length {
-            self.piece(&mut hold).await?;
+            if let Err(fault) = self.piece(&mut hold).await {
+                return Err(if fault.code() == "overloaded" { self.give_up(length, fault) } else { fault });
+            }
         }
         self.buffer.advance(PREFIX);
         let bytes = self.buffer.split_to(length).freeze();
+        self.can_go_on = true;
         hold.shrink(PREFIX + self.buffer.len());
         let packing = if compressed { self.packing } else { Packing::None };
         let bytes = unpack(bytes, packing, self.sizes.unpacked, &mut hold).await?;
         Ok(Some(Message { bytes, hold }))
+    }
+
+    /// Forgets a message whose beginning is in the buffer.
+    fn give_up(&mut self, length: usize, fault: Fault) -> Fault {
+        let here = self.buffer.len().min(PREFIX + length);
+        self.buffer.advance(here);
+        self.skip = PREFIX + length - here;
+        self.can_go_on = true;
+        fault
+    }
+
+    /// Reads and drops the rest of a message that was given up.
+    async fn pass_over(&mut self) -> Result<(), Fault> {
+        while self.skip > 0 {
+            let Some(piece) = next_piece(&mut self.body, Some(PATIENCE)).await? else {
+                return Err(malformed("it ends within a message"));
+            };
+            let dropped = piece.len().min(self.skip);
+            self.skip -= dropped;
+            self.buffer.extend_from_slice(&piece[dropped..]);
+        }
+        Ok(())
     }
 
     /// The one message of a unary call.
@@ -110,17 +165,19 @@ impl Frames {
         if self.more(hold, Some(PATIENCE)).await? { Ok(()) } else { Err(malformed("it ends within a message")) }
     }
 
-    /// Reads the next piece of the body; false at its end.
+    /// Reads the next piece of the body; false at its end. A piece for which there is no room is kept all the same: it is
+    /// what is here already.
     async fn more(&mut self, hold: &mut Hold, patience: Option<Duration>) -> Result<bool, Fault> {
         let piece = next_piece(&mut self.body, patience).await?;
         let Some(piece) = piece else { return Ok(false) };
-        hold.grow(piece.len())?;
+        let length = piece.len();
         // A piece that nothing precedes is taken over without a copy.
         if self.buffer.is_empty() {
             self.buffer = BytesMut::from(piece);
         } else {
             self.buffer.extend_from_slice(&piece);
         }
+        hold.grow_within(length, self.patience).await?;
         Ok(true)
     }
 }
@@ -150,13 +207,13 @@ async fn next_piece(body: &mut Body, patience: Option<Duration>) -> Result<Optio
         let frame = match patience {
             Some(patience) => tokio::time::timeout(patience, body.frame())
                 .await
-                .map_err(|_| Fault::invalid("message_stalled", "the rest of the message did not come in time"))?,
+                .map_err(|_| interrupted("the rest of the message did not come in time"))?,
             None => body.frame().await,
         };
         match frame {
             None => return Ok(None),
-            // The client is gone or broke its connection; it will not read what we say.
-            Some(Err(_)) => return Err(malformed("the connection broke within it")),
+            // It stalled, or the client is gone: that may pass.
+            Some(Err(_)) => return Err(interrupted("the message broke off or stalled")),
             Some(Ok(frame)) => match frame.into_data() {
                 Ok(piece) if !piece.is_empty() => return Ok(Some(piece)),
                 _ => {}
@@ -171,11 +228,15 @@ async fn next_piece(body: &mut Body, patience: Option<Duration>) -> Result<Optio
 /// In a way that we do not know.
 pub fn packing(headers: &HeaderMap, name: &str) -> Result<Packing, Fault> {
     let Some(value) = headers.get(name) else { return Ok(Packing::None) };
-    value
-        .to_str()
-        .ok()
-        .and_then(Packing::named)
-        .ok_or_else(|| Fault::invalid("encoding_unknown", format!("{name} must be one of identity, gzip and zstd")))
+    value.to_str().ok().and_then(Packing::named).ok_or_else(|| {
+        Fault::invalid("encoding_unknown", format!("{name} must be one of identity, gzip, deflate and zstd"))
+    })
+}
+
+/// What came was well so far. Clients drop what was called invalid, and a stall passes.
+fn interrupted(what: &str) -> Fault {
+    Fault::new(fault::Kind::Unavailable, "message_interrupted", format!("{what}; send it again"))
+        .retry_after(Duration::from_secs(1))
 }
 
 fn malformed(what: &str) -> Fault {
@@ -186,6 +247,7 @@ fn malformed(what: &str) -> Fault {
 #[must_use]
 pub fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let kind = kind.to_ascii_lowercase();
     kind == "application/grpc" || kind.starts_with("application/grpc+proto") || kind.starts_with("application/grpc;")
 }
 
@@ -242,7 +304,7 @@ pub fn refuse(fault: Fault) -> Response {
     let status = if accept { Status::unimplemented(fault.detail()) } else { refusal::status(fault) };
     let mut response: Response = status.into_http();
     if accept {
-        let known = HeaderValue::from_static("identity,gzip,zstd");
+        let known = HeaderValue::from_static("identity,gzip,deflate,zstd");
         response.headers_mut().insert("grpc-accept-encoding", known);
     }
     response

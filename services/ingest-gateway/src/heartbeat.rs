@@ -15,6 +15,8 @@ use crate::metrics::{Aside, Metrics};
 use crate::seen::agent_resource;
 
 const EVERY: Duration = Duration::from_secs(2);
+/// Resources that are remembered between two rounds: more is no fleet but a flood of made-up names.
+const MOST: usize = 200_000;
 const ANSWER_WITHIN: Duration = Duration::from_secs(1);
 
 type Seen = HashMap<Arc<str>, HashSet<ResourceId>>;
@@ -33,6 +35,7 @@ impl Heartbeats {
     pub fn note(&self, tenant: &Arc<str>, resources: impl IntoIterator<Item = ResourceId>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match seen.get_mut(tenant) {
+            Some(known) if known.len() >= MOST => {}
             Some(known) => known.extend(resources),
             None => {
                 seen.insert(Arc::clone(tenant), resources.into_iter().collect());

@@ -13,6 +13,8 @@ use crate::refusal;
 pub enum Packing {
     None,
     Gzip,
+    /// What HTTP calls `deflate`: the zlib format.
+    Deflate,
     Zstd,
 }
 
@@ -20,9 +22,10 @@ impl Packing {
     /// Reads `content-encoding` or `grpc-encoding`.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        match name.trim() {
+        match name.trim().to_ascii_lowercase().as_str() {
             "" | "identity" => Some(Self::None),
             "gzip" | "x-gzip" => Some(Self::Gzip),
+            "deflate" => Some(Self::Deflate),
             "zstd" => Some(Self::Zstd),
             _ => None,
         }
@@ -58,6 +61,7 @@ fn bound(message: &[u8], packing: Packing) -> usize {
     const DEFLATE: usize = 1032;
     match packing {
         Packing::None => message.len(),
+        Packing::Deflate => message.len().saturating_mul(DEFLATE),
         Packing::Gzip => {
             let most = message.len().saturating_mul(DEFLATE);
             let size = message.last_chunk().map(|size| u32::from_le_bytes(*size));
@@ -85,6 +89,7 @@ fn read(message: &[u8], packing: Packing, limit: usize) -> Result<Option<Bytes>,
     match packing {
         Packing::None => Ok(Some(Bytes::copy_from_slice(message))),
         Packing::Gzip => collect(flate2::bufread::MultiGzDecoder::new(message), limit),
+        Packing::Deflate => collect(flate2::bufread::ZlibDecoder::new(message), limit),
         Packing::Zstd => {
             let decoder = zstd::stream::Decoder::with_buffer(message).map_err(|error| broken(&error))?;
             collect(decoder, limit)
@@ -111,13 +116,19 @@ mod tests {
     use std::io::Write as _;
 
     use fault::Kind;
-    use prometheus_client::metrics::gauge::Gauge;
+    use telemetry::metrics::Gauge;
 
     use super::*;
     use crate::admission::Admission;
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zlib(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
     }
@@ -136,6 +147,7 @@ mod tests {
         let text = b"hello ".repeat(1000);
         for (message, packing) in [
             (gzip(&text), Packing::Gzip),
+            (zlib(&text), Packing::Deflate),
             (zstd::bulk::compress(&text, 1).unwrap(), Packing::Zstd),
             ([gzip(&text[..600]), gzip(&text[600..])].concat(), Packing::Gzip),
             ([gzip(&text[..5400]), gzip(&text[5400..])].concat(), Packing::Gzip),
@@ -143,6 +155,20 @@ mod tests {
             let (bytes, held) = unpacked(message, packing, 1 << 20).await.unwrap();
             assert_eq!(bytes, text);
             assert_eq!(held, 6000);
+        }
+    }
+
+    #[test]
+    fn names_are_told_apart_whatever_their_case() {
+        for (name, packing) in [
+            ("GZIP", Some(Packing::Gzip)),
+            ("Deflate", Some(Packing::Deflate)),
+            (" zstd", Some(Packing::Zstd)),
+            ("Identity", Some(Packing::None)),
+            ("gzip, gzip", None),
+            ("br", None),
+        ] {
+            assert_eq!(Packing::named(name), packing, "{name}");
         }
     }
 

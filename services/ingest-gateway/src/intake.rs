@@ -1,36 +1,53 @@
 //! From a request's bytes to parts of envelopes: checked, named, stamped, split, handed over.
 
+mod snapshots;
+
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use fault::Fault;
-use model::{BatchId, ClientBatch, ResourceId, identify, shard};
-use otlp::{Limits, Piece, Refusals, Stamp, Walk, append_part, check_logs, check_metrics, split};
-use prost::Message as _;
-use proto::gosight::ProcessPayload;
-use proto::telemetry::ProcessBatch;
+use model::{BatchId, Times};
+use otlp::{Limits, Most, Refusals, Rules, Walk, append_part, split};
+use tracing::Span;
 
 use crate::admission::Hold;
 use crate::backlog::Backlog;
-use crate::collector::{Collector, Lane, MAX_BODY, Part, Receipt, all_acknowledged};
+use crate::collector::{Collector, MAX_BODY, MAX_ITEMS, Part, Receipt, all_acknowledged};
 use crate::heartbeat::Heartbeats;
 use crate::metrics::{Metrics, Signal};
-use crate::processes;
-use crate::seen::{Described, Detail, Sightings, agent_resource, labels};
+use crate::naming::{self, Named};
+use crate::seen::{Detail, Sightings};
 use crate::sender::Sender;
 
+pub use snapshots::Snapshot;
+
 /// Room for what is stamped on a piece, within [`MAX_BODY`].
-const STAMP_ROOM: usize = 2 << 10;
-const LONGEST_AGENT_ID: usize = 256;
+pub const STAMP_ROOM: usize = 2 << 10;
+/// What one resource costs on its way: its name, stamp and place, beside its bytes.
+const RESOURCE_COST: usize = 1 << 10;
+/// Larger requests, and those of more resources, are worked off beside the async threads: they take over a millisecond.
+const INLINE_BYTES: usize = 256 << 10;
+const INLINE_RESOURCES: usize = 64;
 
 /// What became of a request that was taken.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Default)]
 pub struct Taken {
     /// Items that the broker has.
     pub items: u64,
     /// Items that were refused, which the client is told.
     pub refused: Refusals,
+    /// What the client should know though nothing was refused.
+    pub warning: Option<String>,
+}
+
+/// Which times are believed of each signal.
+#[derive(Debug, Clone, Copy)]
+pub struct Believed {
+    pub metrics: Times,
+    pub logs: Times,
 }
 
 /// Takes requests. Clones share everything.
@@ -42,21 +59,26 @@ pub struct Intake {
     pub heartbeats: Heartbeats,
     pub metrics: Metrics,
     pub limits: Limits,
+    pub believed: Believed,
+    /// The most processes of a snapshot.
+    pub processes: usize,
     pub shards: u16,
 }
 
-/// One piece on its way into a lane.
-struct Outbound<'a> {
-    lane: Lane,
-    piece: Piece<'a>,
-    stamp: Stamp,
+/// A request with what is known of it before it is looked into.
+struct Arrival<'a> {
+    signal: otlp::Signal,
+    request: &'a [u8],
+    sender: &'a Sender,
+    /// The `sightline-batch` header.
+    batch: Option<&'a str>,
 }
 
 impl Intake {
     /// Takes an OTLP export request and waits until the broker has all of it. `batch` is the `sightline-batch` header.
     ///
     /// # Errors
-    /// It is malformed, or not known to be with the broker.
+    /// It is malformed, too large, or not known to be with the broker.
     pub async fn otlp(
         &self,
         signal: otlp::Signal,
@@ -65,190 +87,144 @@ impl Intake {
         batch: Option<&str>,
         hold: Hold,
     ) -> Result<Taken, Fault> {
-        let (receipts, taken) = self.hand_over(signal, &request, sender, batch, hold)?;
-        drop(request);
+        let many = otlp::count_resources(&request, INLINE_RESOURCES) >= INLINE_RESOURCES;
+        let (receipts, taken) = if many || request.len() > INLINE_BYTES {
+            let (intake, sender, batch, span) =
+                (self.clone(), sender.clone(), batch.map(str::to_owned), Span::current());
+            // This runs to its end even if the client goes away meanwhile, as the rest of the hand-over does.
+            let work = move || {
+                let arrival = Arrival { signal, request: &request, sender: &sender, batch: batch.as_deref() };
+                span.in_scope(|| intake.hand_over(&arrival, hold))
+            };
+            tokio::task::spawn_blocking(work).await.map_err(Fault::internal)??
+        } else {
+            self.hand_over(&Arrival { signal, request: &request, sender, batch }, hold)?
+        };
         all_acknowledged(receipts).await?;
         Ok(taken)
     }
 
-    fn hand_over(
-        &self,
-        signal: otlp::Signal,
-        request: &[u8],
-        sender: &Sender,
-        batch: Option<&str>,
-        hold: Hold,
-    ) -> Result<(Vec<Receipt>, Taken), Fault> {
-        let received_unix_nano = now();
-        let (label, walk) = match signal {
-            otlp::Signal::Metrics => (Signal::Metrics, check_metrics(request, &self.limits)),
-            otlp::Signal::Logs => (Signal::Logs, check_logs(request, &self.limits)),
+    /// Nothing of a request is handed over before all that can be refused was looked at.
+    fn hand_over(&self, arrival: &Arrival<'_>, hold: Hold) -> Result<(Vec<Receipt>, Taken), Fault> {
+        let received = now();
+        let Arrival { signal, request, sender, batch } = *arrival;
+        let label = match signal {
+            otlp::Signal::Metrics => Signal::Metrics,
+            otlp::Signal::Logs => Signal::Logs,
         };
         self.metrics.received(label, request.len());
-        let walk = walk.map_err(|error| Fault::invalid("message_malformed", error.to_string()))?;
+        let rules = self.rules(signal, received);
+        // Envelopes are filled while the request is still in memory.
+        let mut room = hold.beside();
+        room.grow(request.len() + self.resources(request)? * RESOURCE_COST)?;
+        let walk = otlp::check(request, signal, &rules).map_err(|invalid| {
+            Fault::invalid(
+                "message_malformed",
+                format!("the message is malformed: {}", otlp::describe(request, signal, invalid)),
+            )
+        })?;
         let batch = match signal {
             otlp::Signal::Metrics => None,
-            otlp::Signal::Logs => Some(batch_id(&walk, request, sender, batch)?),
+            otlp::Signal::Logs => Some(naming::batch_id(&walk, request, sender, batch)?),
         };
-        let mut outbound = Vec::with_capacity(walk.parts.len());
-        for part in walk.parts.iter().filter(|part| part.items > 0) {
-            let mut labels = labels(part.attributes());
-            let agent_id = self.settle_agent(sender, &mut labels)?;
-            let id = identify(&sender.tenant, labels.iter().map(|(key, value)| (*key, value.as_ref()))).id;
-            let agent_id = agent_id.as_deref();
-            self.note(&sender.tenant, id, agent_id, &labels, received_unix_nano, Detail::Full);
-            let lane = Lane {
-                signal: label,
-                shard: shard(&sender.tenant, &id, self.shards),
-                tenant: Arc::clone(&sender.tenant),
-            };
-            self.backlog.check(&lane)?;
-            for piece in split(part.kept(&self.limits), signal, part.items, MAX_BODY - STAMP_ROOM) {
-                let number = u32::try_from(outbound.len()).unwrap_or(u32::MAX);
-                let stamp = stamp(id, agent_id, batch.map(|batch| (batch, number)));
-                outbound.push(Outbound { lane: lane.clone(), piece, stamp });
-            }
-        }
+        let named = self.name(&walk, label, sender, received)?;
         self.metrics.refused(label, &walk.refused);
         let hold = Arc::new(hold);
-        let receipts = outbound.iter().map(|one| {
-            let part = Part {
-                size: one.piece.content.len() + STAMP_ROOM,
-                write: &|body| append_part(body, &one.piece.content, &one.stamp),
-                items: one.piece.items,
-                received_unix_nano,
-            };
-            self.collector.submit(&one.lane, &part, &hold)
-        });
-        Ok((receipts.collect(), Taken { items: walk.items, refused: walk.refused }))
+        let mut receipts = Vec::with_capacity(named.len());
+        for (part, named) in walk.parts.iter().filter(|part| part.items > 0).zip(&named) {
+            split(part.kept(&rules), signal, part.items, MOST, |piece| {
+                let stamp = named.stamp(batch.map(|batch| (batch, receipts.len())));
+                let part = Part {
+                    size: piece.content.len() + STAMP_ROOM,
+                    write: &|body| append_part(body, &piece.content, &stamp),
+                    items: piece.items,
+                    received_unix_nano: received,
+                };
+                receipts.push(self.collector.submit(&named.lane, &part, &hold));
+            });
+        }
+        Ok((receipts, Taken { items: walk.items, refused: walk.refused, warning: None }))
     }
 
-    /// Takes an agent's process snapshot and waits until the broker has it.
-    ///
-    /// # Errors
-    /// It is malformed, or not known to be with the broker.
-    pub async fn processes(&self, raw: &[u8], sender: &Sender, hold: Hold) -> Result<Taken, Fault> {
-        let receipts = self.hand_over_processes(raw, sender, hold)?;
-        let items = receipts.len() as u64;
-        all_acknowledged(receipts).await?;
-        Ok(Taken { items, refused: Refusals::default() })
-    }
-
-    fn hand_over_processes(&self, raw: &[u8], sender: &Sender, hold: Hold) -> Result<Vec<Receipt>, Fault> {
-        let received_unix_nano = now();
-        self.metrics.received(Signal::Processes, raw.len());
-        let payload = ProcessPayload::decode(raw)
-            .map_err(|_| Fault::invalid("message_malformed", "raw_payload is no ProcessPayload"))?;
-        let batch = match payload.timestamp {
-            Some(_) => BatchId::from_bytes(&sender.identity(), raw),
-            None => random()?,
+    fn rules(&self, signal: otlp::Signal, received_unix_nano: u64) -> Rules {
+        let believed = match signal {
+            otlp::Signal::Metrics => self.believed.metrics,
+            otlp::Signal::Logs => self.believed.logs,
         };
-        let mut labels = processes::labels(&payload);
-        let agent_id = self.settle_agent(sender, &mut labels)?;
-        let id = identify(&sender.tenant, labels.iter().map(|(key, value)| (*key, value.as_ref()))).id;
-        let agent_id = agent_id.as_deref();
-        self.note(&sender.tenant, id, agent_id, &labels, received_unix_nano, Detail::Sparse);
-        let lane = Lane {
-            signal: Signal::Processes,
-            shard: shard(&sender.tenant, &id, self.shards),
-            tenant: Arc::clone(&sender.tenant),
-        };
-        self.backlog.check(&lane)?;
-        let agent_id = agent_id.unwrap_or_default().to_owned();
-        drop(labels);
-        let hold = Arc::new(hold);
-        let snapshots = processes::snapshots(payload, id, &agent_id, batch, received_unix_nano, MAX_BODY - STAMP_ROOM);
-        let receipts = snapshots.into_iter().map(|snapshot| {
-            let body = ProcessBatch { snapshots: vec![snapshot] }.encode_to_vec();
-            let part =
-                Part { size: body.len(), write: &|out| out.extend_from_slice(&body), items: 1, received_unix_nano };
-            self.collector.submit(&lane, &part, &hold)
-        });
-        Ok(receipts.collect())
+        Rules { limits: self.limits, times: believed.window(received_unix_nano) }
     }
 
-    /// The agent that reports: the credential's, whatever the data claims; without one, the one that the data names.
-    fn settle_agent<'a>(
+    /// How many resources the request has.
+    fn resources(&self, request: &[u8]) -> Result<usize, Fault> {
+        let most = self.limits.resources;
+        let count = otlp::count_resources(request, most + 1);
+        if count > most {
+            let detail = format!("the request has more than {most} resources; send smaller batches");
+            return Err(Fault::new(fault::Kind::TooLarge, "too_many_resources", detail));
+        }
+        Ok(count)
+    }
+
+    /// Names the resource of each part that has items; tells of it, and looks whether its lane has room.
+    fn name(&self, walk: &Walk<'_>, signal: Signal, sender: &Sender, received: u64) -> Result<Vec<Rc<Named>>, Fault> {
+        let mut known: HashMap<&[u8], Rc<Named>> = HashMap::new();
+        let mut all = Vec::with_capacity(walk.parts.len());
+        for part in walk.parts.iter().filter(|part| part.items > 0) {
+            let resource = part.resource();
+            if let Some(named) = resource.and_then(|resource| known.get(resource)) {
+                all.push(Rc::clone(named));
+                continue;
+            }
+            let mut labels = crate::seen::labels(part.attributes());
+            let named = naming::name(sender, signal, &mut labels, self.shards)?;
+            self.note(sender, &named, &labels, received, Detail::Full);
+            self.backlog.check(&named.lane)?;
+            let named = Rc::new(named);
+            if let Some(resource) = resource {
+                known.insert(resource, Rc::clone(&named));
+            }
+            all.push(named);
+        }
+        Ok(all)
+    }
+
+    pub(crate) fn note(
         &self,
         sender: &Sender,
-        labels: &mut Vec<(&'a str, std::borrow::Cow<'a, str>)>,
-    ) -> Result<Option<String>, Fault> {
-        if let Some(agent) = sender.agent() {
-            for (_, value) in labels.iter_mut().filter(|(key, _)| *key == "agent.id") {
-                *value = agent.to_owned().into();
-            }
-            return Ok(Some(agent.to_owned()));
-        }
-        let claimed = labels.iter().find(|(key, value)| *key == "agent.id" && !value.is_empty());
-        let Some((_, claimed)) = claimed else { return Ok(None) };
-        if claimed.len() > LONGEST_AGENT_ID {
-            let detail = format!("the resource's agent.id is longer than {LONGEST_AGENT_ID} bytes");
-            return Err(Fault::invalid("agent_id_too_long", detail));
-        }
-        Ok(Some(claimed.to_string()))
-    }
-
-    fn note(
-        &self,
-        tenant: &Arc<str>,
-        id: ResourceId,
-        agent_id: Option<&str>,
-        labels: &[(&str, std::borrow::Cow<'_, str>)],
-        now_unix_nano: u64,
+        named: &Named,
+        labels: &naming::Labels<'_>,
+        received: u64,
         detail: Detail,
     ) {
-        let agent = agent_id.map(|agent| agent_resource(tenant, agent));
-        self.heartbeats.note(tenant, std::iter::once(id).chain(agent));
-        self.sightings.note(&Described { tenant, id, agent_id, labels, now_unix_nano }, detail);
+        let seen = named.described(&sender.tenant, labels, received);
+        self.heartbeats.note(&sender.tenant, std::iter::once(named.id).chain(named.agent()));
+        self.sightings.note(&seen, detail);
     }
 }
 
-/// What names the request's records for ever.
-fn batch_id(walk: &Walk<'_>, request: &[u8], sender: &Sender, header: Option<&str>) -> Result<BatchId, Fault> {
-    if let Some(header) = header {
-        let claimed = || {
-            let mut attributes = walk.parts.iter().flat_map(otlp::Part::attributes);
-            let agent = attributes.find(|attribute| attribute.key == "agent.id")?;
-            agent.value.as_str().filter(|_| sender.is_anonymous())
-        };
-        if let Some(agent) = sender.agent().or_else(claimed) {
-            let batch = ClientBatch::parse(header).ok_or_else(|| {
-                Fault::invalid("batch_malformed", "sightline-batch must be <boot>-<sequence>, such as 4f2a91c0-17")
-            })?;
-            return Ok(BatchId::from_agent(agent, batch));
-        }
-    }
-    if walk.parts.iter().any(|part| part.timed) {
-        Ok(BatchId::from_bytes(&sender.identity(), request))
-    } else {
-        random()
-    }
-}
+/// What one piece of a request may be, before its stamp.
+pub(crate) const MOST: Most = Most { bytes: MAX_BODY - STAMP_ROOM, items: MAX_ITEMS };
 
-fn random() -> Result<BatchId, Fault> {
-    BatchId::random().map_err(|error| Fault::internal(anyhow::anyhow!("get random bytes: {error}")))
-}
-
-fn stamp(id: ResourceId, agent_id: Option<&str>, batch: Option<(BatchId, u32)>) -> Stamp {
-    let mut stamp =
-        Stamp::new().text("sightline.resource.id", &id.to_string()).text("sightline.resource.kind", id.kind().as_str());
-    if let Some(agent_id) = agent_id {
-        stamp = stamp.text("sightline.agent.id", agent_id);
-    }
-    if let Some((batch, part)) = batch {
-        stamp = stamp.text("sightline.batch.id", &batch.to_string()).int("sightline.batch.part", part);
-    }
-    stamp
-}
-
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
 }
 
-/// What a client is told about refused items.
+pub(crate) fn random_batch() -> Result<BatchId, Fault> {
+    BatchId::random().map_err(|error| Fault::internal(anyhow::anyhow!("get random bytes: {error}")))
+}
+
+/// What a client is told about refused items, and what else it should know.
 #[must_use]
-pub fn explain(refused: &Refusals) -> String {
-    let reasons = refused.iter().map(|(reason, count)| format!("{count} refused: {}", reason.advice()));
-    reasons.collect::<Vec<_>>().join("; ")
+pub fn explain(taken: &Taken) -> String {
+    let reasons = taken.refused.iter().map(|(reason, count)| format!("{count} refused: {}", reason.advice()));
+    reasons.chain(taken.warning.clone()).collect::<Vec<_>>().join("; ")
+}
+
+/// Limits under which a single item could be too large for any envelope.
+#[must_use]
+pub fn too_large_for_an_envelope(limits: &Limits) -> bool {
+    /// Keys and lengths of four levels.
+    const FRAMING: usize = 64;
+    limits.largest().saturating_add(FRAMING) > MOST.bytes
 }

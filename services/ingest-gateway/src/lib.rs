@@ -2,7 +2,7 @@
 //!
 //! A request passes: `edge` (connection, TLS, who is there) -> [`otlp_grpc`], [`otlp_http`] or [`agent_stream`] (framing, encoding)
 //! -> [`sender`] (who is it) -> [`admission`] (is there room, counted in bytes before anything is unpacked) -> [`inflate`]
-//! -> [`intake`] (walk the wire, name resources, stamp, split) -> [`collector`] (group with others of the same stream and
+//! -> [`intake`] (walk the wire, [name](naming) resources, stamp, split) -> [`collector`] (group with others of the same stream and
 //! tenant, publish, answer everybody who is in it). Beside that path, never on it: [`seen`] tells the registry which resources
 //! there are, [`heartbeat`] tells Redis that they live, [`backlog`] watches whether the writers keep up.
 //!
@@ -20,9 +20,11 @@ pub mod heartbeat;
 pub mod inflate;
 pub mod intake;
 pub mod metrics;
+pub mod naming;
 pub mod otlp_grpc;
 pub mod otlp_http;
 pub mod processes;
 pub mod refusal;
 pub mod seen;
 pub mod sender;
+pub mod visits;

@@ -19,8 +19,9 @@ use crate::admission::Admission;
 use crate::frames::{self, Frames, Sizes};
 use crate::intake::{Intake, Taken, explain};
 use crate::metrics::{self, Metrics, Outcome, Protocol};
-use crate::refusal;
+use crate::refusal::{self, Refusals, Why};
 use crate::sender::Policy;
+use crate::visits::Visits;
 
 /// What every protocol needs. Clones share it.
 #[derive(Clone)]
@@ -29,11 +30,16 @@ pub struct Entrance {
     pub policy: Policy,
     pub admission: Admission,
     pub metrics: Metrics,
+    pub refusals: Refusals,
+    pub visits: Visits,
     pub sizes: Sizes,
 }
 
 /// The header in which our agent numbers its batches.
 pub const BATCH_HEADER: &str = "sightline-batch";
+
+/// What is said of traces.
+pub(crate) const TRACES: &str = "traces are not taken yet; send metrics and logs";
 
 /// The OTLP services.
 pub fn routes() -> Router<Entrance> {
@@ -55,8 +61,29 @@ async fn logs(State(entrance): State<Entrance>, Extension(peer): Extension<Peer>
     entrance.export(Signal::Logs, &peer, request).await
 }
 
-async fn traces() -> Response {
-    Status::unimplemented("traces are not taken yet; send metrics and logs").into_http()
+async fn traces(
+    State(entrance): State<Entrance>,
+    Extension(peer): Extension<Peer>,
+    request: Request<Body>,
+) -> Response {
+    entrance.refusals.note(Why::NotTaken, peer.client, request.uri().path(), TRACES);
+    Status::unimplemented(TRACES).into_http()
+}
+
+/// No such method.
+pub async fn nowhere(
+    State(entrance): State<Entrance>,
+    Extension(peer): Extension<Peer>,
+    request: Request<Body>,
+) -> Response {
+    let path = request.uri().path();
+    let shown = &path[..path.floor_char_boundary(100)];
+    let text = format!("there is no method {shown} here; OTLP metrics and logs and GoSight's streams are");
+    entrance.refusals.note(Why::UnknownMethod, peer.client, path, &text);
+    if !frames::is_grpc(request.headers()) {
+        return frames::not_grpc();
+    }
+    Status::unimplemented(text).into_http()
 }
 
 impl Entrance {
@@ -64,9 +91,12 @@ impl Entrance {
         if !frames::is_grpc(request.headers()) {
             return frames::not_grpc();
         }
+        // Held until there is an answer: an agent that is sent away then loses least.
+        let _export = self.visits.export(peer.socket);
         let span = request_span(signal, Protocol::OtlpGrpc, request.headers());
+        let path = request.uri().path().to_owned();
         let outcome = self.take(signal, peer, request).instrument(span).await;
-        self.count(signal, Protocol::OtlpGrpc, &outcome);
+        self.count(signal, Protocol::OtlpGrpc, peer, &path, &outcome);
         match outcome {
             Ok(taken) => frames::answer(&answer(signal, &taken)),
             Err(fault) => frames::refuse(fault),
@@ -74,17 +104,27 @@ impl Entrance {
     }
 
     async fn take(&self, signal: Signal, peer: &Peer, request: Request<Body>) -> Result<Taken, Fault> {
-        let sender = self.policy.sender(request.headers(), peer.client).await?;
+        let sender = self.policy.sender(request.headers(), peer).await?;
         let batch = request.headers().get(BATCH_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let message = Frames::new(request, self.sizes, self.admission.clone())?.only().await?;
         self.intake.otlp(signal, message.bytes, &sender, batch.as_deref(), message.hold).await
     }
 
-    pub(crate) fn count(&self, signal: Signal, protocol: Protocol, outcome: &Result<Taken, Fault>) {
+    pub(crate) fn count(
+        &self,
+        signal: Signal,
+        protocol: Protocol,
+        peer: &Peer,
+        path: &str,
+        outcome: &Result<Taken, Fault>,
+    ) {
         let label = match signal {
             Signal::Metrics => metrics::Signal::Metrics,
             Signal::Logs => metrics::Signal::Logs,
         };
+        if let Err(fault) = outcome {
+            self.refusals.note(Why::from(fault), peer.client, path, fault.detail());
+        }
         let outcome = outcome.as_ref().err().map_or(Outcome::Accepted, refusal::outcome);
         self.metrics.request(label, protocol, outcome);
     }
@@ -102,11 +142,11 @@ pub(crate) fn request_span(signal: Signal, protocol: Protocol, headers: &HeaderM
 /// The answer to a request that was taken, perhaps without some of its items.
 pub(crate) fn answer(signal: Signal, taken: &Taken) -> Vec<u8> {
     let rejected = i64::try_from(taken.refused.total()).unwrap_or(i64::MAX);
-    if rejected == 0 {
+    let error_message = explain(taken);
+    if error_message.is_empty() {
         // Nothing is set in either answer.
         return Vec::new();
     }
-    let error_message = explain(&taken.refused);
     match signal {
         Signal::Metrics => ExportMetricsServiceResponse {
             partial_success: Some(ExportMetricsPartialSuccess { rejected_data_points: rejected, error_message }),

@@ -1,42 +1,57 @@
-//! OTLP over HTTP: protobuf and JSON; errors are `google.rpc.Status` in the encoding of the request.
+//! OTLP over HTTP: protobuf and JSON. Whatever is asked of this port is answered in the encoding in which it was asked, errors
+//! as `google.rpc.Status`, with a sentence that helps.
+
+mod answers;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::Response;
 use axum::routing::post;
 use axum::{Extension, Router};
 use bytes::Bytes;
 use edge::Peer;
-use fault::{Fault, Kind};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use otlp::Signal;
-use prost::Message as _;
-use serde::de::DeserializeOwned;
-use serde_json::json;
+use fault::Fault;
+use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use otlp::{BadJson, Signal};
+use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument as _;
 
+use crate::admission::Hold;
 use crate::frames;
 use crate::inflate::unpack;
-use crate::intake::{Taken, explain};
+use crate::intake::Taken;
 use crate::metrics::Protocol;
-use crate::otlp_grpc::{BATCH_HEADER, Entrance, answer, request_span};
-use crate::refusal;
+use crate::otlp_grpc::{BATCH_HEADER, Entrance, TRACES, request_span};
+use crate::refusal::{self, Why};
+use answers::{Encoding, error, refuse, success};
 
-/// A JSON document takes about so many times its size once it is read.
+/// Protobuf has at most so many times the bytes of the JSON that it was written as.
 const JSON_GROWTH: usize = 4;
+/// Reading more JSON than that takes long enough to disturb the other connections of the thread.
+const JSON_INLINE: usize = 32 << 10;
 
-/// How a request is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Encoding {
-    Protobuf,
-    Json,
+/// Everything on the HTTP port. `origins` are the web pages that may send from a browser; `*` is all of them.
+pub fn routes(origins: &[HeaderValue]) -> Router<Entrance> {
+    let router = Router::new()
+        .route("/v1/metrics", post(metrics))
+        .route("/v1/logs", post(logs))
+        .route("/v1/traces", post(traces))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(other_method);
+    if origins.is_empty() { router } else { router.layer(cors(origins)) }
 }
 
-/// The OTLP paths.
-pub fn routes() -> Router<Entrance> {
-    Router::new().route("/v1/metrics", post(metrics)).route("/v1/logs", post(logs)).route("/v1/traces", post(traces))
+fn cors(origins: &[HeaderValue]) -> CorsLayer {
+    let any = origins.iter().any(|origin| origin == "*");
+    let allowed = if any { AllowOrigin::any() } else { AllowOrigin::list(origins.iter().cloned()) };
+    let headers = [
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::CONTENT_ENCODING,
+        HeaderName::from_static(BATCH_HEADER),
+        HeaderName::from_static(telemetry::context::HEADER),
+    ];
+    CorsLayer::new().allow_origin(allowed).allow_methods([Method::POST]).allow_headers(headers)
 }
 
 async fn metrics(
@@ -51,22 +66,63 @@ async fn logs(State(entrance): State<Entrance>, Extension(peer): Extension<Peer>
     export(&entrance, Signal::Logs, &peer, request).await
 }
 
-async fn traces(headers: HeaderMap) -> Response {
-    let status = tonic::Status::unimplemented("traces are not taken yet; send metrics and logs");
-    let encoding = Encoding::of(&headers).unwrap_or(Encoding::Protobuf);
-    body(encoding, StatusCode::NOT_IMPLEMENTED, error_body(encoding, &status))
+async fn traces(
+    State(entrance): State<Entrance>,
+    Extension(peer): Extension<Peer>,
+    request: Request<Body>,
+) -> Response {
+    entrance.refusals.note(Why::NotTaken, peer.client, request.uri().path(), TRACES);
+    error(Encoding::of_answer(request.headers()), StatusCode::NOT_IMPLEMENTED, &tonic::Status::unimplemented(TRACES))
+}
+
+/// No such path.
+async fn nowhere(
+    State(entrance): State<Entrance>,
+    Extension(peer): Extension<Peer>,
+    request: Request<Body>,
+) -> Response {
+    let path = request.uri().path();
+    let shown = &path[..path.floor_char_boundary(100)];
+    let lower = path.to_ascii_lowercase();
+    let right = match () {
+        () if lower.contains("log") => "POST /v1/logs",
+        () if lower.contains("metric") => "POST /v1/metrics",
+        () => "POST /v1/metrics or POST /v1/logs",
+    };
+    let text =
+        format!("nothing is at {shown}; send OTLP with {right} (an exporter's endpoint is often the part before /v1)");
+    entrance.refusals.note(Why::UnknownPath, peer.client, path, &text);
+    error(Encoding::of_answer(request.headers()), StatusCode::NOT_FOUND, &tonic::Status::not_found(text))
+}
+
+/// A path that is right, with another method.
+async fn other_method(
+    State(entrance): State<Entrance>,
+    Extension(peer): Extension<Peer>,
+    request: Request<Body>,
+) -> Response {
+    let path = request.uri().path();
+    let text = format!("send OTLP with POST {path}");
+    entrance.refusals.note(Why::HttpMethod, peer.client, path, &text);
+    let status = tonic::Status::unimplemented(text);
+    let mut response = error(Encoding::of_answer(request.headers()), StatusCode::METHOD_NOT_ALLOWED, &status);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+    response
 }
 
 async fn export(entrance: &Entrance, signal: Signal, peer: &Peer, request: Request<Body>) -> Response {
     let Some(encoding) = Encoding::of(request.headers()) else {
-        let text = "content-type must be application/x-protobuf or application/json\n";
-        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into_response();
+        let text = "content-type must be application/x-protobuf or application/json";
+        entrance.refusals.note(Why::Encoding, peer.client, request.uri().path(), text);
+        let status = tonic::Status::invalid_argument(text);
+        return error(Encoding::Json, StatusCode::UNSUPPORTED_MEDIA_TYPE, &status);
     };
     let span = request_span(signal, Protocol::OtlpHttp, request.headers());
+    let path = request.uri().path().to_owned();
     let outcome = take(entrance, signal, encoding, peer, request).instrument(span).await;
-    entrance.count(signal, Protocol::OtlpHttp, &outcome);
+    entrance.count(signal, Protocol::OtlpHttp, peer, &path, &outcome);
     match outcome {
-        Ok(taken) => body(encoding, StatusCode::OK, success(signal, encoding, &taken)),
+        Ok(taken) => success(signal, encoding, &taken),
         Err(fault) => refuse(encoding, fault),
     }
 }
@@ -78,7 +134,7 @@ async fn take(
     peer: &Peer,
     request: Request<Body>,
 ) -> Result<Taken, Fault> {
-    let sender = entrance.policy.sender(request.headers(), peer.client).await?;
+    let sender = entrance.policy.sender(request.headers(), peer).await?;
     let (head, content) = request.into_parts();
     let packing = frames::packing(&head.headers, "content-encoding")?;
     let declared = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
@@ -87,101 +143,39 @@ async fn take(
     }
     let mut hold = entrance.admission.begin();
     let content = frames::whole(content, entrance.sizes.message, &mut hold).await?;
-    let mut content = unpack(content, packing, entrance.sizes.unpacked, &mut hold).await?;
-    if encoding == Encoding::Json {
-        hold.grow(content.len() * JSON_GROWTH)?;
-        content = from_json(signal, &content)?;
-    }
+    let content = unpack(content, packing, entrance.sizes.unpacked, &mut hold).await?;
     let batch = head.headers.get(BATCH_HEADER).and_then(|value| value.to_str().ok());
-    entrance.intake.otlp(signal, content, &sender, batch, hold).await
-}
-
-impl Encoding {
-    fn of(headers: &HeaderMap) -> Option<Self> {
-        let kind = headers.get(header::CONTENT_TYPE)?.to_str().ok()?;
-        match kind.split(';').next().unwrap_or_default().trim() {
-            kind if kind.eq_ignore_ascii_case("application/x-protobuf") => Some(Self::Protobuf),
-            kind if kind.eq_ignore_ascii_case("application/protobuf") => Some(Self::Protobuf),
-            kind if kind.eq_ignore_ascii_case("application/json") => Some(Self::Json),
-            _ => None,
-        }
-    }
-
-    fn content_type(self) -> HeaderValue {
-        HeaderValue::from_static(match self {
-            Self::Protobuf => "application/x-protobuf",
-            Self::Json => "application/json",
-        })
-    }
-}
-
-fn from_json(signal: Signal, content: &[u8]) -> Result<Bytes, Fault> {
-    fn read<T: DeserializeOwned + prost::Message>(content: &[u8]) -> Result<Bytes, Fault> {
-        let request: T = serde_json::from_slice(content)
-            .map_err(|error| Fault::invalid("message_malformed", format!("the JSON is no OTLP request: {error}")))?;
-        Ok(request.encode_to_vec().into())
-    }
-    match signal {
-        Signal::Metrics => read::<ExportMetricsServiceRequest>(content),
-        Signal::Logs => read::<ExportLogsServiceRequest>(content),
-    }
-}
-
-fn success(signal: Signal, encoding: Encoding, taken: &Taken) -> Vec<u8> {
     if encoding == Encoding::Protobuf {
-        return answer(signal, taken);
+        return entrance.intake.otlp(signal, content, &sender, batch, hold).await;
     }
-    let rejected = taken.refused.total();
-    let answer = match signal {
-        _ if rejected == 0 => json!({}),
-        Signal::Metrics => json!({"partialSuccess": {
-            "rejectedDataPoints": rejected.to_string(), "errorMessage": explain(&taken.refused)}}),
-        Signal::Logs => json!({"partialSuccess": {
-            "rejectedLogRecords": rejected.to_string(), "errorMessage": explain(&taken.refused)}}),
+    let (content, ignored) = from_json(signal, content, entrance.sizes.unpacked, &mut hold).await?;
+    let mut taken = entrance.intake.otlp(signal, content, &sender, batch, hold).await?;
+    if let (0, Some(field)) = (taken.items + taken.refused.total(), ignored) {
+        taken.warning = Some(format!("nothing was in the request but fields that OTLP does not know, such as {field}"));
+    }
+    Ok(taken)
+}
+
+/// Writes JSON as protobuf. `hold` has room for the JSON and has it for the protobuf afterwards.
+async fn from_json(
+    signal: Signal,
+    content: Bytes,
+    most: usize,
+    hold: &mut Hold,
+) -> Result<(Bytes, Option<String>), Fault> {
+    let reserved = content.len().saturating_mul(JSON_GROWTH).min(most);
+    hold.grow(reserved)?;
+    let length = content.len();
+    let read = move || otlp::from_json(&content, signal, most);
+    let read = if length <= JSON_INLINE {
+        read()
+    } else {
+        tokio::task::spawn_blocking(read).await.map_err(Fault::internal)?
     };
-    answer.to_string().into_bytes()
-}
-
-fn refuse(encoding: Encoding, fault: Fault) -> Response {
-    let code = match fault.kind() {
-        _ if fault.code() == "encoding_unknown" => StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        // A common client gives up on both of these.
-        Kind::Internal | Kind::Limited => StatusCode::SERVICE_UNAVAILABLE,
-        _ => fault.status(),
-    };
-    let delay = fault.retry_delay();
-    let status = refusal::status(fault);
-    let mut response = body(encoding, code, error_body(encoding, &status));
-    if code == StatusCode::SERVICE_UNAVAILABLE {
-        let seconds = delay.map_or(1, |delay| delay.as_secs().max(1));
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-    }
-    if code == StatusCode::UNAUTHORIZED {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-    }
-    response
-}
-
-/// `google.rpc.Status`.
-fn error_body(encoding: Encoding, status: &tonic::Status) -> Vec<u8> {
-    #[derive(prost::Message)]
-    struct Plain {
-        #[prost(int32, tag = "1")]
-        code: i32,
-        #[prost(string, tag = "2")]
-        message: String,
-    }
-    let code = i32::from(status.code());
-    match encoding {
-        Encoding::Json => json!({"code": code, "message": status.message()}).to_string().into_bytes(),
-        // The details of a fault are the whole status already.
-        Encoding::Protobuf if !status.details().is_empty() => status.details().to_vec(),
-        Encoding::Protobuf => Plain { code, message: status.message().to_owned() }.encode_to_vec(),
-    }
-}
-
-fn body(encoding: Encoding, code: StatusCode, content: Vec<u8>) -> Response {
-    let mut response = (code, content).into_response();
-    response.headers_mut().insert(header::CONTENT_TYPE, encoding.content_type());
-    response
+    let read = read.map_err(|bad| match bad {
+        BadJson::TooLarge => refusal::too_large("request as protobuf", most),
+        BadJson::Wrong { .. } => Fault::invalid("message_malformed", format!("the JSON is no OTLP request: {bad}")),
+    })?;
+    hold.shrink((reserved + length).saturating_sub(read.request.len()));
+    Ok((read.request.into(), read.ignored))
 }

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 
 use model::{BatchId, ResourceId};
-use prost::Message as _;
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use prost::{DecodeError, Message as _};
 use prost_types::Timestamp;
 use proto::gosight::{ProcessInfo, ProcessPayload};
 use proto::telemetry::{Process, ProcessSnapshot};
@@ -11,6 +12,79 @@ use proto::telemetry::{Process, ProcessSnapshot};
 /// A command line may be as long as the kernel lets it be; this much of it is kept.
 const LONGEST_TEXT: usize = 16 << 10;
 const MOST_LABELS: usize = 64;
+
+/// The bytes are no protobuf message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the bytes are no protobuf message")]
+pub struct Broken;
+
+impl From<DecodeError> for Broken {
+    fn from(_: DecodeError) -> Self {
+        Self
+    }
+}
+
+/// How much a payload has of what takes many times its bytes once it is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Size {
+    pub processes: usize,
+    /// Labels of processes and of the host.
+    pub labels: usize,
+}
+
+impl Size {
+    /// Counts without reading.
+    ///
+    /// # Errors
+    /// It is no protobuf message.
+    pub fn of(payload: &[u8]) -> Result<Self, Broken> {
+        let mut size = Self::default();
+        each_field(payload, |number, content| match number {
+            6 => {
+                size.processes += 1;
+                each_field(content, |number, _| {
+                    size.labels += usize::from(number == 10);
+                    Ok(())
+                })
+            }
+            7 => each_field(content, |number, _| {
+                size.labels += usize::from(number == 36 || number == 49);
+                Ok(())
+            }),
+            _ => Ok(()),
+        })?;
+        Ok(size)
+    }
+
+    /// What reading the payload takes, beside its texts.
+    #[must_use]
+    pub fn bytes_in_memory(&self) -> usize {
+        // As they came and as they go, the structs and the places of a map.
+        self.processes * 640 + self.labels * 256
+    }
+}
+
+/// Gives the number and content of each length-delimited field.
+///
+/// # Errors
+/// It is no protobuf message, or `each` says so.
+pub fn each_field<'a>(
+    mut message: &'a [u8],
+    mut each: impl FnMut(u32, &'a [u8]) -> Result<(), Broken>,
+) -> Result<(), Broken> {
+    while !message.is_empty() {
+        let (number, wire_type) = decode_key(&mut message)?;
+        if wire_type != WireType::LengthDelimited {
+            skip_field(wire_type, number, &mut message, DecodeContext::default())?;
+            continue;
+        }
+        let length = usize::try_from(decode_varint(&mut message)?).map_err(|_| Broken)?;
+        let (content, rest) = message.split_at_checked(length).ok_or(Broken)?;
+        message = rest;
+        each(number, content)?;
+    }
+    Ok(())
+}
 
 /// What the payload says about its host, under OpenTelemetry's names.
 #[must_use]
@@ -137,6 +211,17 @@ mod tests {
     fn an_endless_command_line_is_cut() {
         let parts = converted(payload(1, 1 << 20), 500_000);
         assert_eq!(parts[0].processes[0].command_line.len(), LONGEST_TEXT);
+    }
+
+    #[test]
+    fn what_multiplies_is_counted_before_it_is_read() {
+        let mut payload = payload(3, 10);
+        payload.processes[1].labels = [("a".to_owned(), "b".to_owned())].into();
+        payload.meta =
+            Some(proto::gosight::Meta { tags: [("c".to_owned(), String::new())].into(), ..Default::default() });
+        assert_eq!(Size::of(&payload.encode_to_vec()), Ok(Size { processes: 3, labels: 2 }));
+        assert_eq!(Size::of(&[0x32, 0].repeat(1000)), Ok(Size { processes: 1000, labels: 0 }));
+        assert_eq!(Size::of(&[0x32, 5, 0]), Err(Broken));
     }
 
     #[test]

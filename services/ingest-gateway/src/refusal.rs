@@ -1,13 +1,15 @@
-//! What clients are told when their message is not taken, in the words of their protocol.
+//! What clients are told when their message is not taken, in the words of their protocol, and what operators are told of it.
 //!
 //! Telemetry clients repeat on UNAVAILABLE and drop on INTERNAL: nothing that is our own trouble may become the latter.
 
-use std::time::Duration;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use fault::{Fault, Kind};
 use tonic::{Code, Status};
 
-use crate::metrics::Outcome;
+use crate::metrics::{Metrics, Outcome};
 
 /// The message is larger than `limit` bytes.
 pub(crate) fn too_large(what: &str, limit: usize) -> Fault {
@@ -37,4 +39,120 @@ pub(crate) fn status(fault: Fault) -> Status {
         return Status::from(overloaded("something went wrong on our side; try again"));
     }
     status
+}
+
+/// Why a whole request was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    Unauthenticated,
+    Forbidden,
+    Malformed,
+    TooLarge,
+    /// A compression or a content type that is not taken.
+    Encoding,
+    Overloaded,
+    Unavailable,
+    /// A path of HTTP that leads nowhere.
+    UnknownPath,
+    /// A gRPC method that does not exist.
+    UnknownMethod,
+    /// Another method than POST.
+    HttpMethod,
+    /// Traces, and what older agents send.
+    NotTaken,
+}
+
+impl Why {
+    const ALL: usize = 11;
+
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Unauthenticated => "unauthenticated",
+            Self::Forbidden => "forbidden",
+            Self::Malformed => "malformed",
+            Self::TooLarge => "too_large",
+            Self::Encoding => "encoding",
+            Self::Overloaded => "overloaded",
+            Self::Unavailable => "unavailable",
+            Self::UnknownPath => "unknown_path",
+            Self::UnknownMethod => "unknown_method",
+            Self::HttpMethod => "http_method",
+            Self::NotTaken => "not_taken",
+        }
+    }
+}
+
+impl From<&Fault> for Why {
+    fn from(fault: &Fault) -> Self {
+        match fault.kind() {
+            Kind::Unauthenticated => Self::Unauthenticated,
+            Kind::Forbidden => Self::Forbidden,
+            Kind::TooLarge => Self::TooLarge,
+            Kind::Unavailable if fault.code() == "overloaded" => Self::Overloaded,
+            Kind::Unavailable | Kind::Internal | Kind::Limited => Self::Unavailable,
+            _ if fault.code() == "encoding_unknown" => Self::Encoding,
+            _ => Self::Malformed,
+        }
+    }
+}
+
+/// How often a reason is worth a line in the log.
+const SAID_EVERY: Duration = Duration::from_secs(10);
+
+/// When a reason was last said, and how many refusals for it were not said since.
+type Said = [(Option<Instant>, u64); Why::ALL];
+
+/// Shows who is refused and why: each is counted, and now and then one is said in the log. Clones share it.
+#[derive(Clone)]
+pub struct Refusals {
+    metrics: Metrics,
+    said: Arc<Mutex<Said>>,
+}
+
+impl Refusals {
+    #[must_use]
+    pub fn new(metrics: Metrics) -> Self {
+        Self { metrics, said: Arc::new(Mutex::new([(None, 0); Why::ALL])) }
+    }
+
+    /// A request from `client` to `path` was refused.
+    pub fn note(&self, why: Why, client: IpAddr, path: &str, detail: &str) {
+        self.metrics.requests_refused.of([why.as_str()]).inc();
+        if let Some(unsaid) = self.is_due(why, Instant::now()) {
+            let path = &path[..path.floor_char_boundary(200)];
+            tracing::warn!(reason = why.as_str(), %client, path, detail, unsaid, "a client's request is refused");
+        }
+    }
+
+    /// How many were not said since the last that was, when this one is to be said.
+    fn is_due(&self, why: Why, now: Instant) -> Option<u64> {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let (last, unsaid) = &mut said[why as usize];
+        if last.is_some_and(|last| now.duration_since(last) < SAID_EVERY) {
+            *unsaid += 1;
+            return None;
+        }
+        *last = Some(now);
+        Some(std::mem::take(unsaid))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use telemetry::metrics::Registry;
+
+    use super::*;
+
+    #[test]
+    fn each_reason_is_said_now_and_then_and_counted_always() {
+        let refusals = Refusals::new(Metrics::register(&mut Registry::default()));
+        let begin = Instant::now();
+        assert_eq!(refusals.is_due(Why::UnknownPath, begin), Some(0));
+        assert_eq!(refusals.is_due(Why::UnknownPath, begin), None);
+        assert_eq!(refusals.is_due(Why::UnknownPath, begin + SAID_EVERY / 2), None);
+        assert_eq!(refusals.is_due(Why::NotTaken, begin), Some(0));
+        assert_eq!(refusals.is_due(Why::UnknownPath, begin + SAID_EVERY), Some(2));
+        refusals.note(Why::UnknownPath, "10.0.0.1".parse().unwrap(), "/v1/log", "");
+        assert_eq!(refusals.metrics.requests_refused.of(["unknown_path"]).get(), 1);
+    }
 }

@@ -13,7 +13,7 @@ use moka::sync::Cache;
 use otlp::Attribute;
 use prost::Message as _;
 use proto::registry::ResourceSeen;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 use xxhash_rust::xxh3::Xxh3Default;
@@ -25,6 +25,8 @@ const AGAIN_AFTER: Duration = Duration::from_secs(5 * 60);
 const CHANGED_AFTER: Duration = Duration::from_secs(10);
 const REMEMBERED: u64 = 200_000;
 const QUEUE: usize = 8_192;
+/// Bytes of all that waits to be told.
+const QUEUE_BYTES: usize = 16 << 20;
 const AT_ONCE: usize = 32;
 const MOST_LABELS: usize = 128;
 const LONGEST_LABEL: usize = 1_024;
@@ -63,14 +65,18 @@ struct Told {
 #[derive(Clone)]
 pub struct Sightings {
     told: Cache<Key, Told>,
-    queue: mpsc::Sender<(Key, ResourceSeen)>,
+    queue: mpsc::Sender<Waiting>,
+    room: Arc<Semaphore>,
     metrics: Metrics,
 }
+
+/// What waits to be told, with the room that it takes.
+type Waiting = (Key, ResourceSeen, OwnedSemaphorePermit);
 
 /// The other end of the queue.
 pub struct Announcer {
     told: Cache<Key, Told>,
-    queue: mpsc::Receiver<(Key, ResourceSeen)>,
+    queue: mpsc::Receiver<Waiting>,
     metrics: Metrics,
 }
 
@@ -80,7 +86,8 @@ pub fn sightings(metrics: &Metrics) -> (Sightings, Announcer) {
     let (sender, queue) = mpsc::channel(QUEUE);
     let told = Cache::builder().max_capacity(REMEMBERED).time_to_idle(2 * AGAIN_AFTER).build();
     let announcer = Announcer { told: told.clone(), queue, metrics: metrics.clone() };
-    (Sightings { told, queue: sender, metrics: metrics.clone() }, announcer)
+    let room = Arc::new(Semaphore::new(QUEUE_BYTES));
+    (Sightings { told, queue: sender, room, metrics: metrics.clone() }, announcer)
 }
 
 impl Sightings {
@@ -108,11 +115,17 @@ impl Sightings {
     }
 
     fn tell(&self, key: Key, seen: ResourceSeen) {
-        if let Err(error) = self.queue.try_send((key, seen)) {
-            let (mpsc::error::TrySendError::Full((key, _)) | mpsc::error::TrySendError::Closed((key, _))) = error;
+        if self.put(key.clone(), seen).is_none() {
             self.told.invalidate(&key);
             self.metrics.sighting(Aside::Skipped);
         }
+    }
+
+    /// Nothing when there is no room.
+    fn put(&self, key: Key, seen: ResourceSeen) -> Option<()> {
+        let bytes = u32::try_from(seen.encoded_len()).ok()?;
+        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes).ok()?;
+        self.queue.try_send((key, seen, room)).ok()
     }
 }
 
@@ -127,8 +140,12 @@ impl Announcer {
             tokio::select! {
                 () = stopping.cancelled() => break,
                 Some(_) = publishing.join_next() => continue,
-                Some((key, seen)) = self.queue.recv(), if publishing.len() < AT_ONCE => {
-                    publishing.spawn(publish(bus.clone(), key, seen, self.told.clone(), self.metrics.clone()));
+                Some((key, seen, room)) = self.queue.recv(), if publishing.len() < AT_ONCE => {
+                    let told = publish(bus.clone(), key, seen, self.told.clone(), self.metrics.clone());
+                    publishing.spawn(async move {
+                        told.await;
+                        drop(room);
+                    });
                 }
             }
         }
@@ -162,7 +179,7 @@ fn fingerprint(seen: &Described<'_>) -> u64 {
 fn announcement(seen: &Described<'_>) -> ResourceSeen {
     let mut labels = HashMap::new();
     for (name, value) in seen.labels.iter().take(MOST_LABELS) {
-        labels.entry((*name).to_owned()).or_insert_with(|| cut(value).to_owned());
+        labels.insert((*name).to_owned(), cut(value).to_owned());
     }
     ResourceSeen {
         tenant: seen.tenant.to_string(),
@@ -178,7 +195,7 @@ fn announcement(seen: &Described<'_>) -> ResourceSeen {
 /// The resource that this one lives in: app in container in pod in host, and a host with its agent.
 fn parent(seen: &Described<'_>) -> Option<ResourceId> {
     let attributes: BTreeMap<&str, &str> =
-        seen.labels.iter().rev().map(|(name, value)| (*name, value.as_ref())).filter(|(_, v)| !v.is_empty()).collect();
+        seen.labels.iter().map(|(name, value)| (*name, value.as_ref())).filter(|(_, v)| !v.is_empty()).collect();
     let one = |kind: ResourceKind, keys: &[&'static str]| {
         let known: Vec<_> = keys.iter().filter_map(|key| Some((*key, *attributes.get(key)?))).collect();
         let kind_name = [("resource.kind", kind.as_str())];
@@ -242,7 +259,7 @@ fn cut(value: &str) -> &str {
 mod tests {
     use std::borrow::Cow;
 
-    use prometheus_client::registry::Registry;
+    use telemetry::metrics::Registry;
 
     use super::*;
 
@@ -257,13 +274,13 @@ mod tests {
 
     #[test]
     fn a_host_is_told_once_with_its_agent_above_it() {
-        let (sightings, mut announcer) = sightings(&Metrics::new(&mut Registry::default()));
+        let (sightings, mut announcer) = sightings(&Metrics::register(&mut Registry::default()));
         let host = [("host.id", "h1"), ("host.name", "web-1"), ("resource.kind", "host")];
         let id = note(&sightings, &host[..1], Detail::Sparse);
         note(&sightings, &host, Detail::Full);
         note(&sightings, &host, Detail::Full);
         note(&sightings, &host[..1], Detail::Sparse);
-        let told: Vec<_> = std::iter::from_fn(|| announcer.queue.try_recv().ok()).map(|(_, seen)| seen).collect();
+        let told: Vec<_> = std::iter::from_fn(|| announcer.queue.try_recv().ok()).map(|(_, seen, _)| seen).collect();
         let ids: Vec<_> = told.iter().map(|seen| seen.kind.as_str()).collect();
         assert_eq!(ids, ["agent", "host", "agent", "host"]);
         assert_eq!(told[3].id, id.to_string());
@@ -273,11 +290,28 @@ mod tests {
     }
 
     #[test]
+    fn what_waits_to_be_told_is_bounded_by_its_bytes() {
+        let (sightings, mut announcer) = sightings(&Metrics::register(&mut Registry::default()));
+        let tenant: Arc<str> = "default".into();
+        let long = "x".repeat(LONGEST_LABEL);
+        let names: Vec<String> = (0..MOST_LABELS).map(|n| n.to_string()).collect();
+        let labels: Vec<_> = names.iter().map(|name| (name.as_str(), Cow::Borrowed(long.as_str()))).collect();
+        for n in 0..1_000 {
+            let id = identify(&tenant, [("host.id", n.to_string().as_str())]).id;
+            let seen = Described { tenant: &tenant, id, agent_id: None, labels: &labels, now_unix_nano: 7 };
+            sightings.note(&seen, Detail::Full);
+        }
+        let waiting: usize =
+            std::iter::from_fn(|| announcer.queue.try_recv().ok()).map(|(_, seen, _)| seen.encoded_len()).sum();
+        assert!(waiting > QUEUE_BYTES / 2 && waiting <= QUEUE_BYTES, "{waiting} bytes wait");
+    }
+
+    #[test]
     fn a_container_lives_in_its_host() {
-        let (sightings, mut announcer) = sightings(&Metrics::new(&mut Registry::default()));
+        let (sightings, mut announcer) = sightings(&Metrics::register(&mut Registry::default()));
         let host = note(&sightings, &[("host.id", "h1")], Detail::Full);
         note(&sightings, &[("container.id", "c1"), ("host.id", "h1")], Detail::Full);
-        let told: Vec<_> = std::iter::from_fn(|| announcer.queue.try_recv().ok()).map(|(_, seen)| seen).collect();
+        let told: Vec<_> = std::iter::from_fn(|| announcer.queue.try_recv().ok()).map(|(_, seen, _)| seen).collect();
         assert_eq!(told.last().map(|seen| seen.parent_id.clone()), Some(host.to_string()));
     }
 }

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use authn::{Permission, Verifier, bearer};
+use edge::{Certificate, Peer};
 use fault::{Fault, Kind};
 use http::HeaderMap;
 use ipnet::IpNet;
@@ -25,6 +26,8 @@ pub enum Origin {
     Agent(String),
     /// By a user's token, which may be any program's.
     User(String),
+    /// By a certificate that names no agent, which a whole fleet may share; by its name or fingerprint.
+    Certificate(String),
     /// By its address alone.
     Network(IpAddr),
 }
@@ -35,14 +38,14 @@ impl Sender {
     pub fn agent(&self) -> Option<&str> {
         match &self.origin {
             Origin::Agent(id) => Some(id),
-            Origin::User(_) | Origin::Network(_) => None,
+            Origin::User(_) | Origin::Certificate(_) | Origin::Network(_) => None,
         }
     }
 
-    /// Whether an agent id within the data may be believed: only where nobody has proved to be somebody.
+    /// Whether an agent id within the data may be believed for naming batches: only where nobody has proved to be somebody.
     #[must_use]
-    pub fn is_anonymous(&self) -> bool {
-        matches!(self.origin, Origin::Network(_))
+    pub fn may_claim(&self) -> bool {
+        matches!(self.origin, Origin::Network(_) | Origin::Certificate(_))
     }
 
     /// A text that is the same for the same sender at every gateway.
@@ -51,6 +54,7 @@ impl Sender {
         match &self.origin {
             Origin::Agent(id) => format!("agent/{id}"),
             Origin::User(subject) => format!("user/{subject}"),
+            Origin::Certificate(name) => format!("certificate/{name}"),
             Origin::Network(address) => format!("network/{address}"),
         }
     }
@@ -62,22 +66,46 @@ pub struct Policy {
     verifier: Verifier,
     networks: Arc<[IpNet]>,
     anonymous: Arc<str>,
+    certified: Arc<str>,
 }
 
+/// A certificate that names an agent has this as a URI name, with its tenant and id: `sightline://acme/agent-7`.
+const AGENT_URI: &str = "sightline://";
+
 impl Policy {
+    /// `anonymous` is the tenant of clients from `networks`, `certified` of those whose certificate names no other.
     #[must_use]
-    pub fn new(verifier: Verifier, networks: &[IpNet], anonymous: &TenantId) -> Self {
-        Self { verifier, networks: networks.into(), anonymous: anonymous.as_str().into() }
+    pub fn new(verifier: Verifier, networks: &[IpNet], anonymous: &TenantId, certified: &TenantId) -> Self {
+        let (anonymous, certified) = (anonymous.as_str().into(), certified.as_str().into());
+        Self { verifier, networks: networks.into(), anonymous, certified }
     }
 
-    /// The sender of a message with these headers, from this address.
+    /// The sender of a message with these headers, from this peer: a token wins over a certificate, and either over the
+    /// address.
     ///
     /// # Errors
     /// Unauthenticated or forbidden, with what to do; unavailable when the token's key is not known and auth is away.
-    pub async fn sender(&self, headers: &HeaderMap, peer: IpAddr) -> Result<Sender, Fault> {
-        match bearer::header(headers)? {
-            Some(token) => self.holder(token).await,
-            None => self.stranger(peer),
+    pub async fn sender(&self, headers: &HeaderMap, peer: &Peer) -> Result<Sender, Fault> {
+        match (bearer::header(headers)?, &peer.certificate) {
+            (Some(token), _) => self.holder(token).await,
+            (None, Some(certificate)) => Ok(self.certified(certificate)),
+            (None, None) => self.stranger(peer.client),
+        }
+    }
+
+    /// The client's authority has signed for it, so it is somebody: an agent of its own, or one of many.
+    fn certified(&self, certificate: &Certificate) -> Sender {
+        let agent = certificate.names.iter().find_map(|name| {
+            let (tenant, agent) = name.strip_prefix(AGENT_URI)?.split_once('/')?;
+            let tenant: TenantId = tenant.parse().ok()?;
+            (!agent.is_empty()).then(|| (tenant, agent.to_owned()))
+        });
+        match agent {
+            Some((tenant, agent)) => Sender { tenant: tenant.as_str().into(), origin: Origin::Agent(agent) },
+            None => {
+                let name = certificate.common_name.as_ref().unwrap_or(&certificate.fingerprint);
+                Sender { tenant: Arc::clone(&self.certified), origin: Origin::Certificate(name.clone()) }
+            }
         }
     }
 
@@ -109,23 +137,37 @@ mod tests {
 
     fn policy(networks: &[&str]) -> Policy {
         let networks: Vec<IpNet> = networks.iter().map(|network| network.parse().unwrap()).collect();
-        Policy::new(testkit::tokens().verifier(), &networks, &TenantId::default())
+        Policy::new(testkit::tokens().verifier(), &networks, &TenantId::default(), &"certified".parse().unwrap())
     }
 
-    #[tokio::test]
-    async fn strangers_are_taken_from_listed_networks_only() {
+    #[test]
+    fn strangers_are_taken_from_listed_networks_only() {
         let policy = policy(&["127.0.0.0/8"]);
-        let mapped = policy.sender(&HeaderMap::new(), "::ffff:127.0.0.1".parse().unwrap()).await.unwrap();
+        let mapped = policy.stranger("::ffff:127.0.0.1".parse().unwrap()).unwrap();
         assert_eq!(mapped.origin, Origin::Network("127.0.0.1".parse().unwrap()));
-        let fault = policy.sender(&HeaderMap::new(), "10.0.0.1".parse().unwrap()).await.unwrap_err();
-        assert_eq!(fault.kind(), Kind::Unauthenticated);
+        assert_eq!(policy.stranger("10.0.0.1".parse().unwrap()).unwrap_err().kind(), Kind::Unauthenticated);
     }
 
     #[tokio::test]
-    async fn a_bad_token_is_not_a_stranger() {
-        let mut headers = HeaderMap::new();
-        headers.insert("authorization", "Bearer not.a.token".parse().unwrap());
-        let fault = policy(&["127.0.0.0/8"]).sender(&headers, "127.0.0.1".parse().unwrap()).await.unwrap_err();
+    async fn a_bad_token_is_refused() {
+        let fault = policy(&["127.0.0.0/8"]).holder("not.a.token").await.unwrap_err();
         assert_eq!(fault.kind(), Kind::Unauthenticated);
+    }
+
+    #[test]
+    fn a_certificate_names_an_agent_or_admits_one_of_many() {
+        let certificate = |names: &[&str]| Certificate {
+            common_name: Some("gosight-agent".to_owned()),
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            fingerprint: "f".repeat(64),
+        };
+        let policy = policy(&[]);
+        let one = policy.certified(&certificate(&["web-1.example", "sightline://acme/agent-7"]));
+        assert_eq!((one.tenant.as_ref(), one.agent()), ("acme", Some("agent-7")));
+        for names in [&[][..], &["sightline://acme"], &["sightline://acme/"], &["sightline://A B/x"]] {
+            let many = policy.certified(&certificate(names));
+            assert_eq!((many.tenant.as_ref(), many.agent()), ("certified", None), "{names:?}");
+            assert!(many.may_claim() && many.identity() == "certificate/gosight-agent");
+        }
     }
 }
