@@ -9,18 +9,18 @@ use lifecycle::{CancellationToken, Process};
 use crate::collect::Collector;
 use crate::config::Config;
 use crate::gateway::{Gateway, Health};
+use crate::host_root::HostRoot;
 use crate::identity::{self, Identity};
 use crate::metrics::Metrics;
+use crate::positions::Positions;
 use crate::processes::Snapshots;
 use crate::sampling;
 use crate::sender::Sender;
-use crate::spool::{End, Signal, Spool};
+use crate::signal::Signal;
+use crate::spool::{End, Spool};
 use crate::streams::{Commands, SnapshotStream};
-use crate::tail::positions::Positions;
 use crate::tail::{Forwarder, Tail};
 
-/// How long a stop may spend on sending; the rest stays on disk.
-const FLUSH_TIME: Duration = Duration::from_secs(3);
 /// The least time without a successful export after which the agent is not ready.
 const LEAST_PATIENCE: Duration = Duration::from_secs(30);
 
@@ -29,8 +29,9 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// The state folder, the CA file or `/proc` cannot be used.
 pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
-    let metrics = Arc::new(process.register(Metrics::register));
-    let identity = Arc::new(Identity::establish(&config.state_dir)?);
+    let metrics = process.register(Metrics::register);
+    let root = HostRoot::new(&config.host_root);
+    let identity = Arc::new(Identity::establish(&config.state_dir, &root)?);
     tracing::info!(agent_id = identity.agent_id, host_id = identity.host_id, endpoint = %config.endpoint, "agent identity");
 
     let health = Health::new(process.ready("gateway"), LEAST_PATIENCE.max(config.interval * 3));
@@ -40,14 +41,15 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
         config.token_file.as_deref(),
         health.clone(),
     )?);
-    let positions = Arc::new(Positions::load(&config.state_dir.join("positions.json")));
+    let positions = Arc::new(Positions::load(&config.state_dir.join("positions.json"))?);
     let spool_dir = config.state_dir.join("spool");
-    // Before the tail: batches that wait tell how far files were read.
-    let spool = Arc::new(Spool::open(&spool_dir, config.spool_max_bytes, positions.clone(), metrics.clone())?);
-    let tail = Tail::open(&config.log_paths(), positions, Instant::now());
-    let forwarder = Forwarder::new(tail, spool.clone(), identity.clone(), metrics.clone());
-    let collector = Collector::new(identity.clone())?;
-    let snapshots = Snapshots::new(identity)?;
+    // Before the tail: requests that wait tell how far files were read.
+    let spool = Arc::new(Spool::open(&spool_dir, config.room(), positions.clone(), metrics.clone())?);
+    let tail = Tail::open(&config.log_paths(), positions, config.tail(), Instant::now());
+    let pace = (config.linger(), config.poll_interval);
+    let forwarder = Forwarder::new(tail, spool.clone(), identity.clone(), metrics.clone(), pace);
+    let collector = Collector::new(identity.clone(), root.clone())?;
+    let snapshots = Snapshots::new(identity, root)?;
 
     let stop = process.stopping();
     let produced = [(); 2].map(|()| CancellationToken::new());
@@ -66,7 +68,15 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
             forwarder.run(stop).await
         }
     });
-    spawn_senders(&process, &spool, &gateway, &metrics, produced);
+    let sender = Sender {
+        signal: Signal::Metrics,
+        end: End::Oldest,
+        spool,
+        gateway: gateway.clone(),
+        metrics: metrics.clone(),
+        timeout: config.export_timeout,
+    };
+    spawn_senders(&process, &sender, config.flush_time, produced);
 
     let stream = SnapshotStream {
         snapshots,
@@ -81,11 +91,11 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Each signal has two lanes.
 fn spawn_senders(
     process: &Process,
-    spool: &Arc<Spool>,
-    gateway: &Arc<Gateway>,
-    metrics: &Arc<Metrics>,
+    sender: &Sender,
+    flush_time: Duration,
     [metrics_produced, logs_produced]: [CancellationToken; 2],
 ) {
     let lanes = [
@@ -95,21 +105,21 @@ fn spawn_senders(
         ("send fresh logs", Signal::Logs, End::Newest, &logs_produced),
     ];
     for (name, signal, end, produced) in lanes {
-        let sender = Sender { signal, end, spool: spool.clone(), gateway: gateway.clone(), metrics: metrics.clone() };
+        let sender = Sender { signal, end, ..sender.clone() };
         let (stop, produced) = (process.stopping(), produced.clone());
         process.spawn(name, async move {
             tokio::select! {
                 outcome = sender.run(produced) => outcome,
                 // What it was sending is still in the spool.
-                () = flush_time_after(stop) => Ok(()),
+                () = time_after(stop, flush_time) => Ok(()),
             }
         });
     }
 }
 
-async fn flush_time_after(stop: CancellationToken) {
+async fn time_after(stop: CancellationToken, time: Duration) {
     stop.cancelled().await;
-    tokio::time::sleep(FLUSH_TIME).await;
+    tokio::time::sleep(time).await;
 }
 
 fn spawn_until_stop(process: &Process, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {

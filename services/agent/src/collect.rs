@@ -5,9 +5,9 @@ pub mod disk;
 mod host;
 mod memory;
 mod network;
-pub mod sheet;
+mod sheet;
+mod space;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -15,9 +15,9 @@ use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequ
 use opentelemetry_proto::tonic::metrics::v1::{ResourceMetrics, ScopeMetrics};
 
 use crate::clock;
+use crate::host_root::HostRoot;
 use crate::identity::Identity;
 use crate::procfs;
-use disk::Capacity;
 use sheet::{Moment, Sheet};
 
 /// A group of metrics that is read together and fails together.
@@ -56,6 +56,7 @@ pub struct Collection {
 
 pub struct Collector {
     identity: Arc<Identity>,
+    root: HostRoot,
     /// Of agent start: the kernel recomputes it from the wall clock, and a counter's start must not wander.
     boot_unix_nanos: u64,
     /// Usage is what happened between two readings.
@@ -67,10 +68,10 @@ impl Collector {
     ///
     /// # Errors
     /// `/proc/stat` cannot be read: this is no Linux host, or `/proc` is not mounted.
-    pub fn new(identity: Arc<Identity>) -> anyhow::Result<Self> {
-        let earlier = procfs::cpu::stat(&read("/proc/stat")?)?;
+    pub fn new(identity: Arc<Identity>, root: HostRoot) -> anyhow::Result<Self> {
+        let earlier = procfs::cpu::stat(&root.read("/proc/stat")?)?;
         let boot_unix_nanos = earlier.boot_time_unix_seconds.saturating_mul(1_000_000_000);
-        Ok(Self { identity, boot_unix_nanos, earlier })
+        Ok(Self { identity, root, boot_unix_nanos, earlier })
     }
 
     pub fn collect(&mut self) -> Collection {
@@ -97,17 +98,17 @@ impl Collector {
         match source {
             Source::Cpu => self.cpu(sheet),
             Source::Memory => {
-                memory::fill(sheet, &procfs::memory::memory(&read("/proc/meminfo")?)?);
+                memory::fill(sheet, &procfs::memory::memory(&self.root.read("/proc/meminfo")?)?);
                 Ok(())
             }
-            Source::Disk => space(sheet),
+            Source::Disk => space::fill(sheet, &self.root),
             Source::DiskIo => {
-                let devices = procfs::disk::device_activity(&read("/proc/diskstats")?)?;
+                let devices = procfs::disk::device_activity(&self.root.read("/proc/diskstats")?)?;
                 devices.iter().for_each(|device| disk::fill_activity(sheet, device));
                 Ok(())
             }
             Source::Network => {
-                let interfaces = procfs::network::traffic(&read("/proc/net/dev")?)?;
+                let interfaces = procfs::network::traffic(&self.root.read_of_host("net/dev")?)?;
                 interfaces.iter().for_each(|interface| network::fill(sheet, interface));
                 Ok(())
             }
@@ -116,19 +117,19 @@ impl Collector {
     }
 
     fn cpu(&mut self, sheet: &mut Sheet) -> anyhow::Result<()> {
-        let stat = procfs::cpu::stat(&read("/proc/stat")?)?;
-        let load = procfs::cpu::load_averages(&read("/proc/loadavg")?)?;
-        let processors = procfs::cpu::processors(&read("/proc/cpuinfo")?);
+        let stat = procfs::cpu::stat(&self.root.read("/proc/stat")?)?;
+        let load = procfs::cpu::load_averages(&self.root.read("/proc/loadavg")?)?;
+        let processors = procfs::cpu::processors(&self.root.read("/proc/cpuinfo")?);
         cpu::fill(sheet, &self.earlier, &stat, load, &processors, rustix::param::clock_ticks_per_second());
         self.earlier = stat;
         Ok(())
     }
 
     fn host(&self, sheet: &mut Sheet) -> anyhow::Result<()> {
-        let uptime = procfs::host::uptime(&read("/proc/uptime")?)?;
+        let uptime = procfs::host::uptime(&self.root.read("/proc/uptime")?)?;
         // A container has no utmp, and then nobody is logged in.
-        let users = std::fs::read("/run/utmp").map_or(0, |utmp| procfs::host::logged_in_users(&utmp));
-        host::fill(sheet, process_ids()?.len(), users, uptime, &self.identity);
+        let users = std::fs::read(self.root.path("/run/utmp")).map_or(0, |utmp| procfs::host::logged_in_users(&utmp));
+        host::fill(sheet, process_ids(&self.root)?.len(), users, uptime, &self.identity);
         Ok(())
     }
 }
@@ -143,39 +144,10 @@ fn points(scope: &ScopeMetrics) -> usize {
     scope.metrics.iter().filter_map(|metric| metric.data.as_ref()).map(points).sum()
 }
 
-/// A file system that does not answer is left out; the error of the last one is reported.
-fn space(sheet: &mut Sheet) -> anyhow::Result<()> {
-    let mounts = procfs::disk::data_mounts(&read("/proc/self/mountinfo")?, &read("/proc/filesystems")?);
-    let mut outcome = Ok(());
-    for mount in mounts {
-        match capacity(&mount.mountpoint) {
-            Ok(capacity) => disk::fill_space(sheet, &mount, capacity),
-            Err(error) => outcome = Err(error),
-        }
-    }
-    outcome
-}
-
-fn capacity(mountpoint: &str) -> anyhow::Result<Capacity> {
-    let answer = rustix::fs::statvfs(Path::new(mountpoint)).with_context(|| format!("measure {mountpoint}"))?;
-    Ok(Capacity {
-        block_bytes: answer.f_frsize,
-        blocks: answer.f_blocks,
-        blocks_free: answer.f_bfree,
-        blocks_available: answer.f_bavail,
-        inodes: answer.f_files,
-        inodes_free: answer.f_ffree,
-    })
-}
-
 /// Ids of all processes that are visible in `/proc`.
-pub fn process_ids() -> anyhow::Result<Vec<i32>> {
-    let entries = std::fs::read_dir("/proc").context("list /proc")?;
+pub fn process_ids(root: &HostRoot) -> anyhow::Result<Vec<i32>> {
+    let entries = std::fs::read_dir(root.path("/proc")).context("list /proc")?;
     Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
-}
-
-pub(crate) fn read(path: &str) -> anyhow::Result<String> {
-    std::fs::read_to_string(path).with_context(|| format!("read {path}"))
 }
 
 #[cfg(test)]

@@ -34,10 +34,10 @@ struct Connection {
 }
 
 impl Gateway {
-    /// Does not connect yet.
+    /// Does not connect yet. Without a CA file the gateway's certificate must come from one that this system trusts.
     ///
     /// # Errors
-    /// The CA file cannot be read or used.
+    /// The CA file cannot be read or used, or TLS is asked for and the system trusts nobody.
     pub fn new(uri: &Uri, ca_file: Option<&Path>, token_file: Option<&Path>, health: Health) -> anyhow::Result<Self> {
         let mut endpoint = Endpoint::from(uri.clone())
             .connect_timeout(Duration::from_secs(5))
@@ -45,10 +45,8 @@ impl Gateway {
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true);
-        if let Some(path) = ca_file {
-            let pem = std::fs::read(path).with_context(|| format!("read the CA file {}", path.display()))?;
-            let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem));
-            endpoint = endpoint.tls_config(tls).with_context(|| format!("use the CA file {}", path.display()))?;
+        if uri.scheme_str() == Some("https") {
+            endpoint = endpoint.tls_config(tls(ca_file)?).context("use the CAs to trust")?;
         }
         Ok(Self {
             endpoint,
@@ -127,4 +125,22 @@ impl Gateway {
     fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn tls(ca_file: Option<&Path>) -> anyhow::Result<ClientTlsConfig> {
+    if let Some(path) = ca_file {
+        let pem = std::fs::read(path).with_context(|| format!("read the CA file {}", path.display()))?;
+        return Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)));
+    }
+    let found = rustls_native_certs::load_native_certs();
+    let mut store = rustls::RootCertStore::empty();
+    let (trusted, unusable) = store.add_parsable_certificates(found.certs);
+    if trusted == 0 {
+        let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+        anyhow::bail!(
+            "this system trusts no CA; set SIGHTLINE_AGENT_CA_FILE, or install the ca-certificates package {errors:?}"
+        );
+    }
+    tracing::info!(trusted, unusable, "the gateway's certificate is held against the CAs of this system");
+    Ok(ClientTlsConfig::new().trust_anchors(store.roots))
 }

@@ -9,7 +9,8 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use proto::gosight::Meta;
 use uuid::Uuid;
 
-use crate::collect::sheet::attributes;
+use crate::attributes::attributes;
+use crate::host_root::HostRoot;
 use crate::state;
 pub use facts::Facts;
 
@@ -26,8 +27,14 @@ pub struct Identity {
 impl Identity {
     /// # Errors
     /// The state folder cannot be read or written, or its agent id is damaged.
-    pub fn establish(state_dir: &Path) -> anyhow::Result<Self> {
-        Ok(Self { agent_id: agent_id(state_dir)?, host_id: host_id(state_dir)?, facts: Facts::read() })
+    pub fn establish(state_dir: &Path, root: &HostRoot) -> anyhow::Result<Self> {
+        let (agent_id, host_id) = (agent_id(state_dir)?, host_id(state_dir, root)?);
+        Ok(Self { agent_id, host_id, facts: Facts::read(root) })
+    }
+
+    #[cfg(test)]
+    pub fn for_test(state_dir: &Path) -> Self {
+        Self::establish(state_dir, &HostRoot::new(Path::new("/"))).unwrap()
     }
 
     /// The OTLP resource of this host.
@@ -87,10 +94,10 @@ pub fn agent_id(state_dir: &Path) -> anyhow::Result<String> {
     Ok(id.to_string())
 }
 
-fn host_id(state_dir: &Path) -> anyhow::Result<String> {
+fn host_id(state_dir: &Path, root: &HostRoot) -> anyhow::Result<String> {
     let machine_id = ["/etc/machine-id", "/var/lib/dbus/machine-id"]
         .into_iter()
-        .filter_map(|path| std::fs::read_to_string(path).ok())
+        .filter_map(|path| root.read(path).ok())
         .find_map(|text| machine_id(&text));
     match machine_id {
         Some(id) => Ok(id),
@@ -134,7 +141,7 @@ mod tests {
     #[test]
     fn the_resource_names_host_and_agent_and_no_service() {
         let folder = tempfile::tempdir().unwrap();
-        let identity = Identity::establish(folder.path()).unwrap();
+        let identity = Identity::for_test(folder.path());
         let resource = identity.resource();
         let keys: Vec<_> = resource.attributes.iter().map(|attribute| attribute.key.as_str()).collect();
         for key in

@@ -9,7 +9,8 @@ use std::time::Instant;
 use proto::gosight::{ProcessInfo, ProcessPayload};
 
 use crate::clock;
-use crate::collect::{process_ids, read};
+use crate::collect::process_ids;
+use crate::host_root::HostRoot;
 use crate::identity::Identity;
 use crate::procfs::process::{ProcessStat, command_line};
 use crate::procfs::{self, double, percent};
@@ -19,6 +20,7 @@ type Key = (i32, u64);
 
 pub struct Snapshots {
     identity: Arc<Identity>,
+    root: HostRoot,
     boot_unix_seconds: u64,
     ticks_per_second: u64,
     page_bytes: u64,
@@ -30,10 +32,11 @@ pub struct Snapshots {
 impl Snapshots {
     /// # Errors
     /// `/proc/stat` cannot be read.
-    pub fn new(identity: Arc<Identity>) -> anyhow::Result<Self> {
+    pub fn new(identity: Arc<Identity>, root: HostRoot) -> anyhow::Result<Self> {
         Ok(Self {
             identity,
-            boot_unix_seconds: procfs::cpu::stat(&read("/proc/stat")?)?.boot_time_unix_seconds,
+            boot_unix_seconds: procfs::cpu::stat(&root.read("/proc/stat")?)?.boot_time_unix_seconds,
+            root,
             ticks_per_second: rustix::param::clock_ticks_per_second().max(1),
             page_bytes: rustix::param::page_size() as u64,
             earlier: HashMap::new(),
@@ -48,18 +51,18 @@ impl Snapshots {
     /// # Errors
     /// `/proc` cannot be read. Single processes that end meanwhile are left out.
     pub fn take(&mut self) -> anyhow::Result<ProcessPayload> {
-        let memory = procfs::memory::memory(&read("/proc/meminfo")?)?.total;
-        let uptime = procfs::host::uptime(&read("/proc/uptime")?)?;
+        let memory = procfs::memory::memory(&self.root.read("/proc/meminfo")?)?.total;
+        let uptime = procfs::host::uptime(&self.root.read("/proc/uptime")?)?;
         let elapsed = self.earlier_at.map(|at| at.elapsed().as_secs_f64());
         self.earlier_at = Some(Instant::now());
         // Accounts may be added at any time.
         self.users.clear();
-        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let passwd = self.root.read("/etc/passwd").unwrap_or_default();
         let mut now = HashMap::new();
         let mut processes = Vec::new();
-        for pid in process_ids()? {
+        for pid in process_ids(&self.root)? {
             let Some(stat) =
-                fs::read_to_string(format!("/proc/{pid}/stat")).ok().and_then(|text| procfs::process::stat(&text).ok())
+                self.root.read(&format!("/proc/{pid}/stat")).ok().and_then(|text| procfs::process::stat(&text).ok())
             else {
                 continue;
             };
@@ -74,8 +77,8 @@ impl Snapshots {
     }
 
     fn process(&mut self, stat: &ProcessStat, cpu_percent: f64, memory_total: u64, passwd: &str) -> ProcessInfo {
-        let folder = format!("/proc/{}", stat.pid);
-        let executable = fs::read_link(format!("{folder}/exe"))
+        let folder = self.root.path(format!("/proc/{}", stat.pid));
+        let executable = fs::read_link(folder.join("exe"))
             .map_or_else(|_| stat.name.clone(), |path| path.to_string_lossy().into_owned());
         let uid = fs::metadata(&folder).map(|metadata| metadata.uid()).ok();
         let resident = double(stat.resident_pages.saturating_mul(self.page_bytes));
@@ -85,7 +88,7 @@ impl Snapshots {
             ppid: stat.ppid,
             user: uid.map(|uid| self.user(uid, passwd)).unwrap_or_default(),
             executable,
-            cmdline: fs::read(format!("{folder}/cmdline")).map(|raw| command_line(&raw)).unwrap_or_default(),
+            cmdline: fs::read(folder.join("cmdline")).map(|raw| command_line(&raw)).unwrap_or_default(),
             cpu_percent,
             mem_percent: percent(resident, double(memory_total)),
             threads: stat.threads,
@@ -151,8 +154,9 @@ mod tests {
     #[test]
     fn a_snapshot_shows_this_very_process() {
         let folder = tempfile::tempdir().unwrap();
-        let identity = Arc::new(Identity::establish(folder.path()).unwrap());
-        let mut snapshots = Snapshots::new(identity.clone()).unwrap();
+        let identity = Arc::new(Identity::for_test(folder.path()));
+        let root = HostRoot::new(std::path::Path::new("/"));
+        let mut snapshots = Snapshots::new(identity.clone(), root).unwrap();
         snapshots.take().unwrap();
         let payload = snapshots.take().unwrap();
         let own = i32::try_from(std::process::id()).unwrap();

@@ -9,7 +9,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::collect::Collector;
 use crate::metrics::{Metrics, Reason};
-use crate::spool::{Signal, Spool};
+use crate::signal::Signal;
+use crate::spool::Spool;
 
 /// The first points come early, so that a new host shows at once; they need a moment to tell usage over.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -22,7 +23,7 @@ pub async fn run(
     mut collector: Collector,
     interval: Duration,
     spool: Arc<Spool>,
-    metrics: Arc<Metrics>,
+    metrics: Metrics,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut ticks = tokio::time::interval_at(Instant::now() + interval.min(FIRST_DELAY), interval);
@@ -44,12 +45,13 @@ pub async fn run(
 fn sample(collector: &mut Collector, spool: &Spool, metrics: &Metrics) {
     let collection = collector.collect();
     for (source, error) in &collection.failures {
-        metrics.collect_failed(*source);
+        metrics.collect_failures.of([source.scope()]).inc();
         tracing::warn!(scope = source.scope(), error = format!("{error:#}"), "cannot read some host metrics");
     }
     let payload = collection.request.encode_to_vec();
     if let Err(error) = spool.push(Signal::Metrics, collection.points, &[], &payload) {
-        metrics.dropped(Signal::Metrics, Reason::SpoolFull, collection.points as u64);
+        let labels = [Signal::Metrics.as_str(), Reason::SpoolFull.as_str()];
+        metrics.items_dropped.of(labels).inc_by(collection.points as u64);
         tracing::error!(error = format!("{:#}", anyhow::Error::from(error)), "metrics are dropped");
     }
 }

@@ -1,8 +1,9 @@
-//! Sends the batches of the spool until a gateway acknowledges them.
+//! Sends the requests of the spool until a gateway acknowledges them.
 //!
 //! Each signal has two lanes: one sends from the oldest on, the other only what is new. After an outage the backlog
 //! thus goes in order, and fresh data does not wait behind it.
 
+mod export;
 pub mod verdict;
 
 use std::sync::Arc;
@@ -11,23 +12,19 @@ use std::time::Duration;
 use anyhow::Context as _;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use lifecycle::CancellationToken;
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;
-use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_client::MetricsServiceClient;
-use prost::Message;
-use tonic::codec::CompressionEncoding;
+use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::clock;
 use crate::gateway::Gateway;
 use crate::metrics::{Metrics, Reason};
-use crate::spool::{Batch, BatchId, End, Signal, Spool};
+use crate::signal::Signal;
+use crate::spool::{BatchId, End, Reaction, Spool, Spooled};
+use export::Partial;
 use verdict::{Verdict, code_name, verdict};
 
 /// The metadata key of a batch's id.
 const BATCH_KEY: &str = "sightline-batch";
-const EXPORT_TIMEOUT: Duration = Duration::from_secs(15);
 /// The fresh lane leaves what is older to the other one.
 const FRESH_MILLIS: u64 = 10_000;
 
@@ -38,13 +35,9 @@ pub struct Sender {
     pub end: End,
     pub spool: Arc<Spool>,
     pub gateway: Arc<Gateway>,
-    pub metrics: Arc<Metrics>,
-}
-
-/// What a gateway left out of a batch that it took.
-struct Partial {
-    rejected: u64,
-    message: String,
+    pub metrics: Metrics,
+    /// How long a gateway may take to answer.
+    pub timeout: Duration,
 }
 
 /// Delays between attempts; a new one begins after each success.
@@ -71,7 +64,7 @@ impl Patience {
 }
 
 impl Sender {
-    /// Runs until `produced`, after which no batch comes any more; sends what is there and gives up at the first
+    /// Runs until `produced`, after which no request comes any more; sends what is there and gives up at the first
     /// failure. May be dropped at any time: what it was sending is sent again by the next run.
     ///
     /// # Errors
@@ -81,7 +74,7 @@ impl Sender {
         let mut patience = Patience::new();
         loop {
             changes.mark_unchanged();
-            let Some(batch) = self.take().await? else {
+            let Some(spooled) = self.take().await? else {
                 if produced.is_cancelled() {
                     return Ok(());
                 }
@@ -91,20 +84,14 @@ impl Sender {
                 }
                 continue;
             };
-            // After taking: another lane may learn only now that the gateway is busy.
-            if let Some(busy_until) = self.gateway.busy_until() {
-                tokio::select! {
-                    () = tokio::time::sleep_until(busy_until) => {}
-                    () = produced.cancelled() => return Ok(()),
-                }
-            }
-            match self.export(&batch).await {
+            let Some(channel) = self.channel(&produced).await else { return Ok(()) };
+            match self.export(&spooled, channel).await {
                 Ok(partial) => {
                     patience = Patience::new();
-                    self.accepted(batch, partial).await?;
+                    self.accepted(spooled, partial).await?;
                 }
                 Err(status) => {
-                    let verdict = self.failed(&batch, &status).await?;
+                    let verdict = self.failed(&spooled, &status).await?;
                     if produced.is_cancelled() && verdict != Verdict::Refused {
                         return Ok(());
                     }
@@ -117,7 +104,24 @@ impl Sender {
         }
     }
 
-    async fn take(&self) -> anyhow::Result<Option<Batch>> {
+    /// The connection, once the gateway wants to be sent something; nothing when it does not before the end. A rest or
+    /// a delay that it asked for is no failure of a request.
+    async fn channel(&self, produced: &CancellationToken) -> Option<Channel> {
+        // After taking: another lane may learn only now that the gateway is busy.
+        if let Some(busy_until) = self.gateway.busy_until() {
+            tokio::select! {
+                () = tokio::time::sleep_until(busy_until) => {}
+                () = produced.cancelled() => return None,
+            }
+        }
+        tokio::select! {
+            biased;
+            channel = self.gateway.channel() => Some(channel),
+            () = produced.cancelled() => None,
+        }
+    }
+
+    async fn take(&self) -> anyhow::Result<Option<Spooled>> {
         let (spool, signal, end) = (self.spool.clone(), self.signal, self.end);
         let since = match end {
             End::Oldest => 0,
@@ -126,91 +130,63 @@ impl Sender {
         tokio::task::spawn_blocking(move || spool.take(signal, end, since)).await.context("read the spool")
     }
 
-    async fn export(&self, batch: &Batch) -> Result<Option<Partial>, Status> {
-        let exported = async {
-            match self.signal {
-                Signal::Metrics => self.export_metrics(batch).await,
-                Signal::Logs => self.export_logs(batch).await,
-            }
-        };
-        tokio::time::timeout(EXPORT_TIMEOUT, exported)
-            .await
-            .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")))
-    }
-
-    async fn export_metrics(&self, batch: &Batch) -> Result<Option<Partial>, Status> {
-        let request = self.request::<ExportMetricsServiceRequest>(batch)?;
-        let mut client = MetricsServiceClient::new(self.gateway.channel().await)
-            .send_compressed(CompressionEncoding::Gzip)
-            .accept_compressed(CompressionEncoding::Gzip);
-        let partial = client.export(request).await?.into_inner().partial_success;
-        Ok(partial.and_then(|partial| Partial::of(partial.rejected_data_points, partial.error_message)))
-    }
-
-    async fn export_logs(&self, batch: &Batch) -> Result<Option<Partial>, Status> {
-        let request = self.request::<ExportLogsServiceRequest>(batch)?;
-        let mut client = LogsServiceClient::new(self.gateway.channel().await)
-            .send_compressed(CompressionEncoding::Gzip)
-            .accept_compressed(CompressionEncoding::Gzip);
-        let partial = client.export(request).await?.into_inner().partial_success;
-        Ok(partial.and_then(|partial| Partial::of(partial.rejected_log_records, partial.error_message)))
-    }
-
-    fn request<M: Message + Default>(&self, batch: &Batch) -> Result<Request<M>, Status> {
-        let message = M::decode(batch.payload.as_slice())
-            .map_err(|error| Status::invalid_argument(format!("the spooled batch is damaged: {error}")))?;
-        let mut request = Request::new(message);
-        let id = batch.id.to_string().parse().map_err(|_| Status::invalid_argument("a batch id is no header value"))?;
+    async fn export(&self, spooled: &Spooled, channel: Channel) -> Result<Option<Partial>, Status> {
+        let mut request = Request::new(spooled.payload.clone());
+        let id = spooled.id.to_string();
+        let id = id.parse().map_err(|_| Status::invalid_argument("a batch id is no header value"))?;
         request.metadata_mut().insert(BATCH_KEY, id);
         self.gateway.authorize(&mut request).map_err(|error| {
             let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
             Status::unauthenticated(format!("{error}: {cause}"))
         })?;
-        Ok(request)
+        tokio::time::timeout(self.timeout, export::export(self.signal, channel, request))
+            .await
+            .unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer in time")))
     }
 
-    async fn accepted(&self, batch: Batch, partial: Option<Partial>) -> anyhow::Result<()> {
+    async fn accepted(&self, spooled: Spooled, partial: Option<Partial>) -> anyhow::Result<()> {
         self.gateway.health.succeeded();
+        let signal = [self.signal.as_str()];
         let rejected = partial.as_ref().map_or(0, |partial| partial.rejected);
-        self.metrics.sent(self.signal, batch.items.saturating_sub(rejected));
+        self.metrics.requests_sent.of(signal).inc();
+        self.metrics.items_sent.of(signal).inc_by(spooled.items.saturating_sub(rejected));
         if let Some(partial) = partial {
-            self.metrics.rejected(self.signal, partial.rejected);
+            self.metrics.items_rejected.of(signal).inc_by(partial.rejected);
             tracing::warn!(
-                signal = self.signal.name(),
-                batch = %batch.id,
+                signal = self.signal.as_str(),
+                batch = %spooled.id,
                 rejected = partial.rejected,
                 reason = partial.message,
-                "the gateway left a part of a batch out"
+                "the gateway left a part of a request out"
             );
         }
-        self.done(batch.id).await
+        let spool = self.spool.clone();
+        tokio::task::spawn_blocking(move || spool.acknowledged(&spooled.id)).await.context("remove from the spool")
     }
 
-    async fn failed(&self, batch: &Batch, status: &Status) -> anyhow::Result<Verdict> {
-        let verdict = verdict(status, batch.stumbles);
-        let (signal, code, reason) = (self.signal.name(), code_name(status.code()), status.message());
-        self.metrics.export_failed(self.signal, code);
+    async fn failed(&self, spooled: &Spooled, status: &Status) -> anyhow::Result<Verdict> {
+        let verdict = verdict(status, spooled.stumbles);
+        let (signal, code, reason) = (self.signal.as_str(), code_name(status.code()), status.message());
+        self.metrics.export_failures.of([signal, code]).inc();
         self.gateway.health.failed(&format!("{code}: {reason}"));
         if let Verdict::Retry(Some(delay)) = verdict {
             // Agents that were refused at the same moment should not come back at the same moment.
             self.gateway.busy(delay.mul_f64(rand::random_range(1.0..1.25)));
         }
-        match verdict {
-            Verdict::Refused => {
-                tracing::error!(signal, batch = %batch.id, items = batch.items, code, reason, "the gateway refuses a batch for good, it is dropped");
-                self.metrics.dropped(self.signal, Reason::Refused, batch.items);
-                self.done(batch.id.clone()).await?;
-            }
-            // An outage is said once for a batch, not with every attempt.
-            _ if batch.failures == 0 => {
-                tracing::warn!(signal, batch = %batch.id, code, reason, "cannot send a batch, keeping it");
-                self.spool.give_back(&batch.id, verdict == Verdict::Stumbled);
-            }
-            _ => {
-                tracing::debug!(signal, batch = %batch.id, code, reason, failures = batch.failures, "cannot send a batch yet");
-                self.spool.give_back(&batch.id, verdict == Verdict::Stumbled);
-            }
+        if verdict == Verdict::Refused {
+            tracing::error!(signal, batch = %spooled.id, items = spooled.items, code, reason, "the gateway refuses a request for good, it is dropped");
+            self.metrics.items_dropped.of([signal, Reason::Refused.as_str()]).inc_by(spooled.items);
+            self.done(spooled.id.clone()).await?;
+            return Ok(verdict);
         }
+        // An outage is said once for a request, not with every attempt.
+        if spooled.failures == 0 {
+            tracing::warn!(signal, batch = %spooled.id, code, reason, "cannot send a request, keeping it");
+        } else {
+            tracing::debug!(signal, batch = %spooled.id, code, reason, failures = spooled.failures, "cannot send a request yet");
+        }
+        let stumbled = verdict == Verdict::Stumbled;
+        self.spool.give_back(&spooled.id, if stumbled { Reaction::Stumbled } else { Reaction::Failed });
         Ok(verdict)
     }
 
@@ -232,14 +208,6 @@ impl Sender {
 
     async fn done(&self, id: BatchId) -> anyhow::Result<()> {
         let spool = self.spool.clone();
-        tokio::task::spawn_blocking(move || spool.done(&id)).await.context("remove a batch from the spool")
-    }
-}
-
-impl Partial {
-    /// A server may send an empty one where it should send none.
-    fn of(rejected: i64, message: String) -> Option<Self> {
-        let rejected = u64::try_from(rejected).unwrap_or(0);
-        (rejected > 0 || !message.is_empty()).then_some(Self { rejected, message })
+        tokio::task::spawn_blocking(move || spool.done(&id)).await.context("remove from the spool")
     }
 }

@@ -1,51 +1,36 @@
-//! Batches that no gateway has acknowledged yet, on disk.
+//! Requests that no gateway has acknowledged yet, on disk.
 //!
-//! Every batch is written here before it is sent, as one file that holds its id and, for logs, the places in the log
-//! files that it reaches to. So after any
+//! Every request is written here before it is sent, as one file that holds its batch id and, for logs, the places in the
+//! log files that it reaches to. So after any
 //! end of the process the next start knows exactly which lines have a batch id: those are sent again under that id,
 //! and no others. Files are
-//! renamed into place and not synced: a power cut may lose the last seconds of batches, whose lines are then read
+//! renamed into place and not synced: a power cut may lose the last seconds of them, whose lines are then read
 //! from their files again as far as the saved positions allow.
 //!
 //! The folder is bounded. For want of room the oldest metrics go first; log lines are never dropped, they are refused
-//! and stay in their files.
+//! and stay in their files. What an agent of another version left here and this one cannot read stays where it is.
 
 mod batch_id;
+mod queue;
 mod record;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context as _;
+use bytes::Bytes;
 use tokio::sync::watch;
 
 use crate::clock;
-use crate::metrics::{Metrics, Reason};
+use crate::metrics::{Metrics, Reason, gauge};
+use crate::positions::{Cover, Positions};
+use crate::signal::Signal;
 use crate::state;
-use crate::tail::positions::{Cover, Positions};
 pub use batch_id::BatchId;
-use record::Header;
-
-/// Metrics are kept in memory up to this size when the disk takes nothing: a full disk is what they should tell about.
-const MEMORY_BYTES: u64 = 8 << 20;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Signal {
-    Metrics,
-    Logs,
-}
-
-impl Signal {
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Metrics => "metrics",
-            Self::Logs => "logs",
-        }
-    }
-}
+use queue::{Entry, Queue};
+use record::{Header, Unreadable};
 
 /// Which end of the queue to send from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +39,16 @@ pub enum End {
     Newest,
 }
 
-/// Why a batch was not taken. It may be offered again.
+/// What became of an attempt to send that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reaction {
+    /// It had nothing to do with the request.
+    Failed,
+    /// A gateway stumbled, perhaps on this very request.
+    Stumbled,
+}
+
+/// Why a request was not taken. It may be offered again.
 #[derive(Debug, thiserror::Error)]
 pub enum Refused {
     #[error("the spool is full")]
@@ -63,126 +57,99 @@ pub enum Refused {
     Write(#[from] io::Error),
 }
 
-/// A batch that was taken out to be sent. It stays in the spool until `done`.
+/// How much may wait.
+#[derive(Debug, Clone, Copy)]
+pub struct Room {
+    pub bytes: u64,
+    /// Metrics are kept in memory up to this size when the disk takes nothing: a full disk is what they should tell about.
+    pub memory_bytes: u64,
+}
+
+/// A request that was taken out to be sent. It stays in the spool until `done`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Batch {
+pub struct Spooled {
     pub id: BatchId,
     pub items: u64,
     /// How often sending it has failed since this start, for whatever reason.
     pub failures: u32,
-    /// How often it failed because a gateway stumbled on it.
+    /// How often a gateway stumbled on it while others took the like.
     pub stumbles: u32,
-    pub payload: Vec<u8>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    signal: Signal,
-    bytes: u64,
-    items: u64,
-    failures: u32,
-    stumbles: u32,
-    /// Somebody is sending it.
-    taken: bool,
-    /// The payload, where the disk did not take it.
-    memory: Option<Vec<u8>>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    entries: BTreeMap<BatchId, Entry>,
-    bytes: u64,
-    memory_bytes: u64,
-    sequence: u64,
+    pub payload: Bytes,
 }
 
 #[derive(Debug)]
 pub struct Spool {
     folder: PathBuf,
-    max_bytes: u64,
+    room: Room,
     boot: String,
     queue: Mutex<Queue>,
     changes: watch::Sender<()>,
     positions: Arc<Positions>,
-    metrics: Arc<Metrics>,
+    metrics: Metrics,
     _lock: state::Lock,
 }
 
 impl Spool {
-    /// Takes over what earlier runs left, and tells `positions` how far those batches reach.
+    /// Takes over what earlier runs left, and tells `positions` how far those requests reach.
     ///
     /// # Errors
     /// The folder cannot be made or listed, or another agent uses it.
-    pub fn open(
-        folder: &Path,
-        max_bytes: u64,
-        positions: Arc<Positions>,
-        metrics: Arc<Metrics>,
-    ) -> anyhow::Result<Self> {
+    pub fn open(folder: &Path, room: Room, positions: Arc<Positions>, metrics: Metrics) -> anyhow::Result<Self> {
         state::prepare(folder)?;
         let lock = state::lock(folder)?;
         let mut queue = Queue::default();
         let mut covers = Vec::new();
+        let mut unknown = 0;
         for (id, signal, path) in files(folder).with_context(|| format!("list {}", folder.display()))? {
-            match record::read_header(&path) {
-                Ok((header, bytes)) => {
+            match record::read(&path) {
+                Ok((header, _)) => {
                     covers.push((header.generation, header.covers));
-                    let entry = Entry {
-                        signal,
-                        bytes,
-                        items: header.items,
-                        failures: 0,
-                        stumbles: 0,
-                        taken: false,
-                        memory: None,
-                    };
-                    queue.add(id, entry);
+                    let bytes = fs::metadata(&path).map_or(header.bytes, |metadata| metadata.len());
+                    queue.add(id, Entry::new(signal, bytes, header.items));
+                }
+                Err(error @ Unreadable::Damaged(_)) => {
+                    tracing::error!(%error, file = %path.display(), "a spooled request is damaged and dropped");
+                    metrics.items_dropped.of([signal.as_str(), Reason::Damaged.as_str()]).inc();
+                    let _ = fs::remove_file(&path);
                 }
                 Err(error) => {
-                    tracing::error!(%error, file = %path.display(), "a spooled batch is damaged and dropped");
-                    metrics.dropped(signal, Reason::Damaged, 0);
-                    let _ = fs::remove_file(&path);
+                    tracing::warn!(%error, file = %path.display(), "a spooled request cannot be read and is left alone");
+                    unknown += 1;
+                    covers.extend(record::covers(&path));
                 }
             }
         }
         // File names follow the clock, which may have been set back.
         covers.sort_by_key(|(generation, _)| *generation);
         covers.iter().for_each(|(generation, covers)| positions.apply(*generation, covers));
+        metrics.spool_unknown.set(unknown);
         let boot = batch_id::random_boot()?;
         let changes = watch::Sender::new(());
-        let spool = Self {
-            folder: folder.to_owned(),
-            max_bytes,
-            boot,
-            queue: Mutex::new(queue),
-            changes,
-            positions,
-            metrics,
-            _lock: lock,
-        };
+        let (folder, queue) = (folder.to_owned(), Mutex::new(queue));
+        let spool = Self { folder, room, boot, queue, changes, positions, metrics, _lock: lock };
         spool.report(&spool.queue());
         Ok(spool)
     }
 
-    /// Changes whenever a batch comes, goes, or may be taken again.
+    /// Changes whenever a request comes, goes, or may be taken again.
     pub fn changes(&self) -> watch::Receiver<()> {
         self.changes.subscribe()
     }
 
     pub fn pending(&self, signal: Signal) -> usize {
-        self.queue().entries.values().filter(|entry| entry.signal == signal).count()
+        self.queue().count(signal)
     }
 
-    /// Takes a batch in and gives it its id. When it returns, `covers` count as read; batches that have some come
-    /// from one thread.
+    /// Takes a request in and gives it its batch id. When it returns, `covers` count as read; requests that have some
+    /// come from one thread.
     ///
     /// # Errors
     /// There is no room, or the disk does not take it. Metrics are kept in memory in the second case, while they are
     /// few.
     pub fn push(&self, signal: Signal, items: usize, covers: &[Cover], payload: &[u8]) -> Result<BatchId, Refused> {
         let generation = if covers.is_empty() { 0 } else { self.positions.next_generation() };
-        let bytes = payload.len() as u64;
-        let header = record::header(&Header { items: items as u64, bytes, generation, covers: covers.to_vec() })?;
+        let items = items as u64;
+        let header = Header::of(payload, items, generation, covers).encode()?;
         let bytes = (header.len() + payload.len()) as u64;
         let id = self.reserve(bytes)?;
         let written = state::replace(&self.path(&id, signal), &[&header, payload]);
@@ -190,17 +157,18 @@ impl Spool {
         queue.bytes -= bytes;
         let memory = match written {
             Ok(()) => None,
-            Err(error) if signal == Signal::Logs || queue.memory_bytes + bytes > MEMORY_BYTES => {
+            Err(error) if signal == Signal::Logs || queue.memory_bytes + bytes > self.room.memory_bytes => {
                 self.report(&queue);
                 return Err(error.into());
             }
             Err(error) => {
                 tracing::warn!(%error, batch = %id, "cannot write metrics to the spool, keeping them in memory");
-                Some(payload.to_vec())
+                Some(Bytes::copy_from_slice(payload))
             }
         };
         self.positions.apply(generation, covers);
-        let entry = Entry { signal, bytes, items: items as u64, failures: 0, stumbles: 0, taken: false, memory };
+        let mut entry = Entry::new(signal, bytes, items);
+        entry.memory = memory;
         queue.add(id.clone(), entry);
         self.report(&queue);
         drop(queue);
@@ -208,47 +176,47 @@ impl Spool {
         Ok(id)
     }
 
-    /// Takes out the oldest or the newest batch that nobody is sending, of those made at or after `since`.
-    pub fn take(&self, signal: Signal, end: End, since_unix_millis: u64) -> Option<Batch> {
+    /// Takes out the oldest or the newest request that nobody is sending, of those made at or after `since`.
+    pub fn take(&self, signal: Signal, end: End, since_unix_millis: u64) -> Option<Spooled> {
         loop {
-            let (mut batch, memory) = {
+            let (mut spooled, memory) = {
                 let mut queue = self.queue();
-                let mut free = queue.entries.iter_mut().filter(|(id, entry)| {
-                    entry.signal == signal && !entry.taken && id.created_unix_millis() >= since_unix_millis
-                });
-                let (id, entry) = match end {
-                    End::Oldest => free.next(),
-                    End::Newest => free.next_back(),
-                }?;
-                entry.taken = true;
+                let (id, entry) = queue.take(signal, end, since_unix_millis)?;
                 let Entry { items, failures, stumbles, .. } = *entry;
-                (Batch { id: id.clone(), items, failures, stumbles, payload: Vec::new() }, entry.memory.clone())
+                (Spooled { id, items, failures, stumbles, payload: Bytes::new() }, entry.memory.clone())
             };
-            match memory.map_or_else(|| record::read_payload(&self.path(&batch.id, signal)), Ok) {
+            let read = || record::read(&self.path(&spooled.id, signal)).map(|(_, payload)| payload.into());
+            match memory.map_or_else(read, Ok) {
                 Ok(payload) => {
-                    batch.payload = payload;
-                    return Some(batch);
+                    spooled.payload = payload;
+                    return Some(spooled);
+                }
+                Err(error) if is_lost(&error) => {
+                    tracing::error!(%error, batch = %spooled.id, "a spooled request cannot be read and is dropped");
+                    self.metrics.items_dropped.of([signal.as_str(), Reason::Damaged.as_str()]).inc_by(spooled.items);
+                    self.done(&spooled.id);
                 }
                 Err(error) => {
-                    tracing::error!(%error, batch = %batch.id, "a spooled batch cannot be read and is dropped");
-                    self.metrics.dropped(signal, Reason::Damaged, batch.items);
-                    self.done(&batch.id);
+                    tracing::error!(%error, batch = %spooled.id, "a spooled request cannot be read now, it is tried again later");
+                    self.queue().put_aside(&spooled.id);
                 }
             }
         }
     }
 
-    /// Puts a batch back that could not be sent, and whether that was because a gateway stumbled on it.
-    pub fn give_back(&self, id: &BatchId, stumbled: bool) {
-        if let Some(entry) = self.queue().entries.get_mut(id) {
-            entry.taken = false;
-            entry.failures = entry.failures.saturating_add(1);
-            entry.stumbles = entry.stumbles.saturating_add(u32::from(stumbled));
-        }
+    /// Puts a request back that could not be sent.
+    pub fn give_back(&self, id: &BatchId, reaction: Reaction) {
+        self.queue().give_back(id, reaction);
         self.changes.send_replace(());
     }
 
-    /// Removes a batch that was acknowledged, or that no gateway will ever take.
+    /// A gateway took a request in.
+    pub fn acknowledged(&self, id: &BatchId) {
+        self.queue().acknowledged();
+        self.done(id);
+    }
+
+    /// Removes a request that was acknowledged, or that no gateway will ever take.
     ///
     /// The positions are saved first: were the file gone and the position not, the next start would read its lines
     /// again under another id.
@@ -260,7 +228,7 @@ impl Spool {
             None => fs::remove_file(self.path(id, entry.signal)),
         });
         if let Err(error) = removed {
-            tracing::error!(%error, batch = %id, "cannot remove a batch from the spool, the next start sends it again under the same id");
+            tracing::error!(%error, batch = %id, "cannot remove a request from the spool, the next start sends it again under the same id");
         }
         self.report(&self.queue());
         self.changes.send_replace(());
@@ -268,16 +236,16 @@ impl Spool {
 
     fn reserve(&self, bytes: u64) -> Result<BatchId, Refused> {
         let mut queue = self.queue();
-        while queue.bytes + bytes > self.max_bytes {
-            let oldest = queue.entries.iter().find(|(_, entry)| entry.signal == Signal::Metrics && !entry.taken);
-            let Some(id) = oldest.map(|(id, _)| id.clone()) else { return Err(Refused::Full) };
-            let Some(entry) = queue.remove(&id) else { return Err(Refused::Full) };
+        while queue.bytes + bytes > self.room.bytes {
+            let id = queue.oldest_metrics().ok_or(Refused::Full)?;
+            let entry = queue.remove(&id).ok_or(Refused::Full)?;
             tracing::warn!(batch = %id, points = entry.items, "the spool is full, its oldest metrics are dropped");
-            self.metrics.dropped(Signal::Metrics, Reason::SpoolFull, entry.items);
+            let labels = [Signal::Metrics.as_str(), Reason::SpoolFull.as_str()];
+            self.metrics.items_dropped.of(labels).inc_by(entry.items);
             if entry.memory.is_none()
                 && let Err(error) = fs::remove_file(self.path(&id, Signal::Metrics))
             {
-                tracing::error!(%error, batch = %id, "cannot remove a batch from the spool");
+                tracing::error!(%error, batch = %id, "cannot remove a request from the spool");
             }
         }
         queue.bytes += bytes;
@@ -286,7 +254,7 @@ impl Spool {
     }
 
     fn path(&self, id: &BatchId, signal: Signal) -> PathBuf {
-        self.folder.join(format!("{}.{}", id.file_stem(), signal.name()))
+        self.folder.join(format!("{}.{}", id.file_stem(), signal.as_str()))
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -294,31 +262,23 @@ impl Spool {
     }
 
     fn report(&self, queue: &Queue) {
-        let count = |signal| queue.entries.values().filter(|entry| entry.signal == signal).count();
-        self.metrics.spool(queue.bytes, count(Signal::Metrics), count(Signal::Logs));
+        self.metrics.spool.set(gauge(queue.bytes));
+        for signal in [Signal::Metrics, Signal::Logs] {
+            self.metrics.spool_requests.of([signal.as_str()]).set(gauge(queue.count(signal) as u64));
+        }
     }
 }
 
-impl Queue {
-    fn add(&mut self, id: BatchId, entry: Entry) {
-        self.bytes += entry.bytes;
-        if entry.memory.is_some() {
-            self.memory_bytes += entry.bytes;
-        }
-        self.entries.insert(id, entry);
-    }
-
-    fn remove(&mut self, id: &BatchId) -> Option<Entry> {
-        let entry = self.entries.remove(id)?;
-        self.bytes -= entry.bytes;
-        if entry.memory.is_some() {
-            self.memory_bytes -= entry.bytes;
-        }
-        Some(entry)
+/// The disk may give it another time, unless it is damaged or somebody removed it.
+fn is_lost(error: &Unreadable) -> bool {
+    match error {
+        Unreadable::Damaged(_) => true,
+        Unreadable::Io(error) => error.kind() == io::ErrorKind::NotFound,
+        Unreadable::Newer(_) => false,
     }
 }
 
-/// The batches in the folder, oldest first. Drafts that a crash left behind are removed.
+/// The requests in the folder, oldest first. Drafts that a crash left behind are removed.
 fn files(folder: &Path) -> io::Result<Vec<(BatchId, Signal, PathBuf)>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {

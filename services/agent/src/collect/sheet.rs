@@ -1,7 +1,6 @@
 //! Builds the OTLP metrics of one scope: one metric a name, one data point a series.
 
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as PointValue;
 use opentelemetry_proto::tonic::metrics::v1::{
@@ -73,24 +72,11 @@ impl Sheet {
 
     fn point(&self, value: f64, start: u64, attributes: &[Attribute<'_>]) -> NumberDataPoint {
         NumberDataPoint {
-            attributes: self::attributes(attributes),
+            attributes: crate::attributes::attributes(attributes),
             start_time_unix_nano: start,
             time_unix_nano: self.moment.now,
             value: Some(PointValue::AsDouble(value)),
             ..NumberDataPoint::default()
         }
-    }
-}
-
-/// Text attributes; those without a value are left out, since an empty label and none are the same series.
-pub fn attributes(pairs: &[(&'static str, &str)]) -> Vec<KeyValue> {
-    pairs.iter().filter(|(_, value)| !value.is_empty()).map(|(key, value)| attribute(key, value)).collect()
-}
-
-pub fn attribute(key: &str, value: &str) -> KeyValue {
-    KeyValue {
-        key: key.to_owned(),
-        value: Some(AnyValue { value: Some(Value::StringValue(value.to_owned())) }),
-        ..KeyValue::default()
     }
 }

@@ -6,12 +6,13 @@ use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint};
 
+use super::disk::Capacity;
 use super::*;
 
 fn collection() -> Collection {
     let folder = tempfile::tempdir().unwrap();
-    let identity = Arc::new(Identity::establish(folder.path()).unwrap());
-    Collector::new(identity).unwrap().collect()
+    let identity = Arc::new(Identity::for_test(folder.path()));
+    Collector::new(identity, HostRoot::new(std::path::Path::new("/"))).unwrap().collect()
 }
 
 fn metrics(collection: &Collection) -> BTreeMap<String, &Metric> {
@@ -124,7 +125,7 @@ fn memory_total_is_what_the_kernel_says() {
 }
 
 fn physical() -> opentelemetry_proto::tonic::common::v1::AnyValue {
-    sheet::attribute("source", "physical").value.unwrap()
+    crate::attributes::attribute("source", "physical").value.unwrap()
 }
 
 #[test]

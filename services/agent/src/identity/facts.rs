@@ -2,8 +2,8 @@
 
 use std::fs;
 use std::net::{IpAddr, UdpSocket};
-use std::path::Path;
 
+use crate::host_root::HostRoot;
 use crate::procfs::{cpu, host, network};
 
 #[derive(Debug, Clone, Default)]
@@ -23,42 +23,51 @@ pub struct Facts {
 }
 
 impl Facts {
-    pub fn read() -> Self {
+    pub fn read(root: &HostRoot) -> Self {
         let release = ["/etc/os-release", "/usr/lib/os-release"]
             .into_iter()
-            .map(read)
+            .map(|path| read(root, path))
             .find(|text| !text.is_empty())
             .map(|text| host::os_release(&text))
             .unwrap_or_default();
-        let virtualization_system = virtualization();
+        let virtualization_system = virtualization(root);
         Self {
-            host_name: read("/proc/sys/kernel/hostname"),
+            host_name: host_name(root),
             os: std::env::consts::OS,
             platform: release.id,
             platform_family: release.family,
             platform_version: release.version_id,
-            kernel_version: read("/proc/sys/kernel/osrelease"),
+            kernel_version: read(root, "/proc/sys/kernel/osrelease"),
             arch: std::env::consts::ARCH,
             virtualization_role: if virtualization_system.is_empty() { "" } else { "guest" },
             virtualization_system,
             ip: address().map(|address| address.to_string()).unwrap_or_default(),
-            mac: hardware_address(),
+            mac: hardware_address(root),
         }
     }
 }
 
-fn read(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default().trim().to_owned()
+fn read(root: &HostRoot, path: &str) -> String {
+    root.read(path).unwrap_or_default().trim().to_owned()
 }
 
-fn virtualization() -> &'static str {
+/// The kernel tells whoever asks the name in his own namespace, which in a container is the container's.
+fn host_name(root: &HostRoot) -> String {
+    let kernel = || read(root, "/proc/sys/kernel/hostname");
+    if root.is_own() {
+        return kernel();
+    }
+    Some(read(root, "/etc/hostname")).filter(|name| !name.is_empty()).unwrap_or_else(kernel)
+}
+
+fn virtualization(root: &HostRoot) -> &'static str {
     for (mark, system) in [("/.dockerenv", "docker"), ("/run/.containerenv", "podman")] {
-        if Path::new(mark).exists() {
+        if root.path(mark).exists() {
             return system;
         }
     }
-    let hypervisor = cpu::processors(&read("/proc/cpuinfo")).iter().any(|processor| processor.hypervisor);
-    let dmi = |name: &str| read(&format!("/sys/class/dmi/id/{name}"));
+    let hypervisor = cpu::processors(&read(root, "/proc/cpuinfo")).iter().any(|processor| processor.hypervisor);
+    let dmi = |name: &str| read(root, &format!("/sys/class/dmi/id/{name}"));
     host::virtualization(&dmi("sys_vendor"), &dmi("product_name"), hypervisor).unwrap_or_default()
 }
 
@@ -72,17 +81,17 @@ fn address() -> Option<IpAddr> {
 }
 
 /// Of the interface with the default route, else of the first that has one.
-fn hardware_address() -> String {
-    let route = read("/proc/net/route");
+fn hardware_address(root: &HostRoot) -> String {
+    let route = root.read_of_host("net/route").unwrap_or_default();
     let preferred = network::default_interface(&route).map(str::to_owned);
-    let mut names: Vec<String> = fs::read_dir("/sys/class/net")
+    let mut names: Vec<String> = fs::read_dir(root.path("/sys/class/net"))
         .map(|entries| entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
         .unwrap_or_default();
     names.sort();
     preferred
         .into_iter()
         .chain(names)
-        .map(|name| read(&format!("/sys/class/net/{name}/address")))
+        .map(|name| read(root, &format!("/sys/class/net/{name}/address")))
         .find(|address| !address.is_empty() && address != "00:00:00:00:00:00")
         .unwrap_or_default()
 }

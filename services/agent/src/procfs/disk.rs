@@ -1,6 +1,7 @@
 //! `/proc/self/mountinfo`, `/proc/filesystems` and `/proc/diskstats`.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use super::{Malformed, number};
 
@@ -14,12 +15,15 @@ pub struct Mount {
 /// File systems whose size never changes and that are full by nature; they would only raise false alarms.
 const READ_ONLY_IMAGES: [&str; 4] = ["squashfs", "iso9660", "erofs", "udf"];
 
+/// Files that a container's runtime lays over those of its image, each a bind mount of a file on the host's disk.
+const FILES_OF_A_CONTAINER: [&str; 4] = ["/etc/resolv.conf", "/etc/hostname", "/etc/hosts", "/dev/termination-log"];
+
 /// The mounted file systems that hold data on a local disk, each once.
 ///
 /// Which types those are, `/proc/filesystems` says: those without `nodev`. That leaves network file systems out on
 /// purpose: asking a dead NFS server for
 /// its size blocks. A container's root is an overlay and zfs calls itself `nodev`; both hold data. Of bind mounts of
-/// one file system only the one that was mounted first counts.
+/// one file system only the one that was mounted first counts, and of btrfs, which numbers each subvolume, one a device.
 pub fn data_mounts(mountinfo: &str, filesystems: &str) -> Vec<Mount> {
     let on_disk: BTreeSet<&str> =
         filesystems.lines().filter(|line| !line.starts_with("nodev")).map(str::trim).collect();
@@ -29,11 +33,27 @@ pub fn data_mounts(mountinfo: &str, filesystems: &str) -> Vec<Mount> {
         let fstype = mount.fstype.as_str();
         let holds_data =
             on_disk.contains(fstype) || fstype == "zfs" || (fstype == "overlay" && mount.mountpoint == "/");
-        if holds_data && !READ_ONLY_IMAGES.contains(&fstype) && seen.insert(number) {
+        let is_file = FILES_OF_A_CONTAINER.contains(&mount.mountpoint.as_str());
+        if !holds_data || is_file || READ_ONLY_IMAGES.contains(&fstype) {
+            continue;
+        }
+        let disk = if fstype == "btrfs" { mount.device.as_str() } else { number };
+        if seen.insert(disk.to_owned()) {
             mounts.push(mount);
         }
     }
     mounts
+}
+
+/// The mounts below `root`, as they are called there.
+pub fn under(mountinfo: &str, root: &Path) -> String {
+    let line = |line: &str| {
+        let point = line.split(' ').nth(4)?;
+        let inside = Path::new(point).strip_prefix(root).ok()?.to_str()?;
+        let fields: Vec<&str> = line.split(' ').collect();
+        Some(format!("{} /{inside} {}\n", fields[..4].join(" "), fields[5..].join(" ")))
+    };
+    mountinfo.lines().filter_map(line).collect()
 }
 
 /// `36 35 98:0 /root /mountpoint options [tags...] - fstype source options`, see proc(5).
@@ -147,6 +167,44 @@ mod tests {
     fn a_containers_overlay_root_counts() {
         let mounts = data_mounts("1 0 0:60 / / rw - overlay overlay rw\n", "nodev\toverlay\n");
         assert_eq!(mounts[0].fstype, "overlay");
+    }
+
+    #[test]
+    fn files_that_a_container_is_given_are_no_disks_and_its_volumes_are() {
+        let mountinfo = "\
+1 0 0:60 / / rw - overlay overlay rw
+2 1 8:1 /docker/containers/x/resolv.conf /etc/resolv.conf rw - ext4 /dev/sda1 rw
+3 1 8:1 /docker/containers/x/hostname /etc/hostname rw - ext4 /dev/sda1 rw
+4 1 8:17 /volumes/d/_data /data rw - ext4 /dev/sdb1 rw
+5 1 8:1 /docker/volumes/e/_data /cache rw - ext4 /dev/sda1 rw
+";
+        let mounts = data_mounts(mountinfo, "nodev\toverlay\n\text4\n");
+        let found: Vec<_> = mounts.iter().map(|mount| (mount.mountpoint.as_str(), mount.device.as_str())).collect();
+        assert_eq!(found, [("/", "overlay"), ("/data", "/dev/sdb1"), ("/cache", "/dev/sda1")]);
+    }
+
+    #[test]
+    fn subvolumes_of_one_btrfs_are_one_disk() {
+        let mountinfo = "\
+1 0 0:32 /@ / rw - btrfs /dev/sda2 rw,subvol=/@
+2 1 0:33 /@home /home rw - btrfs /dev/sda2 rw,subvol=/@home
+3 1 0:40 / /srv rw - btrfs /dev/sdb1 rw
+";
+        let points: Vec<_> = data_mounts(mountinfo, "\tbtrfs\n").into_iter().map(|mount| mount.mountpoint).collect();
+        assert_eq!(points, ["/", "/srv"]);
+    }
+
+    #[test]
+    fn mounts_below_a_root_are_called_as_they_are_there() {
+        let mountinfo = "\
+1 0 0:60 / / rw - overlay overlay rw
+2 1 8:1 / /host ro - ext4 /dev/sda1 rw
+3 1 8:17 / /host/srv ro shared:1 - xfs /dev/sdb1 rw
+4 1 8:33 / /hostage ro - ext4 /dev/sdc1 rw
+";
+        let mounts = data_mounts(&under(mountinfo, Path::new("/host")), "\text4\n\txfs\nnodev\toverlay\n");
+        let points: Vec<_> = mounts.iter().map(|mount| mount.mountpoint.as_str()).collect();
+        assert_eq!(points, ["/", "/srv"]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a failed export means for its batch.
+//! What a failed export means for its request.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tonic_types::StatusExt as _;
 pub enum Verdict {
     /// It may pass later, not before the delay that the gateway asked for.
     Retry(Option<Duration>),
-    /// The gateway itself stumbled. It may pass later, unless it was the batch that did it.
+    /// The gateway itself stumbled. It may pass later, unless it was the request that did it.
     Stumbled,
     /// It may pass with another credential, or once somebody has set the gateway right.
     Hold,
@@ -18,13 +18,14 @@ pub enum Verdict {
     Refused,
 }
 
-/// So often may a gateway stumble on one batch.
+/// So often may gateways stumble on one request while they take others.
 const MOST_STUMBLES: u32 = 8;
 /// A delay beyond this is taken for a mistake.
 const LONGEST_DELAY: Duration = Duration::from_secs(120);
 
 /// Follows "Failures" of the OTLP specification, which knows permanent and transient codes; `stumbles` is how often
-/// gateways have stumbled on the batch before.
+/// gateways have stumbled on the request before, and taken others in between. Proxies make of a fault of their own what
+/// looks like one of the gateway, so that nothing is given up while nothing passes.
 pub fn verdict(status: &Status, stumbles: u32) -> Verdict {
     // Made on this side: the connection failed. tonic gives such errors any of several codes.
     if status.source().is_some() {
@@ -32,7 +33,9 @@ pub fn verdict(status: &Status, stumbles: u32) -> Verdict {
     }
     let delay = status.get_details_retry_info().and_then(|info| info.retry_delay).map(|delay| delay.min(LONGEST_DELAY));
     match status.code() {
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted => Verdict::Retry(delay),
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted | Code::OutOfRange => {
+            Verdict::Retry(delay)
+        }
         Code::ResourceExhausted if delay.is_some() => Verdict::Retry(delay),
         Code::Unauthenticated | Code::PermissionDenied | Code::Unimplemented => Verdict::Hold,
         Code::Internal | Code::Unknown | Code::DataLoss if stumbles + 1 < MOST_STUMBLES => Verdict::Stumbled,
@@ -83,13 +86,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_the_batch_is_not_retried() {
+    fn what_is_wrong_with_the_request_is_not_retried() {
         assert_eq!(verdict(&Status::invalid_argument("bad"), 0), Verdict::Refused);
         assert_eq!(verdict(&Status::resource_exhausted("too large"), 0), Verdict::Refused);
     }
 
     #[test]
-    fn a_missing_credential_keeps_the_batch() {
+    fn a_missing_credential_keeps_the_request() {
         assert_eq!(verdict(&Status::unauthenticated("who"), 99), Verdict::Hold);
         assert_eq!(verdict(&Status::permission_denied("no"), 99), Verdict::Hold);
     }

@@ -1,8 +1,8 @@
-//! The name that a batch keeps through every retry.
+//! The name that a request keeps through every retry: its batch id.
 
 use std::fmt;
 
-/// `<boot>-<sequence>`: what ran, and the how-manieth batch of it. Ordered by the time when it was made.
+/// `<boot>-<sequence>`: what ran, and the how-manieth request of it. Ordered by the time when it was made.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BatchId {
     created_unix_millis: u64,

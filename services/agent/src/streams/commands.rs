@@ -19,7 +19,7 @@ const REST: Duration = Duration::from_secs(60);
 
 pub struct Commands {
     pub gateway: Arc<Gateway>,
-    pub metrics: Arc<Metrics>,
+    pub metrics: Metrics,
 }
 
 impl Commands {

@@ -22,7 +22,7 @@ pub struct SnapshotStream {
     pub snapshots: Snapshots,
     pub interval: Duration,
     pub gateway: Arc<Gateway>,
-    pub metrics: Arc<Metrics>,
+    pub metrics: Metrics,
 }
 
 impl SnapshotStream {
@@ -60,7 +60,7 @@ async fn session(
     let mut answers = match opened {
         Ok(Ok(response)) => response.into_inner(),
         failure => {
-            metrics.snapshots_failed.inc();
+            metrics.process_snapshots_failed.inc();
             return Err(failure.map_or_else(|_| late(), |opened| opened.err().unwrap_or_else(late)));
         }
     };
@@ -70,8 +70,8 @@ async fn session(
             () = stop.cancelled() => return Ok(Ended::Stopping),
         };
         match answered {
-            Ok(()) => metrics.snapshots_sent.inc(),
-            Err(_) => metrics.snapshots_failed.inc(),
+            Ok(()) => metrics.process_snapshots_sent.inc(),
+            Err(_) => metrics.process_snapshots_failed.inc(),
         };
         answered?;
         tokio::select! {

@@ -1,20 +1,25 @@
-//! The lines of one batch with the places that they reach to.
+//! The lines of one request with the places that they reach to.
 
 use std::io;
+use std::sync::Arc;
 
-use super::file::LogFile;
+use super::file::{Chunk, LogFile};
 use super::lines::Line;
-use super::positions::Cover;
+use crate::clock;
+use crate::positions::Cover;
 
 /// When to stop reading, in bytes of text plus what a record costs besides. A gateway takes far more; this keeps a
-/// batch under the size of one message on its broker.
+/// request under the size of one message on its broker.
 const FULL_BYTES: usize = 256 * 1024;
+/// Times, level, scope and the framing of all of them. A record has its file's path and name besides.
 const RECORD_BYTES: usize = 160;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    pub path: String,
+    pub path: Arc<str>,
     pub line: Line,
+    /// When it was read, in nanoseconds since 1970.
+    pub read_at: u64,
 }
 
 #[derive(Debug, Default)]
@@ -31,52 +36,56 @@ impl Harvest {
         self.bytes >= FULL_BYTES
     }
 
-    pub fn read_from(&mut self, path: &str, file: &mut LogFile) -> io::Result<()> {
-        let before = file.position().offset;
-        let mut outcome = Ok(());
+    /// About what a request of these lines will have.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn read_from(&mut self, path: &Arc<str>, file: &mut LogFile) -> io::Result<Chunk> {
+        let before = (file.position().offset, file.position().within_line);
+        let mut outcome = Ok(Chunk::End);
         while !self.is_full() {
             let mut lines = Vec::new();
-            let more = file.read(&mut lines);
-            lines.into_iter().for_each(|line| self.add(path, line));
-            match more {
-                Ok(true) => {}
-                Ok(false) => break,
-                Err(error) => {
-                    outcome = Err(error);
-                    break;
-                }
+            let most = (FULL_BYTES - self.bytes) / cost(path, "") + 1;
+            outcome = file.read(&mut lines, most);
+            let read_at = clock::unix_nanos();
+            lines.into_iter().for_each(|line| self.add(path, line, read_at));
+            if !matches!(outcome, Ok(Chunk::More)) {
+                break;
             }
         }
-        // A truncated file's position moves back, one that is read moves on; both are news.
-        if file.position().offset != before {
+        if (file.position().offset, file.position().within_line) != before {
             self.cover(path, file);
         }
         outcome
     }
 
-    pub fn finish(&mut self, path: &str, file: &mut LogFile) -> io::Result<()> {
-        if let Some(line) = file.finish()? {
-            self.add(path, line);
+    pub fn finish(&mut self, path: &Arc<str>, file: &mut LogFile) {
+        if let Some(line) = file.finish() {
+            self.add(path, line, clock::unix_nanos());
             self.cover(path, file);
         }
-        self.finished.push(Cover { path: path.to_owned(), position: file.position() });
-        Ok(())
+        self.finished.push(Cover { path: path.to_string(), position: file.position().clone() });
     }
 
     /// Empty lines say nothing and are passed over; their place is covered like any other's.
-    fn add(&mut self, path: &str, line: Line) {
+    fn add(&mut self, path: &Arc<str>, line: Line, read_at: u64) {
         if !line.text.is_empty() {
-            self.bytes += line.text.len() + RECORD_BYTES;
-            self.lines.push(Found { path: path.to_owned(), line });
+            self.bytes += cost(path, &line.text);
+            self.lines.push(Found { path: path.clone(), line, read_at });
         }
     }
 
     fn cover(&mut self, path: &str, file: &LogFile) {
         let position = file.position();
-        let same = |cover: &&mut Cover| cover.path == path && cover.position.is_same_file(&position);
+        let same = |cover: &&mut Cover| cover.path == path && cover.position.is_same_file(position);
         match self.covers.iter_mut().find(same) {
-            Some(cover) => cover.position = position,
-            None => self.covers.push(Cover { path: path.to_owned(), position }),
+            Some(cover) => cover.position = position.clone(),
+            None => self.covers.push(Cover { path: path.to_owned(), position: position.clone() }),
         }
     }
+}
+
+fn cost(path: &str, text: &str) -> usize {
+    text.len() + 2 * path.len() + RECORD_BYTES
 }

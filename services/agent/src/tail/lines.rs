@@ -1,33 +1,60 @@
 //! Cuts a stream of bytes into lines of bounded length.
 
-/// What is kept of one line; the rest is skipped up to its end.
-pub const LINE_BYTES: usize = 64 * 1024;
+use super::encoding::Encoding;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
     pub text: String,
-    /// What it took up in the file, with its end.
-    pub bytes: u64,
     pub cut: bool,
-    /// It was not UTF-8; what was wrong has been replaced by U+FFFD.
+    /// It was not in the encoding that the file claims; what was wrong has been replaced by U+FFFD.
     pub invalid: bool,
 }
 
+/// A line that goes on for this many times its greatest length is given out without waiting for its end.
+const ENDLESS: u64 = 16;
+
 /// Holds the line that has no end yet.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Cutter {
+    pub encoding: Encoding,
+    /// What is kept of one line; the rest is skipped up to its end.
+    line_bytes: usize,
     partial: Vec<u8>,
     skipped: u64,
+    /// The line was given out already; nothing more of it is.
+    passing: bool,
+    /// Bytes that were fed and need not be read again.
+    done: u64,
 }
 
 impl Cutter {
-    pub fn feed(&mut self, mut chunk: &[u8], lines: &mut Vec<Line>) {
-        while let Some(end) = chunk.iter().position(|byte| *byte == b'\n') {
-            self.hold(&chunk[..end]);
-            lines.push(self.take(1));
-            chunk = &chunk[end + 1..];
+    /// `within_line`: what comes before the first line end belongs to a line that was given out before.
+    pub fn new(line_bytes: usize, within_line: bool) -> Self {
+        Self {
+            encoding: Encoding::default(),
+            // A unit is never split.
+            line_bytes: line_bytes & !1,
+            partial: Vec::new(),
+            skipped: 0,
+            passing: within_line,
+            done: 0,
         }
-        self.hold(chunk);
+    }
+
+    /// A chunk begins and ends with whole units of the encoding. Stops when there are `most` lines: short ones become a
+    /// hundred times larger on their way into a request. Returns how much of the chunk was used.
+    pub fn feed(&mut self, chunk: &[u8], lines: &mut Vec<Line>, most: usize) -> usize {
+        let mut rest = chunk;
+        while let Some((end, end_bytes)) = self.encoding.line_end(rest) {
+            if lines.len() >= most {
+                return chunk.len() - rest.len();
+            }
+            self.hold(&rest[..end], lines);
+            self.end(end_bytes as u64, lines);
+            rest = &rest[end + end_bytes..];
+        }
+        self.hold(rest, lines);
+        chunk.len()
     }
 
     /// The last line of a file that nobody will write to any more.
@@ -40,38 +67,52 @@ impl Cutter {
         self.partial.len() as u64 + self.skipped
     }
 
-    fn hold(&mut self, part: &[u8]) {
-        let room = LINE_BYTES - self.partial.len();
+    pub fn is_within_line(&self) -> bool {
+        self.passing
+    }
+
+    /// How far the place from which a next start must read has moved since this was asked last.
+    pub fn take_done(&mut self) -> u64 {
+        std::mem::take(&mut self.done)
+    }
+
+    fn hold(&mut self, part: &[u8], lines: &mut Vec<Line>) {
+        if self.passing {
+            self.done += part.len() as u64;
+            return;
+        }
+        let room = self.line_bytes - self.partial.len();
         let (kept, skipped) = part.split_at(part.len().min(room));
         self.partial.extend_from_slice(kept);
         self.skipped += skipped.len() as u64;
+        if self.skipped > self.line_bytes as u64 * ENDLESS {
+            lines.push(self.take(0));
+            self.passing = true;
+        }
+    }
+
+    fn end(&mut self, end_bytes: u64, lines: &mut Vec<Line>) {
+        if std::mem::take(&mut self.passing) {
+            self.done += end_bytes;
+        } else {
+            lines.push(self.take(end_bytes));
+        }
     }
 
     fn take(&mut self, end_bytes: u64) -> Line {
-        let bytes = self.held() + end_bytes;
+        self.done += self.held() + end_bytes;
         let skipped = std::mem::take(&mut self.skipped);
         let mut raw = std::mem::take(&mut self.partial);
         if skipped > 0 {
-            raw.truncate(whole_characters(&raw));
-        } else if raw.last() == Some(&b'\r') {
-            raw.pop();
+            raw.truncate(self.encoding.whole_characters(&raw));
         }
-        let (mut text, invalid) = match String::from_utf8(raw) {
-            Ok(text) => (text, false),
-            Err(error) => (String::from_utf8_lossy(error.as_bytes()).into_owned(), true),
-        };
+        let (mut text, invalid) = self.encoding.decode(raw);
         if skipped > 0 {
             text.push_str(&format!(" [cut: {skipped} bytes more]"));
+        } else if text.ends_with('\r') {
+            text.pop();
         }
-        Line { text, bytes, cut: skipped > 0, invalid }
-    }
-}
-
-/// Length without a last character that the cut has split.
-fn whole_characters(raw: &[u8]) -> usize {
-    match std::str::from_utf8(raw) {
-        Err(error) if error.error_len().is_none() => error.valid_up_to(),
-        _ => raw.len(),
+        Line { text, cut: skipped > 0, invalid }
     }
 }
 
@@ -79,28 +120,31 @@ fn whole_characters(raw: &[u8]) -> usize {
 mod tests {
     use super::*;
 
+    const LINE_BYTES: usize = 64 * 1024;
+
     fn cut(chunks: &[&[u8]]) -> (Vec<Line>, Cutter) {
-        let mut cutter = Cutter::default();
+        let mut cutter = Cutter::new(LINE_BYTES, false);
         let mut lines = Vec::new();
-        chunks.iter().for_each(|chunk| cutter.feed(chunk, &mut lines));
+        for chunk in chunks {
+            assert_eq!(cutter.feed(chunk, &mut lines, usize::MAX), chunk.len());
+        }
         (lines, cutter)
     }
 
     #[test]
     fn lines_come_out_whole_however_they_arrive() {
-        let (lines, cutter) = cut(&[b"one\ntw", b"o\r\n\nthr"]);
-        let seen: Vec<_> = lines.iter().map(|line| (line.text.as_str(), line.bytes)).collect();
-        assert_eq!(seen, [("one", 4), ("two", 5), ("", 1)]);
-        assert_eq!(cutter.held(), 3);
+        let (lines, mut cutter) = cut(&[b"one\ntw", b"o\r\n\nthr"]);
+        let seen: Vec<_> = lines.iter().map(|line| line.text.as_str()).collect();
+        assert_eq!(seen, ["one", "two", ""]);
+        assert_eq!((cutter.take_done(), cutter.held()), (10, 3));
     }
 
     #[test]
     fn a_long_line_is_cut_and_counts_all_its_bytes() {
-        let (lines, cutter) = cut(&[&vec![b'a'; LINE_BYTES], b"bbbbb\nnext\n"]);
+        let (lines, mut cutter) = cut(&[&vec![b'a'; LINE_BYTES], b"bbbbb\nnext\n"]);
         assert!(lines[0].cut && lines[0].text.ends_with("a [cut: 5 bytes more]"));
-        assert_eq!(lines[0].bytes, LINE_BYTES as u64 + 6);
         assert_eq!((lines[1].text.as_str(), lines[1].cut), ("next", false));
-        assert_eq!(cutter.held(), 0);
+        assert_eq!((cutter.take_done(), cutter.held()), (LINE_BYTES as u64 + 11, 0));
     }
 
     #[test]
@@ -112,16 +156,26 @@ mod tests {
     }
 
     #[test]
-    fn invalid_utf8_is_replaced_and_marked() {
-        let (lines, _) = cut(&[b"caf\xe9 ok\n"]);
-        assert_eq!((lines[0].text.as_str(), lines[0].invalid), ("caf\u{fffd} ok", true));
+    fn an_endless_line_takes_bounded_memory_and_is_given_out_once() {
+        let (lines, mut cutter) = cut(&vec![&[b'x'; 1024][..]; 4 * 1024]);
+        assert_eq!(lines.len(), 1);
+        assert!(lines[0].cut && lines[0].text.len() < LINE_BYTES + 64);
+        assert!(cutter.is_within_line() && cutter.held() == 0 && cutter.partial.capacity() <= LINE_BYTES);
+        assert_eq!(cutter.take_done(), 4 * 1024 * 1024);
+        let mut lines = Vec::new();
+        cutter.feed(b"its end\nnext\n", &mut lines, 9);
+        assert_eq!(lines.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["next"]);
+        assert_eq!(cutter.take_done(), 13);
     }
 
     #[test]
-    fn an_endless_line_takes_bounded_memory() {
-        let (lines, cutter) = cut(&vec![&[b'x'; 1024][..]; 1024]);
-        assert!(lines.is_empty() && cutter.partial.len() == LINE_BYTES);
-        assert_eq!(cutter.held(), 1024 * 1024);
+    fn no_more_lines_come_out_than_were_asked_for() {
+        let mut cutter = Cutter::new(LINE_BYTES, false);
+        let mut lines = Vec::new();
+        assert_eq!(cutter.feed(b"a\nb\nc\nd", &mut lines, 2), 4);
+        assert_eq!((lines.len(), cutter.take_done(), cutter.held()), (2, 4, 0));
+        assert_eq!(cutter.feed(b"c\nd", &mut lines, 3), 3);
+        assert_eq!((lines.len(), cutter.held()), (3, 1));
     }
 
     #[test]

@@ -8,17 +8,54 @@ use tonic::Code;
 use crate::support::{Gateway, Home, Reaction, numbered, sorted, write_until};
 
 #[tokio::test]
-async fn a_line_arrives_within_a_fraction_of_a_second() {
+async fn the_first_line_after_a_quiet_time_waits_for_no_others_and_the_next_go_together() {
     let (gateway, home) = (Gateway::start().await, Home::new());
-    let process = home.start(gateway.address).await;
-    home.append(["warm up"]);
-    gateway.until(vec!["warm up".to_owned()], |record| record.stored()).await;
-    let appended = std::time::Instant::now();
-    home.append(["hello"]);
-    gateway.until(2, |record| record.stored().len()).await;
-    let took = gateway.record.lock().unwrap().logs[1].at - appended;
-    assert!(took < Duration::from_millis(500), "it took {took:?}");
+    let more = ["--linger", "60s", "--linger-bytes", "5KiB"].map(str::to_owned);
+    let process = home.start_with(&format!("http://{}", gateway.address), &more).await;
+    home.append(["first"]);
+    gateway.until(vec!["first".to_owned()], |record| record.stored()).await;
+    home.append(numbered(0..3));
+    home.append(numbered(3..40));
+    gateway.until(41, |record| record.stored().len()).await;
+    assert_eq!(gateway.record.lock().unwrap().logs.len(), 2);
+    // The end waits for nothing.
+    home.append(["last"]);
     process.stop().await;
+    assert_eq!(gateway.record.lock().unwrap().stored().last().unwrap(), "last");
+}
+
+/// So much that no connection takes it before it was read.
+fn incompressible(lines: usize) -> Vec<String> {
+    use rand::Rng as _;
+    let mut random = rand::rng();
+    let mut line = || (0..50_000).map(|_| char::from(random.sample(rand::distr::Alphanumeric))).collect();
+    (0..lines).map(|_| line()).collect()
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_request_was_read_is_understood() {
+    let (gateway, home) = (Gateway::start().await, Home::new());
+    gateway.record.lock().unwrap().early.extend([Code::Unauthenticated, Code::InvalidArgument]);
+    let process = home.start(gateway.address).await;
+    home.append(incompressible(5));
+    // Kept at the first, given up at the second: a connection that broke would have been a third attempt.
+    gateway.until((2, 0), |record| (record.early_answers, record.early.len())).await;
+    home.append(["good"]);
+    gateway.until(vec!["good".to_owned()], |record| record.stored()).await;
+    process.stop().await;
+    assert_eq!((home.spooled(), gateway.record.lock().unwrap().logs.len()), (0, 1));
+}
+
+#[tokio::test]
+async fn a_large_request_that_is_answered_early_arrives_when_it_may() {
+    let (gateway, home) = (Gateway::start().await, Home::new());
+    gateway.record.lock().unwrap().early.extend([Code::Unavailable, Code::DeadlineExceeded]);
+    let process = home.start(gateway.address).await;
+    let lines = incompressible(4);
+    home.append(&lines);
+    gateway.until(true, |record| sorted(record.stored()) == sorted(lines.clone())).await;
+    process.stop().await;
+    assert_eq!(gateway.record.lock().unwrap().early_answers, 2);
 }
 
 #[tokio::test]
@@ -59,7 +96,7 @@ async fn refusals_and_lost_answers_neither_lose_nor_double_a_line() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_refused_for_good_does_not_hold_up_the_others() {
+async fn a_request_that_is_refused_for_good_does_not_hold_up_the_others() {
     let (gateway, home) = (Gateway::start().await, Home::new());
     gateway.plan([Reaction::Refuse(Code::InvalidArgument)]);
     let process = home.start(gateway.address).await;
@@ -88,7 +125,7 @@ async fn a_delay_that_the_gateway_asks_for_is_kept() {
 }
 
 #[tokio::test]
-async fn a_missing_credential_keeps_batches_until_the_token_is_replaced() {
+async fn a_missing_credential_keeps_requests_until_the_token_is_replaced() {
     let (gateway, home) = (Gateway::start().await, Home::new());
     gateway.always(Reaction::Refuse(Code::Unauthenticated));
     let token = home.path("token");

@@ -23,7 +23,8 @@ fn the_id_command_prints_the_same_id_each_time() {
 
 #[test]
 fn a_configuration_that_cannot_work_is_refused_with_a_reason() {
-    let output = agent().args(["--check-config", "--endpoint", "https://gateway:4317"]).output().unwrap();
+    let output =
+        agent().args(["--check-config", "--endpoint", "http://gateway:4317", "--ca-file", "/ca.pem"]).output().unwrap();
     assert!(!output.status.success());
     assert!(String::from_utf8(output.stderr).unwrap().contains("SIGHTLINE_AGENT_CA_FILE"));
 }
@@ -41,7 +42,7 @@ async fn sigterm_flushes_what_was_just_written_and_ends_soon() {
     home.append(["last words"]);
     let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
     rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-    let ended = tokio::time::timeout(std::time::Duration::from_secs(5), child.wait()).await;
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(20), child.wait()).await;
     assert!(ended.expect("the agent did not end").unwrap().success());
     assert_eq!(gateway.record.lock().unwrap().stored(), ["last words"]);
 }

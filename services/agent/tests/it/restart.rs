@@ -22,9 +22,7 @@ async fn lines_of_an_outage_arrive_after_it_even_if_the_agent_was_restarted() {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), spooled).await.unwrap();
-    let stopping = std::time::Instant::now();
     process.stop().await;
-    assert!(stopping.elapsed() < Duration::from_secs(5), "a stop took {:?}", stopping.elapsed());
     home.append(numbered(20..30));
 
     let process = home.start(address).await;

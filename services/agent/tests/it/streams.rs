@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{Gateway, Home};
+use crate::support::{Gateway, Home, Reaction};
 
 #[tokio::test]
 async fn snapshots_arrive_one_after_the_other_and_show_this_process() {
@@ -24,7 +24,7 @@ async fn a_command_is_answered_with_a_refusal() {
     let (gateway, home) = (Gateway::start().await, Home::new());
     let process = home.start(gateway.address).await;
     gateway.until(2, |record| record.streams_open).await;
-    gateway.command("shell", "id");
+    gateway.command("shell", "id", &[]);
     gateway.until(1, |record| record.command_answers.len()).await;
     process.stop().await;
     let record = gateway.record.lock().unwrap();
@@ -37,7 +37,7 @@ async fn disconnect_closes_everything_and_keeps_what_comes_meanwhile() {
     let (gateway, home) = (Gateway::start().await, Home::new());
     let process = home.start(gateway.address).await;
     gateway.until(2, |record| record.streams_open).await;
-    gateway.command("control", "disconnect");
+    gateway.command("control", "disconnect", &[]);
     gateway.until(0, |record| record.streams_open).await;
     home.append(["while away"]);
     let kept = async {
@@ -67,4 +67,22 @@ async fn streams_come_back_after_the_gateway_was_away() {
     let gateway = Gateway::start_again(address, record).await;
     gateway.until(true, |record| record.streams_open == 2 && record.snapshots.len() > before).await;
     process.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_when_the_gateway_says_farewell_is_answered_and_not_sent_again() {
+    let (gateway, home) = (Gateway::start().await, Home::new());
+    let process = home.start(gateway.address).await;
+    gateway.until(2, |record| record.streams_open).await;
+    gateway.plan([Reaction::AcceptWhenTold]);
+    home.append(["under way"]);
+    gateway.until(1, |record| record.logs.len()).await;
+    gateway.command("control", "disconnect", &["within=2s"]);
+    gateway.until(0, |record| record.streams_open).await;
+    home.append(["after it"]);
+    gateway.tell();
+    gateway.until(2, |record| record.streams_open).await;
+    gateway.until(vec!["under way".to_owned(), "after it".to_owned()], |record| record.stored()).await;
+    process.stop().await;
+    assert_eq!((home.spooled(), gateway.record.lock().unwrap().logs.len()), (0, 2));
 }

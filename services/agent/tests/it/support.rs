@@ -19,17 +19,19 @@ use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::
 };
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsServiceRequest, ExportMetricsServiceResponse};
 use opentelemetry_proto::tonic::common::v1::any_value::Value;
+use opentelemetry_proto::tonic::logs::v1::LogRecord;
 use prost::Message as _;
 use proto::gosight::stream_payload::Payload;
 use proto::gosight::stream_service_server::{StreamService, StreamServiceServer};
 use proto::gosight::{CommandRequest, CommandResponse, ProcessPayload, StreamPayload, StreamResponse};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
-use tokio::sync::broadcast;
+use tokio::sync::{Notify, broadcast};
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_stream::{Stream, StreamExt as _};
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -42,12 +44,15 @@ pub enum Reaction {
     Refuse(tonic::Code),
     /// UNAVAILABLE with a RetryInfo.
     Later(Duration),
+    /// Takes it, but answers only at [`Gateway::tell`].
+    AcceptWhenTold,
 }
 
 #[derive(Debug, Clone)]
 pub struct Received {
     pub batch: String,
     pub lines: Vec<String>,
+    pub records: Vec<LogRecord>,
     pub accepted: bool,
     pub at: Instant,
 }
@@ -62,6 +67,10 @@ pub struct Record {
     /// For the next exports of logs; when it is empty, `otherwise`.
     pub plan: VecDeque<Reaction>,
     pub otherwise: Option<Reaction>,
+    /// For the next exports of logs: the answer comes before the request was read.
+    pub early: VecDeque<tonic::Code>,
+    /// How many of those came.
+    pub early_answers: usize,
     pub streams_open: usize,
 }
 
@@ -85,12 +94,14 @@ impl Record {
 struct Service {
     record: Arc<Mutex<Record>>,
     commands: broadcast::Sender<CommandRequest>,
+    told: Arc<Notify>,
 }
 
 pub struct Gateway {
     pub address: SocketAddr,
     pub record: Arc<Mutex<Record>>,
     commands: broadcast::Sender<CommandRequest>,
+    told: Arc<Notify>,
     /// Of its own, because tonic's connections end with their runtime and not with their server.
     runtime: Option<Runtime>,
 }
@@ -121,25 +132,46 @@ impl Gateway {
         let listener = runtime.spawn(TcpListener::bind(address)).await.unwrap().unwrap();
         let address = listener.local_addr().unwrap();
         let commands = broadcast::Sender::new(16);
-        let service = Service { record: record.clone(), commands: commands.clone() };
+        let told = Arc::new(Notify::new());
+        let service = Service { record: record.clone(), commands: commands.clone(), told: told.clone() };
+        let early = {
+            let record = record.clone();
+            move |request: Request<()>| {
+                let mut record = record.lock().unwrap();
+                let Some(code) = record.early.pop_front() else { return Ok(request) };
+                record.early_answers += 1;
+                Err(Status::new(code, "not even read"))
+            }
+        };
         let gzip = CompressionEncoding::Gzip;
         let mut server = Server::builder();
         if let Some(identity) = tls {
             server = server.tls_config(ServerTlsConfig::new().identity(identity)).unwrap();
         }
         let server = server
-            .add_service(LogsServiceServer::new(service.clone()).accept_compressed(gzip))
+            .add_service(InterceptedService::new(
+                LogsServiceServer::new(service.clone()).accept_compressed(gzip),
+                early,
+            ))
             .add_service(MetricsServiceServer::new(service.clone()).accept_compressed(gzip))
             .add_service(StreamServiceServer::new(service).accept_compressed(gzip));
         runtime.spawn(async move {
             server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
         });
-        Self { address, record, commands, runtime: Some(runtime) }
+        Self { address, record, commands, told, runtime: Some(runtime) }
     }
 
-    pub fn command(&self, kind: &str, command: &str) {
-        let request =
-            CommandRequest { command_type: kind.to_owned(), command: command.to_owned(), ..CommandRequest::default() };
+    pub fn tell(&self) {
+        self.told.notify_one();
+    }
+
+    pub fn command(&self, kind: &str, command: &str, args: &[&str]) {
+        let request = CommandRequest {
+            command_type: kind.to_owned(),
+            command: command.to_owned(),
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            ..CommandRequest::default()
+        };
         self.commands.send(request).unwrap();
     }
 
@@ -173,32 +205,46 @@ fn text(metadata: &MetadataMap, key: &str) -> Option<String> {
     Some(metadata.get(key)?.to_str().unwrap().to_owned())
 }
 
+impl Service {
+    fn take(&self, request: Request<ExportLogsServiceRequest>) -> Reaction {
+        let batch = text(request.metadata(), "sightline-batch").unwrap();
+        let mut record = self.record.lock().unwrap();
+        record.credentials.push(text(request.metadata(), "authorization"));
+        let otherwise = record.otherwise.clone().unwrap_or(Reaction::Accept);
+        let reaction = record.plan.pop_front().unwrap_or(otherwise);
+        let accepted = !matches!(reaction, Reaction::Refuse(_) | Reaction::Later(_));
+        let records: Vec<LogRecord> = request
+            .into_inner()
+            .resource_logs
+            .into_iter()
+            .flat_map(|resource| resource.scope_logs)
+            .flat_map(|scope| scope.log_records)
+            .collect();
+        let lines = records
+            .iter()
+            .map(|log| match log.body.clone().unwrap().value.unwrap() {
+                Value::StringValue(line) => line,
+                other => panic!("unexpected body {other:?}"),
+            })
+            .collect();
+        record.logs.push(Received { batch, lines, records, accepted, at: Instant::now() });
+        reaction
+    }
+}
+
 #[tonic::async_trait]
 impl LogsService for Service {
     async fn export(
         &self,
         request: Request<ExportLogsServiceRequest>,
     ) -> Result<Response<ExportLogsServiceResponse>, Status> {
-        let batch = text(request.metadata(), "sightline-batch").unwrap();
-        let mut record = self.record.lock().unwrap();
-        record.credentials.push(text(request.metadata(), "authorization"));
-        let otherwise = record.otherwise.clone().unwrap_or(Reaction::Accept);
-        let reaction = record.plan.pop_front().unwrap_or(otherwise);
-        let accepted = matches!(reaction, Reaction::Accept | Reaction::AcceptAndLoseAnswer);
-        let lines = request
-            .into_inner()
-            .resource_logs
-            .into_iter()
-            .flat_map(|resource| resource.scope_logs)
-            .flat_map(|scope| scope.log_records)
-            .map(|log| match log.body.unwrap().value.unwrap() {
-                Value::StringValue(line) => line,
-                other => panic!("unexpected body {other:?}"),
-            })
-            .collect();
-        record.logs.push(Received { batch, lines, accepted, at: Instant::now() });
+        let reaction = self.take(request);
         match reaction {
             Reaction::Accept => Ok(Response::new(Default::default())),
+            Reaction::AcceptWhenTold => {
+                self.told.notified().await;
+                Ok(Response::new(Default::default()))
+            }
             Reaction::AcceptAndLoseAnswer => Err(Status::unavailable("the answer was lost")),
             Reaction::Refuse(code) => Err(Status::new(code, "as planned")),
             Reaction::Later(delay) => {
@@ -304,6 +350,7 @@ impl Home {
             ("--log-files", self.log().to_str().unwrap()),
             ("--interval", "300ms"),
             ("--process-interval", "300ms"),
+            ("--linger", "20ms"),
             ("--admin-listen", "127.0.0.1:0"),
         ]
         .into_iter()
@@ -317,7 +364,10 @@ impl Home {
     }
 
     pub async fn start_with(&self, endpoint: &str, more: &[String]) -> Process {
-        let arguments = std::iter::once("agent".to_owned()).chain(self.arguments(endpoint)).chain(more.iter().cloned());
+        // What is given here replaces what every agent of these tests is told.
+        let usual = self.arguments(endpoint);
+        let usual = usual.chunks(2).filter(|pair| !more.contains(&pair[0])).flatten();
+        let arguments = std::iter::once("agent".to_owned()).chain(usual.cloned()).chain(more.iter().cloned());
         let config: Config =
             settings::read(arguments.map(Into::into).collect(), &BTreeMap::new()).unwrap().settings().unwrap();
         let process = Process::for_test();

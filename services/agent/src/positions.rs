@@ -1,39 +1,64 @@
 //! How far each log file has been read, kept in the state folder.
 //!
-//! A file is known by device and inode, so that it is found again after a rotation, and by a hash of its first bytes,
-//! because file systems give an inode that was freed to the next file.
+//! A file is known by device and inode, so that it is found again after a rotation; by the time when it was made and by
+//! hashes of its first bytes and of those that were read last, because file systems give an inode that was freed to the
+//! next file, and because a file can be emptied and written anew.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use crate::state;
 
-/// The first bytes of a file as they were when it was read.
+/// A stretch of a file as it was when it was read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Head {
+pub struct Print {
+    #[serde(default)]
+    pub begin: u64,
     pub bytes: u64,
     pub hash: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// How far a file was read, and by what it is known again.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
     pub device: u64,
     pub inode: u64,
-    /// First byte that is not in any batch yet, always the begin of a line.
+    /// First byte that is not in any request yet: the begin of a line, or a place within a line that was given up.
     pub offset: u64,
-    pub head: Head,
+    /// What stands before the next line end was given up.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub within_line: bool,
+    /// The file's first bytes.
+    pub head: Print,
+    /// The bytes before `offset`: of files that begin alike, which they often do, they tell one from the next.
+    #[serde(default)]
+    pub last: Print,
+    /// When the file was made, in nanoseconds since 1970; 0 where the file system does not say.
+    #[serde(default)]
+    pub born: u64,
+    /// When the file was open for the last time, in milliseconds since 1970.
+    #[serde(default)]
+    pub seen: u64,
+    /// Where it lay then, behind all links.
+    #[serde(default)]
+    pub place: String,
 }
 
 impl Position {
     pub fn is_same_file(&self, other: &Self) -> bool {
-        (self.device, self.inode) == (other.device, other.inode)
+        self.is_at(other.device, other.inode)
+    }
+
+    pub fn is_at(&self, device: u64, inode: u64) -> bool {
+        (self.device, self.inode) == (device, inode)
     }
 }
 
-/// How far a batch reaches into a file.
+/// How far a request reaches into a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cover {
     pub path: String,
@@ -42,7 +67,7 @@ pub struct Cover {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Known {
-    /// Of the newest batch that is contained.
+    /// Of the newest request that is contained.
     generation: u64,
     /// By watched path: the files that lay there and are not read to their end, the newest last. None for a path
     /// where no file has been yet.
@@ -58,7 +83,10 @@ pub struct Positions {
 
 impl Positions {
     /// Reads what was saved. A damaged file is put aside: then every log begins at its end, as on the first start.
-    pub fn load(file: &Path) -> Self {
+    ///
+    /// # Errors
+    /// There is something, and it cannot be read now: to go on would lose what was written since.
+    pub fn load(file: &Path) -> anyhow::Result<Self> {
         let known = match std::fs::read(file) {
             Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
                 let aside = file.with_extension("damaged");
@@ -69,12 +97,9 @@ impl Positions {
                 Known::default()
             }),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Known::default(),
-            Err(error) => {
-                tracing::error!(%error, file = %file.display(), "cannot read saved log positions, logs are followed from their end");
-                Known::default()
-            }
+            Err(error) => return Err(error).with_context(|| format!("read log positions in {}", file.display())),
         };
-        Self { file: file.to_owned(), known: Mutex::new(known), saving: Mutex::new(()) }
+        Ok(Self { file: file.to_owned(), known: Mutex::new(known), saving: Mutex::new(()) })
     }
 
     /// Where reading of `path` stopped; nothing when it has never been watched.
@@ -92,12 +117,19 @@ impl Positions {
         self.known().set(cover);
     }
 
-    /// The generation of the batch to come.
+    /// The file was there just now.
+    pub fn touch(&self, cover: &Cover) {
+        let mut known = self.known();
+        let files = known.paths.get_mut(&cover.path).into_iter().flatten();
+        files.filter(|file| file.is_same_file(&cover.position)).for_each(|file| file.seen = cover.position.seen);
+    }
+
+    /// The generation of the request to come.
     pub fn next_generation(&self) -> u64 {
         self.known().generation + 1
     }
 
-    /// A batch is in the spool. One whose generation is contained already changes nothing: that it is still there
+    /// A request is in the spool. One whose generation is contained already changes nothing: that it is still there
     /// only means that it was not acknowledged in turn.
     pub fn apply(&self, generation: u64, covers: &[Cover]) {
         let mut known = self.known();
@@ -117,6 +149,18 @@ impl Positions {
         }
     }
 
+    /// Files that were not open after `before` (milliseconds since 1970) are gone: rotated, compressed, removed. Without
+    /// this, each rotation that no agent saw would leave one behind for ever.
+    pub fn forget_unseen(&self, before: u64, open: impl Fn(&Position) -> bool) -> usize {
+        let mut known = self.known();
+        let files = |known: &Known| known.paths.values().map(Vec::len).sum::<usize>();
+        let earlier = files(&known);
+        for files in known.paths.values_mut() {
+            files.retain(|file| file.seen > before || open(file));
+        }
+        earlier - files(&known)
+    }
+
     pub fn save(&self) -> std::io::Result<()> {
         let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
         let text = serde_json::to_vec(&*self.known())?;
@@ -132,8 +176,8 @@ impl Known {
     fn set(&mut self, Cover { path, position }: &Cover) {
         let files = self.paths.entry(path.clone()).or_default();
         match files.iter_mut().find(|file| file.is_same_file(position)) {
-            Some(file) => *file = *position,
-            None => files.push(*position),
+            Some(file) => *file = position.clone(),
+            None => files.push(position.clone()),
         }
     }
 }
@@ -143,20 +187,20 @@ mod tests {
     use super::*;
 
     fn cover(path: &str, inode: u64, offset: u64) -> Cover {
-        Cover { path: path.to_owned(), position: Position { device: 1, inode, offset, head: Head::default() } }
+        Cover { path: path.to_owned(), position: Position { device: 1, inode, offset, ..Position::default() } }
     }
 
     #[test]
     fn positions_survive_a_restart_and_the_newest_file_is_last() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("positions.json");
-        let positions = Positions::load(&file);
+        let positions = Positions::load(&file).unwrap();
         positions.watch("/b");
         positions.apply(1, &[cover("/a", 1, 10), cover("/a", 2, 5)]);
         positions.apply(2, &[cover("/a", 1, 20)]);
         positions.save().unwrap();
-        let again = Positions::load(&file);
-        // A batch that is still in the spool though a later one was acknowledged.
+        let again = Positions::load(&file).unwrap();
+        // A request that is still in the spool though a later one was acknowledged.
         again.apply(1, &[cover("/a", 1, 10)]);
         assert_eq!(again.of("/a").unwrap(), [cover("/a", 1, 20).position, cover("/a", 2, 5).position]);
         assert_eq!(again.of("/b"), Some(Vec::new()));
@@ -168,7 +212,32 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("positions.json");
         std::fs::write(&file, "{\"generation\": 1, \"paths\": {\"/a\"").unwrap();
-        assert_eq!(Positions::load(&file).of("/a"), None);
+        assert_eq!(Positions::load(&file).unwrap().of("/a"), None);
         assert!(folder.path().join("positions.damaged").exists());
+    }
+
+    #[test]
+    fn positions_that_cannot_be_read_now_are_not_taken_for_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("positions.json");
+        std::fs::create_dir(&file).unwrap();
+        assert!(Positions::load(&file).is_err());
+    }
+
+    #[test]
+    fn files_that_nobody_saw_for_long_are_forgotten_unless_they_are_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let positions = Positions::load(&folder.path().join("positions.json")).unwrap();
+        for (inode, seen) in [(1, 10), (2, 10), (3, 30)] {
+            let mut cover = cover("/a", inode, 0);
+            cover.position.seen = seen;
+            positions.begin(&cover);
+        }
+        assert_eq!(positions.forget_unseen(20, |file| file.inode == 2), 1);
+        let left: Vec<_> = positions.of("/a").unwrap().iter().map(|file| file.inode).collect();
+        assert_eq!(left, [2, 3]);
+        // What lies at a path later is still new.
+        positions.forget_unseen(99, |_| false);
+        assert_eq!(positions.of("/a"), Some(Vec::new()));
     }
 }
