@@ -25,7 +25,8 @@ const IN_WORK_AT_MOST: Duration = Duration::from_secs(300);
 const UNKNOWN_AFTER: Duration = Duration::from_secs(30);
 const UNKNOWN_KEPT: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// A message out of a stream.
+/// A message out of a stream. Clones are the same message: whoever answers first, answers.
+#[derive(Clone)]
 pub struct Delivery {
     bus: Bus,
     message: async_nats::jetstream::Message,
