@@ -5,16 +5,18 @@ use std::net::SocketAddr;
 use authn::Verifier;
 use bus::Bus;
 use lifecycle::Process;
+use model::Times;
 use proto::logs::log_search_server::LogSearchServer;
 use rpc::Identity;
 use tonic::service::Routes;
 
 use crate::config::Config;
-use crate::consumer::Writer;
-use crate::envelope::Believed;
+use crate::consumer::{Most, Writer};
 use crate::grpc::Search;
-use crate::maintenance;
+use crate::known::Known;
+use crate::maintenance::Upkeep;
 use crate::metrics::Metrics;
+use crate::store::Tables;
 
 const MIGRATIONS: store::Migrations = store::migrations!("../../../migrations/log_writer"; 1 "create_logs");
 const SCHEMA: &str = "log_writer";
@@ -39,24 +41,32 @@ pub async fn serve(
     identity: &Identity,
     verifier: Verifier,
 ) -> anyhow::Result<SocketAddr> {
-    let metrics = process.register(Metrics::new);
-    let broker = process.ready("nats");
-    let pool = store::open(&process, &config.database, SCHEMA, MIGRATIONS).await?.work;
-    maintenance::create(&pool).await?;
-    let bus = Bus::connect(&config.bus, broker).await?;
-    process.spawn("partitions", maintenance::run(pool.clone(), bus.clone(), config.retention, process.stopping()));
+    let metrics = process.register(Metrics::register);
+    let pools = store::open(&process, &config.database, SCHEMA, MIGRATIONS).await?;
+    let bus = Bus::open(&process, &config.bus).await?;
+    let upkeep = Upkeep {
+        pool: pools.work.clone(),
+        bus: bus.clone(),
+        metrics: metrics.clone(),
+        retention: config.retention,
+        remembered: config.remembered,
+    };
+    upkeep.prepare().await?;
+    process.spawn("partitions", upkeep.run(process.stopping()));
+    if !config.batch_check {
+        tracing::warn!("SIGHTLINE_LOG_WRITER_BATCH_CHECK is false: what is delivered twice is stored twice");
+    }
     let writing = process.ready("writing");
     writing.up();
     let writer = Writer {
-        pool: pool.clone(),
+        tables: Tables { pools: pools.clone(), batch_check: config.batch_check, known: Known::default() },
         ready: writing,
         metrics: metrics.clone(),
-        believed: Believed { skew: config.clock_skew, retention: config.retention },
-        rows: config.rows,
-        batch_check: config.batch_check,
+        times: Times { ahead: config.clock_skew, age: config.retention },
+        most: Most { rows: config.rows, bytes: usize::try_from(config.bytes).unwrap_or(usize::MAX) },
     };
     process.spawn("writer", writer.run(bus, process.stopping()));
-    let search = Search { pool, verifier, timeout: config.search_timeout, metrics };
+    let search = Search { pool: pools.api, verifier, timeout: config.search_timeout, metrics };
     let routes = Routes::new(LogSearchServer::new(search));
     rpc::serve(&process, "log-writer", identity, config.grpc_listen, routes).await
 }

@@ -22,19 +22,27 @@ pub struct Config {
     #[arg(long, env = "SIGHTLINE_AUTH_URL")]
     pub auth_url: String,
     /// How long logs and process snapshots are kept; whole days are dropped
-    #[arg(long, env = "SIGHTLINE_LOG_RETENTION", default_value = "30d", value_parser = settings::duration)]
+    #[arg(long, env = "SIGHTLINE_LOG_RETENTION", default_value = model::LOG_RETENTION, value_parser = settings::duration)]
     pub retention: Duration,
     /// How far in the future a record's own time may lie; beyond it the record gets the time of its arrival
-    #[arg(long, env = "SIGHTLINE_CLOCK_SKEW", default_value = "10m", value_parser = settings::duration)]
+    #[arg(long, env = "SIGHTLINE_CLOCK_SKEW", default_value = model::CLOCK_SKEW, value_parser = settings::duration)]
     pub clock_skew: Duration,
     /// Rows that one transaction takes at the most
     #[arg(long, env = "SIGHTLINE_LOG_WRITER_ROWS", default_value_t = 20_000)]
     pub rows: usize,
+    /// Bytes of unpacked envelopes that one transaction takes at the most
+    #[arg(long, env = "SIGHTLINE_LOG_WRITER_BYTES", default_value = "16MiB", value_parser = settings::bytes)]
+    pub bytes: u64,
+    /// How long is remembered which batches are stored, at the least: as long as agents keep what they could not send. What
+    /// the streams still hold is remembered in any case
+    #[arg(long, env = "SIGHTLINE_LOG_WRITER_REMEMBERED", default_value = "7d", value_parser = settings::duration)]
+    pub remembered: Duration,
     /// How long a search may take
     #[arg(long, env = "SIGHTLINE_SEARCH_TIMEOUT", default_value = "10s", value_parser = settings::duration)]
     pub search_timeout: Duration,
-    /// Whether a batch that was stored before is left out; `false` only to prove that a test notices duplicates
-    #[arg(long, env = "SIGHTLINE_LOG_WRITER_BATCH_CHECK", default_value_t = true, action = clap::ArgAction::Set, hide = true)]
+    /// Whether a batch that was stored before is left out. With `false`, what is delivered twice is stored twice: for tests
+    /// that must notice that
+    #[arg(long, env = "SIGHTLINE_LOG_WRITER_BATCH_CHECK", default_value_t = true, action = clap::ArgAction::Set)]
     pub batch_check: bool,
 }
 
@@ -43,6 +51,10 @@ impl settings::Settings for Config {
         let mut wrong = Vec::new();
         if self.rows == 0 {
             wrong.push("SIGHTLINE_LOG_WRITER_ROWS must be at least 1".to_owned());
+        }
+        if self.remembered < Duration::from_secs(86_400) {
+            wrong
+                .push("SIGHTLINE_LOG_WRITER_REMEMBERED must be at least 1d, since whole days are forgotten".to_owned());
         }
         if self.retention < Duration::from_secs(86_400) {
             wrong.push("SIGHTLINE_LOG_RETENTION must be at least 1d, since whole days are dropped".to_owned());

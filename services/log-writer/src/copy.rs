@@ -6,19 +6,20 @@ const SIGNATURE: &[u8] = b"PGCOPY\n\xff\r\n\0";
 #[derive(Debug)]
 pub(crate) struct Rows {
     bytes: Vec<u8>,
-    count: usize,
 }
+
+/// Bytes that are worth a statement of their own.
+const PIECE: usize = 2 << 20;
 
 impl Rows {
     pub(crate) fn new() -> Self {
         let mut bytes = Vec::with_capacity(64 << 10);
         bytes.extend_from_slice(SIGNATURE);
         bytes.extend_from_slice(&[0; 8]);
-        Self { bytes, count: 0 }
+        Self { bytes }
     }
 
     pub(crate) fn begin(&mut self, fields: i16) -> &mut Self {
-        self.count += 1;
         self.bytes.extend_from_slice(&fields.to_be_bytes());
         self
     }
@@ -60,8 +61,8 @@ impl Rows {
         self
     }
 
-    pub(crate) fn count(&self) -> usize {
-        self.count
+    pub(crate) fn is_enough(&self) -> bool {
+        self.bytes.len() >= PIECE
     }
 
     pub(crate) fn finish(mut self) -> Vec<u8> {
@@ -72,13 +73,14 @@ impl Rows {
 
 #[cfg(test)]
 mod tests {
-    use super::Rows;
+    use super::{Rows, SIGNATURE};
 
     #[test]
     fn a_row_is_laid_out_as_documented() {
         let mut rows = Rows::new();
         rows.begin(2).i16(7).text("ab");
         let bytes = rows.finish();
+        assert_eq!(&bytes[..19], [SIGNATURE, &[0; 8]].concat());
         assert_eq!(&bytes[19..], [0, 2, 0, 0, 0, 2, 0, 7, 0, 0, 0, 2, b'a', b'b', 0xff, 0xff]);
     }
 }

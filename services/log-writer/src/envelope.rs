@@ -1,42 +1,35 @@
 //! From envelopes to parts. Pure: whatever an envelope says, the same envelope gives the same rows.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
-use bus::Schema;
-use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value::Value as Any;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
-use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
+use bus::{Envelope, Schema};
+use model::{Times, Window, label_name, label_value};
+use otlp::{Logs, ResourceLogs};
 use prost::Message as _;
-use proto::telemetry::ProcessBatch;
+use proto::telemetry::{ProcessBatch, ProcessSnapshot};
 use serde_json::{Map, Value};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::record::{Content, LogRecord, LogResource, Part, Snapshot};
-use crate::severity;
 
 /// Attributes that say which part of which batch this is; they differ each time and describe nothing.
-const BATCH_ID: &str = "sightline.batch.id";
-const BATCH_PART: &str = "sightline.batch.part";
+const BATCH: [&str; 2] = ["sightline.batch.id", "sightline.batch.part"];
+const RESOURCE_ID: &str = "sightline.resource.id";
+const RESOURCE_KIND: &str = "sightline.resource.kind";
 
 /// Why an envelope can never be stored. The text goes into the dead letter.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Poison {
     #[error("the schema `{}` is not for this service", .0.as_str())]
     Schema(Schema),
+    #[error("the body is not OTLP logs: {0}")]
+    Otlp(#[from] otlp::Invalid),
     #[error("the body is not valid protobuf: {0}")]
     Protobuf(#[from] prost::DecodeError),
     #[error("a part has no valid batch id")]
     Batch,
-}
-
-/// Which times are believed.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Believed {
-    pub(crate) skew: Duration,
-    pub(crate) retention: Duration,
 }
 
 /// What was put right on the way.
@@ -47,185 +40,162 @@ pub(crate) struct Corrections {
 }
 
 /// Takes an envelope apart.
-pub(crate) fn parts(
-    schema: Schema,
-    tenant: &str,
-    received_ns: u64,
-    body: &[u8],
-    believed: Believed,
-    corrections: &mut Corrections,
-) -> Result<Vec<Part>, Poison> {
-    let clock = Clock::new(received_ns, believed);
-    let tenant: Arc<str> = tenant.into();
-    match schema {
+pub(crate) fn parts(envelope: &Envelope, times: Times) -> Result<(Vec<Part>, Corrections), Poison> {
+    let tenant = envelope.tenant.as_str().into();
+    let mut reading =
+        Reading { tenant, window: times.window(envelope.received_unix_nano), corrections: Corrections::default() };
+    let parts = match envelope.schema {
         Schema::OtlpLogs => {
-            let request = ExportLogsServiceRequest::decode(body)?;
-            request.resource_logs.into_iter().map(|logs| log_part(&tenant, logs, clock, corrections)).collect()
+            let logs = Logs::parse(&envelope.body)?;
+            logs.resources().map(|logs| reading.logs(&logs)).collect::<Result<_, _>>()?
         }
         Schema::Processes => {
-            let batch = ProcessBatch::decode(body)?;
-            batch.snapshots.into_iter().map(|snapshot| process_part(&tenant, snapshot, clock, corrections)).collect()
+            let batch = ProcessBatch::decode(envelope.body.clone())?;
+            batch.snapshots.into_iter().map(|snapshot| reading.processes(snapshot)).collect::<Result<_, _>>()?
         }
-        Schema::Tick => Ok(Vec::new()),
-        Schema::OtlpMetrics => Err(Poison::Schema(schema)),
-    }
-}
-
-/// Holds times within what is believed.
-#[derive(Clone, Copy)]
-struct Clock {
-    received: i64,
-    earliest: i64,
-    latest: i64,
-}
-
-impl Clock {
-    fn new(received_ns: u64, believed: Believed) -> Self {
-        let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
-        let received = i64::try_from(received_ns).unwrap_or(i64::MAX);
-        Self {
-            received,
-            earliest: received.saturating_sub(nanos(believed.retention)),
-            latest: received.saturating_add(nanos(believed.skew)),
-        }
-    }
-
-    /// The time to store, and whether it had to be changed. 0 means that the record has none.
-    fn hold(self, time: u64) -> (i64, bool) {
-        match i64::try_from(time) {
-            Ok(0) => (self.received, false),
-            Ok(time) if time < self.earliest => (self.earliest, true),
-            Ok(time) if time <= self.latest => (time, false),
-            _ => (self.received, true),
-        }
-    }
-}
-
-fn log_part(
-    tenant: &Arc<str>,
-    logs: ResourceLogs,
-    clock: Clock,
-    corrections: &mut Corrections,
-) -> Result<Part, Poison> {
-    let mut attributes = BTreeMap::new();
-    for KeyValue { key, value, .. } in logs.resource.map(|resource| resource.attributes).unwrap_or_default() {
-        // Stamped attributes come last, and the last word counts.
-        attributes.insert(clean(key, corrections), json(value, corrections));
-    }
-    let batch = attributes.remove(BATCH_ID).and_then(|id| batch_id(id.as_str()?)).ok_or(Poison::Batch)?;
-    let part = attributes.remove(BATCH_PART).and_then(|part| i32::try_from(part.as_i64()?).ok()).unwrap_or(0);
-    let mut records = Vec::new();
-    for scope_logs in logs.scope_logs {
-        let source: Arc<str> = clean(scope_logs.scope.map(|scope| scope.name).unwrap_or_default(), corrections).into();
-        for record in scope_logs.log_records {
-            let index = i32::try_from(records.len()).unwrap_or(i32::MAX);
-            let time = if record.time_unix_nano == 0 { record.observed_time_unix_nano } else { record.time_unix_nano };
-            let (time_ns, held) = clock.hold(time);
-            let mut attributes = object(record.attributes, corrections);
-            if held {
-                corrections.times += 1;
-                attributes.insert("sightline.time.original".to_owned(), time.to_string().into());
-            }
-            let named = severity::number(&record.severity_text).unwrap_or(0);
-            let severity = i16::try_from(record.severity_number).ok().filter(|n| (1..=24).contains(n)).unwrap_or(named);
-            records.push(LogRecord {
-                index,
-                time_ns,
-                observed_ns: clock.hold(record.observed_time_unix_nano).0,
-                source: Arc::clone(&source),
-                severity,
-                body: text(json(record.body, corrections)),
-                attributes: Value::Object(attributes).to_string(),
-                trace_id: record.trace_id,
-                span_id: record.span_id,
-            });
-        }
-    }
-    let resource = resource(&attributes);
-    Ok(Part { tenant: Arc::clone(tenant), batch, part, content: Content::Logs { resource, records } })
-}
-
-fn resource(attributes: &BTreeMap<String, Value>) -> LogResource {
-    let named = |name: &str| attributes.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let json = serde_json::to_string(attributes).unwrap_or_default();
-    LogResource {
-        reference: i64::from_ne_bytes(xxh3_64(json.as_bytes()).to_ne_bytes()),
-        id: named("sightline.resource.id"),
-        host_name: named("host.name"),
-        service_name: named("service.name"),
-        attributes: json,
-    }
-}
-
-fn process_part(
-    tenant: &Arc<str>,
-    snapshot: proto::telemetry::ProcessSnapshot,
-    clock: Clock,
-    corrections: &mut Corrections,
-) -> Result<Part, Poison> {
-    let batch = <[u8; 16]>::try_from(snapshot.batch_id.as_slice()).map_err(|_| Poison::Batch)?;
-    let part = i32::try_from(snapshot.part).map_err(|_| Poison::Batch)?;
-    let (time_ns, held) = clock.hold(snapshot.time_unix_nano);
-    corrections.times += u64::from(held);
-    let mut processes = snapshot.processes;
-    for process in &mut processes {
-        for text in [&mut process.user, &mut process.executable, &mut process.command_line] {
-            *text = clean(std::mem::take(text), corrections);
-        }
-        let labels = std::mem::take(&mut process.labels).into_iter();
-        process.labels = labels.map(|(name, value)| (clean(name, corrections), clean(value, corrections))).collect();
-    }
-    let snapshot = Snapshot {
-        resource_id: clean(snapshot.resource_id, corrections),
-        agent_id: clean(snapshot.agent_id, corrections),
-        host_name: clean(snapshot.host_name, corrections),
-        time_ns,
-        processes,
+        Schema::Tick => Vec::new(),
+        Schema::OtlpMetrics => return Err(Poison::Schema(envelope.schema)),
     };
-    Ok(Part { tenant: Arc::clone(tenant), batch, part, content: Content::Processes(snapshot) })
+    Ok((parts, reading.corrections))
 }
 
-fn batch_id(text: &str) -> Option<[u8; 16]> {
-    hex::decode(text).ok()?.try_into().ok()
+struct Reading {
+    tenant: Arc<str>,
+    window: Window,
+    corrections: Corrections,
 }
 
-/// Postgres stores no NUL in text: each becomes U+FFFD, and one such line does not cost its neighbours their place.
-fn clean(text: String, corrections: &mut Corrections) -> String {
-    if !text.contains('\0') {
-        return text;
+impl Reading {
+    fn logs(&mut self, logs: &ResourceLogs<'_>) -> Result<Part, Poison> {
+        let (batch, part) = logs.batch().ok_or(Poison::Batch)?;
+        let batch = hex::decode(batch).ok().and_then(|id| id.try_into().ok()).ok_or(Poison::Batch)?;
+        let part = i32::try_from(part).map_err(|_| Poison::Batch)?;
+        let resource = self.resource(logs);
+        let mut records = Vec::new();
+        for scope in logs.scopes() {
+            let source: Arc<str> = self.text(scope.name()).into();
+            for record in scope.records() {
+                let index = i32::try_from(records.len()).unwrap_or(i32::MAX);
+                records.push(self.record(index, &source, &record));
+            }
+        }
+        Ok(Part { tenant: Arc::clone(&self.tenant), batch, part, content: Content::Logs { resource, records } })
     }
-    corrections.nul_bytes += 1;
-    text.replace('\0', "\u{fffd}")
-}
 
-fn object(attributes: Vec<KeyValue>, corrections: &mut Corrections) -> Map<String, Value> {
-    attributes
-        .into_iter()
-        .map(|KeyValue { key, value, .. }| (clean(key, corrections), json(value, corrections)))
-        .collect()
-}
+    fn record(&mut self, index: i32, source: &Arc<str>, record: &otlp::LogRecord<'_>) -> LogRecord {
+        let time = self.window.log(record.time_unix_nano, record.observed_unix_nano);
+        let mut attributes = record.attributes.json();
+        if time.wrong.is_some() {
+            self.corrections.times += 1;
+            attributes.insert("sightline.time.original".to_owned(), record.time_or_observed().to_string().into());
+        }
+        let number = u8::try_from(record.severity_number).ok().filter(|number| (1..=24).contains(number));
+        LogRecord {
+            index,
+            time_ns: time.unix_nano,
+            observed_ns: self.window.log(record.observed_unix_nano, 0).unix_nano,
+            source: Arc::clone(source),
+            severity: number.or_else(|| model::severity_number(record.severity_text)).unwrap_or(0).into(),
+            severity_text: self.text(record.severity_text),
+            body: self.text(&record.body.text()),
+            attributes: self.json(attributes),
+            trace_id: record.trace_id.to_vec(),
+            span_id: record.span_id.to_vec(),
+        }
+    }
 
-/// An OTLP value as JSON; bytes become hex.
-fn json(value: Option<AnyValue>, corrections: &mut Corrections) -> Value {
-    match value.and_then(|value| value.value) {
-        Some(Any::StringValue(text)) => Value::String(clean(text, corrections)),
-        Some(Any::BoolValue(value)) => value.into(),
-        Some(Any::IntValue(value)) => value.into(),
-        Some(Any::DoubleValue(value)) => value.into(),
-        Some(Any::BytesValue(bytes)) => hex::encode(bytes).into(),
-        Some(Any::ArrayValue(array)) => array.values.into_iter().map(|value| json(Some(value), corrections)).collect(),
-        Some(Any::KvlistValue(list)) => Value::Object(object(list.values, corrections)),
-        // A reference into a string table, which only profiles have.
-        Some(Any::StringValueStrindex(_)) | None => Value::Null,
+    /// Stamped attributes come last, and of a key that repeats the last counts.
+    fn resource(&mut self, logs: &ResourceLogs<'_>) -> LogResource {
+        let (mut attributes, mut labels) = (BTreeMap::new(), BTreeMap::new());
+        for attribute in logs.attributes().filter(|attribute| !BATCH.contains(&attribute.key)) {
+            attributes.insert(attribute.key.to_owned(), attribute.value.json());
+            let label = match attribute.key {
+                RESOURCE_ID => "resource_id".to_owned(),
+                RESOURCE_KIND => "kind".to_owned(),
+                other => label_name(other),
+            };
+            labels.insert(label, label_value(&attribute.value.text()).into_owned());
+        }
+        let named = |name: &str| labels.get(name).cloned().unwrap_or_default();
+        let (id, host_name, service_name) = (named("resource_id"), named("host_name"), named("service_name"));
+        let attributes = self.json(attributes.into_iter().collect());
+        LogResource {
+            reference: i64::from_ne_bytes(xxh3_64(attributes.as_bytes()).to_ne_bytes()),
+            id,
+            host_name,
+            service_name,
+            attributes,
+            labels: serde_json::to_string(&labels).unwrap_or_default(),
+        }
+    }
+
+    fn processes(&mut self, snapshot: ProcessSnapshot) -> Result<Part, Poison> {
+        let batch = <[u8; 16]>::try_from(snapshot.batch_id.as_slice()).map_err(|_| Poison::Batch)?;
+        let part = i32::try_from(snapshot.part).map_err(|_| Poison::Batch)?;
+        let time = self.window.log(snapshot.time_unix_nano, 0);
+        self.corrections.times += u64::from(time.wrong.is_some());
+        let mut processes = snapshot.processes;
+        for process in &mut processes {
+            for text in [&mut process.user, &mut process.executable, &mut process.command_line] {
+                *text = self.text(text);
+            }
+            let labels = std::mem::take(&mut process.labels).into_iter();
+            process.labels = labels.map(|(name, value)| (self.text(&name), self.text(&value))).collect();
+        }
+        let snapshot = Snapshot {
+            resource_id: self.text(&snapshot.resource_id),
+            agent_id: self.text(&snapshot.agent_id),
+            host_name: self.text(&snapshot.host_name),
+            time_ns: time.unix_nano,
+            processes,
+        };
+        Ok(Part { tenant: Arc::clone(&self.tenant), batch, part, content: Content::Processes(snapshot) })
+    }
+
+    /// Postgres stores no NUL in text: each becomes U+FFFD, and one such line does not cost its neighbours their place.
+    fn text(&mut self, text: &str) -> String {
+        let clean = without_nul(text);
+        self.corrections.nul_bytes += u64::from(matches!(clean, Cow::Owned(_)));
+        clean.into_owned()
+    }
+
+    fn json(&mut self, object: Map<String, Value>) -> String {
+        let mut object = Value::Object(object);
+        let text = object.to_string();
+        // How JSON writes a NUL; a backslash of the text's own in front of `u0000` only costs a look.
+        if !text.contains("\\u0000") || !clean(&mut object) {
+            return text;
+        }
+        self.corrections.nul_bytes += 1;
+        object.to_string()
     }
 }
 
-/// A body: a string as it is, everything else as JSON text.
-fn text(body: Value) -> String {
-    match body {
-        Value::String(text) => text,
-        Value::Null => String::new(),
-        other => other.to_string(),
+fn without_nul(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) }
+}
+
+/// Replaces every NUL in a value; says whether there was any.
+fn clean(value: &mut Value) -> bool {
+    match value {
+        Value::String(text) => match without_nul(text) {
+            Cow::Owned(clean) => {
+                *text = clean;
+                true
+            }
+            Cow::Borrowed(_) => false,
+        },
+        Value::Array(items) => items.iter_mut().fold(false, |any, item| clean(item) | any),
+        Value::Object(fields) => {
+            let mut any = false;
+            let cleaned = std::mem::take(fields).into_iter().map(|(name, mut value)| {
+                any |= clean(&mut value) | name.contains('\0');
+                (without_nul(&name).into_owned(), value)
+            });
+            *fields = cleaned.collect();
+            any
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use authn::{Permission, Verifier};
+use authn::{Permission, Scope, Verifier};
 use fault::Fault;
 use proto::logs::log_search_server::LogSearch;
 use proto::logs::search_logs_request::Order;
@@ -28,7 +28,7 @@ impl LogSearch for Search {
         let caller = self.verifier.caller(request.metadata()).await?;
         caller.require(Permission::LogsRead)?;
         self.metrics.searches.inc();
-        let query = query(caller.tenant, request.into_inner())?;
+        let query = query(caller.scope(), request.into_inner()).await?;
         let (items, next) = search::logs(&self.pool, query, self.timeout).await?;
         Ok(Response::new(SearchLogsResponse { items, next }))
     }
@@ -40,19 +40,19 @@ impl LogSearch for Search {
         let caller = self.verifier.caller(request.metadata()).await?;
         caller.require(Permission::ProcessesRead)?;
         let id = request.into_inner().resource_id;
-        let snapshot = search::processes(&self.pool, &caller.tenant, &id, self.timeout).await?;
+        let snapshot = search::processes(&self.pool, &caller.scope(), &id, self.timeout).await?;
         let (time_unix_nano, items) = snapshot.ok_or_else(|| Fault::not_found("process_snapshot", &id))?;
         Ok(Response::new(GetProcessesResponse { time_unix_nano, items }))
     }
 }
 
-fn query(tenant: String, request: SearchLogsRequest) -> fault::Result<Query> {
+async fn query(scope: Scope, request: SearchLogsRequest) -> fault::Result<Query> {
     let newest_first = request.order() != Order::OldestFirst;
     let nanos = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
     if request.from_unix_nano >= request.to_unix_nano {
         return Err(Fault::field("from", "`from` must be earlier than `to`"));
     }
-    let selector = Selector::parse(&request.r#match).map_err(|error| Fault::field("match", error.to_string()))?;
+    let selector = Selector::read(&request.r#match).await.map_err(|error| Fault::field("match", error.to_string()))?;
     let regex = (!request.regex.is_empty())
         .then(|| RegexBuilder::new(&request.regex).size_limit(1 << 20).build())
         .transpose()
@@ -61,7 +61,7 @@ fn query(tenant: String, request: SearchLogsRequest) -> fault::Result<Query> {
         return Err(Fault::field("contains", "stored lines have no NUL bytes"));
     }
     Ok(Query {
-        tenant,
+        scope,
         from_ns: nanos(request.from_unix_nano),
         to_ns: nanos(request.to_unix_nano),
         selector,

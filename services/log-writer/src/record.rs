@@ -45,6 +45,8 @@ pub(crate) struct LogResource {
     pub(crate) service_name: String,
     /// A JSON object.
     pub(crate) attributes: String,
+    /// A JSON object of texts: what selectors see.
+    pub(crate) labels: String,
 }
 
 #[derive(Debug)]
@@ -54,6 +56,8 @@ pub(crate) struct LogRecord {
     pub(crate) observed_ns: i64,
     pub(crate) source: Arc<str>,
     pub(crate) severity: i16,
+    /// As the source wrote it.
+    pub(crate) severity_text: String,
     pub(crate) body: String,
     /// A JSON object.
     pub(crate) attributes: String,
@@ -61,7 +65,7 @@ pub(crate) struct LogRecord {
     pub(crate) span_id: Vec<u8>,
 }
 
-/// Every process of a host at one moment.
+/// Every process of a host at one moment, or a part of them.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     pub(crate) resource_id: String,

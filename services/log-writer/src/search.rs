@@ -4,23 +4,27 @@ use std::collections::HashMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
+use authn::Scope;
 use fault::Fault;
+use futures::TryStreamExt as _;
+use model::Level;
 use proto::logs::{LogRecord, ProcessRow};
 use regex::Regex;
 use selector::Selector;
-use serde_json::{Map, Value};
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, Postgres, Row as _, Transaction};
 use store::Pool;
 
-use crate::severity;
+use crate::resources::Chosen;
 
-/// Rows that one statement reads while a regular expression sifts them.
-const SIFTED: i64 = 5_000;
+/// Rows that one statement reads while they are sifted.
+const SIFTED: i64 = 2_000;
+/// Bytes of text in an answer, but for the last record: gRPC passes 4 MiB.
+const ANSWER_BYTES: usize = 2 << 20;
 
 /// What is searched for.
 pub(crate) struct Query {
-    pub(crate) tenant: String,
+    pub(crate) scope: Scope,
     pub(crate) from_ns: i64,
     pub(crate) to_ns: i64,
     pub(crate) selector: Selector,
@@ -71,7 +75,7 @@ struct Row {
     service_name: String,
     source: String,
     severity: i16,
-    level: String,
+    severity_text: String,
     body: String,
     attributes: String,
     trace_id: Vec<u8>,
@@ -92,12 +96,16 @@ impl Row {
             service_name: row.try_get("service_name")?,
             source: row.try_get("source")?,
             severity: row.try_get("severity")?,
-            level: row.try_get("level")?,
+            severity_text: row.try_get("severity_text")?,
             body: row.try_get("body")?,
             attributes: row.try_get("attributes")?,
             trace_id: row.try_get("trace_id")?,
             span_id: row.try_get("span_id")?,
         })
+    }
+
+    fn bytes(&self) -> usize {
+        self.body.len() + self.attributes.len()
     }
 
     fn place(&self) -> Place {
@@ -106,24 +114,42 @@ impl Row {
 }
 
 /// Finds a page of records, and the cursor of the next.
-pub(crate) async fn logs(pool: &Pool, mut query: Query, timeout: Duration) -> fault::Result<(Vec<LogRecord>, String)> {
-    let deadline = Instant::now() + timeout;
+pub(crate) async fn logs(pool: &Pool, query: Query, timeout: Duration) -> fault::Result<(Vec<LogRecord>, String)> {
     let mut transaction = begin(pool, timeout).await?;
-    let resources = resources(&mut transaction, &query).await?;
-    if resources.as_ref().is_some_and(HashMap::is_empty) {
+    let found = find(&mut transaction, query, Instant::now() + timeout).await?;
+    // A search changes nothing, so how it ends does not matter.
+    let _ = transaction.rollback().await;
+    Ok(found)
+}
+
+async fn find(
+    transaction: &mut Transaction<'_, Postgres>,
+    mut query: Query,
+    deadline: Instant,
+) -> fault::Result<(Vec<LogRecord>, String)> {
+    let selector = query.scope.narrow(&query.selector);
+    let mut chosen = Chosen::by(transaction, &query.scope, selector).await.map_err(store::fault)?;
+    if chosen.references().is_some_and(<[i64]>::is_empty) {
         return Ok((Vec::new(), String::new()));
     }
-    let references: Option<Vec<i64>> = resources.as_ref().map(|resources| resources.keys().copied().collect());
     let wanted = query.limit + 1;
-    let mut found: Vec<Row> = Vec::with_capacity(wanted);
-    loop {
-        let most = if query.regex.is_some() { SIFTED } else { i64::try_from(wanted).unwrap_or(SIFTED) };
-        let page = page(&mut transaction, &query, references.as_deref(), most).await?;
-        let is_last = i64::try_from(page.len()).unwrap_or(i64::MAX) < most;
-        query.after = page.last().map(Row::place).or(query.after);
-        let sifted = page.into_iter().filter(|row| query.regex.as_ref().is_none_or(|regex| regex.is_match(&row.body)));
-        found.extend(sifted.take(wanted - found.len()));
-        if is_last || found.len() == wanted {
+    let (mut found, mut bytes): (Vec<Row>, usize) = (Vec::new(), 0);
+    let is_sifted = query.regex.is_some() || chosen.is_sifted();
+    while found.len() < wanted && bytes < ANSWER_BYTES {
+        let most = if is_sifted { SIFTED } else { i64::try_from(wanted - found.len()).unwrap_or(SIFTED) };
+        let page = page(transaction, &query, chosen.references(), most).await?;
+        query.after = page.after.or(query.after);
+        chosen
+            .learn(transaction, &query.scope, page.rows.iter().map(|row| row.resource_ref))
+            .await
+            .map_err(store::fault)?;
+        for row in page.rows.into_iter().filter(|row| chosen.passes(row.resource_ref)) {
+            if found.len() < wanted && bytes < ANSWER_BYTES {
+                bytes += row.bytes();
+                found.push(row);
+            }
+        }
+        if page.is_last {
             break;
         }
         if Instant::now() > deadline {
@@ -133,10 +159,11 @@ pub(crate) async fn logs(pool: &Pool, mut query: Query, timeout: Duration) -> fa
             ));
         }
     }
-    let next = page::cut(&mut found, query.limit, |row| row.place().to_string());
-    let attributes = attributes(&mut transaction, &query.tenant, &found).await?;
-    let records = found.into_iter().map(|row| record(row, &attributes)).collect();
-    Ok((records, next))
+    // What ended for its bytes goes on behind the last record but one.
+    let limit = if bytes < ANSWER_BYTES { query.limit } else { query.limit.min((found.len() - 1).max(1)) };
+    let next = page::cut(&mut found, limit, |row| row.place().to_string());
+    let attributes = attributes(transaction, query.scope.tenant(), &found).await?;
+    Ok((found.into_iter().map(|row| record(row, &attributes)).collect(), next))
 }
 
 async fn begin(pool: &Pool, timeout: Duration) -> fault::Result<Transaction<'static, Postgres>> {
@@ -146,40 +173,14 @@ async fn begin(pool: &Pool, timeout: Duration) -> fault::Result<Transaction<'sta
     Ok(transaction)
 }
 
-/// The sets of resource attributes that the selector chooses; nothing when it chooses all.
-///
-/// The selector's own matching decides, so that search, rules and live streams cannot disagree.
-async fn resources(
-    transaction: &mut Transaction<'_, Postgres>,
-    query: &Query,
-) -> fault::Result<Option<HashMap<i64, ()>>> {
-    if query.selector.is_everything() {
-        return Ok(None);
-    }
-    let rows: Vec<(i64, String, String)> =
-        sqlx::query_as("select ref, resource_id, attributes::text from log_resources where tenant = $1")
-            .bind(&query.tenant)
-            .fetch_all(&mut **transaction)
-            .await
-            .map_err(store::fault)?;
-    let chosen = rows.into_iter().filter(|(_, id, attributes)| chooses(&query.selector, id, attributes));
-    Ok(Some(chosen.map(|(reference, ..)| (reference, ())).collect()))
-}
-
-fn chooses(selector: &Selector, id: &str, attributes: &str) -> bool {
-    let attributes: Map<String, Value> = serde_json::from_str(attributes).unwrap_or_default();
-    let labels: HashMap<String, String> = attributes
-        .into_iter()
-        .map(|(name, value)| {
-            let name: String = name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-            (name, value.as_str().map_or_else(|| value.to_string(), str::to_owned))
-        })
-        .collect();
-    selector.matches(|label| match label {
-        "resource_id" => Some(id),
-        "kind" => labels.get("sightline_resource_kind").map(String::as_str),
-        other => labels.get(other).map(String::as_str),
-    })
+/// Rows that one statement read.
+struct Page {
+    /// Those that the regular expression let pass, and no more than fit into an answer.
+    rows: Vec<Row>,
+    /// The place of the last one that was looked at.
+    after: Option<Place>,
+    /// Whether nothing lies behind it.
+    is_last: bool,
 }
 
 async fn page(
@@ -187,12 +188,12 @@ async fn page(
     query: &Query,
     references: Option<&[i64]>,
     most: i64,
-) -> fault::Result<Vec<Row>> {
+) -> fault::Result<Page> {
     let (beyond, order) = if query.newest_first { ("<", "desc") } else { (">", "asc") };
     // The bound on time alone lets the index begin at the cursor; the row comparison then settles ties.
     let statement = format!(
         "select time_ns, batch, part, idx, observed_ns, resource_ref, resource_id, host_name, service_name, source,
-                severity, level, body, attributes::text as attributes, trace_id, span_id
+                severity, severity_text, body, attributes::text as attributes, trace_id, span_id
          from logs
          where tenant = $1 and time_ns >= $2 and time_ns < $3
            and ($4::bigint[] is null or resource_ref = any($4))
@@ -203,8 +204,8 @@ async fn page(
          limit $11"
     );
     let after = query.after.as_ref();
-    let rows: Vec<PgRow> = sqlx::query(AssertSqlSafe(statement))
-        .bind(&query.tenant)
+    let mut read = sqlx::query(AssertSqlSafe(statement))
+        .bind(query.scope.tenant())
         .bind(query.from_ns)
         .bind(query.to_ns)
         .bind(references)
@@ -215,10 +216,24 @@ async fn page(
         .bind(after.map(|place| place.part))
         .bind(after.map(|place| place.index))
         .bind(most)
-        .fetch_all(&mut **transaction)
-        .await
-        .map_err(store::fault)?;
-    rows.iter().map(Row::read).collect::<Result<_, _>>().map_err(store::fault)
+        .fetch(&mut **transaction);
+    let mut page = Page { rows: Vec::new(), after: None, is_last: true };
+    let (mut seen, mut bytes) = (0, 0);
+    while let Some(row) = read.try_next().await.map_err(store::fault)? {
+        let row = Row::read(&row).map_err(store::fault)?;
+        page.after = Some(row.place());
+        seen += 1;
+        if query.regex.as_ref().is_none_or(|regex| regex.is_match(&row.body)) {
+            bytes += row.bytes();
+            page.rows.push(row);
+        }
+        if bytes >= ANSWER_BYTES {
+            page.is_last = false;
+            break;
+        }
+    }
+    page.is_last &= seen < most;
+    Ok(page)
 }
 
 async fn attributes(
@@ -245,7 +260,8 @@ fn record(row: Row, resources: &HashMap<i64, String>) -> LogRecord {
         time_unix_nano: u64::try_from(row.time_ns).unwrap_or_default(),
         observed_unix_nano: u64::try_from(row.observed_ns).unwrap_or_default(),
         severity_number: row.severity.into(),
-        level: row.level,
+        level: Level::of_number(row.severity.into()).map_or("", Level::name).to_owned(),
+        severity_text: row.severity_text,
         body: row.body,
         resource_json: resources.get(&row.resource_ref).cloned().unwrap_or_default(),
         resource_id: row.resource_id,
@@ -273,35 +289,44 @@ fn process(row: &PgRow) -> Result<ProcessRow, sqlx::Error> {
     })
 }
 
-/// The newest snapshot of a host: its time and its processes by pid; nothing when there is none.
+/// The newest snapshot of a host: its time and its processes by pid, of all parts that it came in; nothing when there is
+/// none.
 pub(crate) async fn processes(
     pool: &Pool,
-    tenant: &str,
+    scope: &Scope,
     resource_id: &str,
     timeout: Duration,
 ) -> fault::Result<Option<(u64, Vec<ProcessRow>)>> {
     let mut transaction = begin(pool, timeout).await?;
-    let newest: Option<(i64, Vec<u8>, i32)> = sqlx::query_as(
-        "select time_ns, batch, part from process_snapshots where tenant = $1 and resource_id = $2
-         order by time_ns desc limit 1",
+    let newest: Option<(i64, Vec<u8>, String)> = sqlx::query_as(
+        "select time_ns, batch, host_name from process_snapshots where tenant = $1 and resource_id = $2
+         order by time_ns desc, batch desc limit 1",
     )
-    .bind(tenant)
+    .bind(scope.tenant())
     .bind(resource_id)
     .fetch_optional(&mut *transaction)
     .await
     .map_err(store::fault)?;
-    let Some((time_ns, batch, part)) = newest else { return Ok(None) };
+    let Some((time_ns, batch, host_name)) = newest else { return Ok(None) };
+    let may_see = scope.selector().matches(|label| match label {
+        "resource_id" => Some(resource_id),
+        "kind" => Some("host"),
+        "host_name" => Some(&host_name),
+        _ => None,
+    });
+    if !may_see {
+        return Ok(None);
+    }
     let rows = sqlx::query(
         "select pid, ppid, user_name, executable, command_line, cpu_percent, memory_percent, threads, start_ns
          from processes
-         where tenant = $1 and resource_id = $2 and time_ns = $3 and batch = $4 and part = $5
+         where tenant = $1 and resource_id = $2 and time_ns = $3 and batch = $4
          order by pid",
     )
-    .bind(tenant)
+    .bind(scope.tenant())
     .bind(resource_id)
     .bind(time_ns)
     .bind(batch)
-    .bind(part)
     .fetch_all(&mut *transaction)
     .await
     .map_err(store::fault)?;
@@ -314,7 +339,7 @@ pub(crate) fn least_severity(level: &str) -> fault::Result<i16> {
     if level.is_empty() {
         return Ok(0);
     }
-    severity::number(level).ok_or_else(|| {
+    model::severity_number(level).map(i16::from).ok_or_else(|| {
         Fault::field("level", format!("`{level}` is no level; write trace, debug, info, warn, error or fatal"))
     })
 }
@@ -328,15 +353,5 @@ mod tests {
         let place = Place { time_ns: -5, batch: vec![7; 16], part: 1, index: 2 };
         assert_eq!(Place::parse(&place.to_string()), Some(place));
         assert_eq!(Place::parse("1:2"), None);
-    }
-
-    #[test]
-    fn labels_read_with_underscores() {
-        let chooses = |text: &str| {
-            let attributes = r#"{"host.name":"web-1","sightline.resource.kind":"host","replicas":3}"#;
-            super::chooses(&Selector::parse(text).unwrap(), "host-abc", attributes)
-        };
-        assert!(chooses(r#"{host_name=~"web-.*",kind="host",replicas="3",resource_id="host-abc"}"#));
-        assert!(!chooses(r#"{env!=""}"#));
     }
 }

@@ -70,3 +70,64 @@ async fn a_question_that_makes_no_sense_is_explained() {
     }
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_level_reads_as_it_was_written_and_is_found_by_its_number() {
+    let running = stocked().await;
+    let request = SearchLogsRequest { level: "Warning".into(), ..SearchLogsRequest::default() };
+    let (items, _) = running.search("default", request).await.unwrap();
+    assert_eq!(items.len(), 1);
+    let found = (items[0].level.as_str(), items[0].severity_text.as_str(), items[0].severity_number);
+    assert_eq!(found, ("error", "ERROR", 17));
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn a_selector_finds_its_records_among_more_resources_than_are_looked_up_at_once() {
+    let running = stocked().await;
+    sqlx::query(
+        "insert into log_resources (tenant, ref, resource_id, attributes, labels)
+         select 'default', n, 'host-' || n, '{}', jsonb_build_object('host_name', 'web-' || n, 'kind', 'host')
+         from generate_series(1000, 3100) n",
+    )
+    .execute(&mut running.tables().await)
+    .await
+    .unwrap();
+    for (selector, wanted) in [
+        (r#"{host.name=~"web-[2-9]"}"#, vec!["delta"]),
+        (r#"{host_name!="web-2",kind="host"}"#, vec!["gamma", "error beta", "alpha 1"]),
+        (r#"{host_name="web-2"}"#, vec!["delta"]),
+        (r#"{host_name="web-2000"}"#, vec![]),
+        (r#"{zone="",kind="host",host_name="web-1"}"#, vec!["gamma", "error beta", "alpha 1"]),
+    ] {
+        let request = SearchLogsRequest { r#match: selector.into(), ..SearchLogsRequest::default() };
+        assert_eq!(bodies(&running, request).await, wanted, "{selector}");
+    }
+    running.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_is_bounded_in_bytes_and_the_next_page_goes_on_behind_it() {
+    let running = Running::start().await;
+    let lines: Vec<String> = (0..9).map(|n| format!("{n} {}", "x".repeat(400_000))).collect();
+    for (n, line) in lines.iter().enumerate() {
+        running.publish(&n.to_string(), u8::try_from(n).unwrap(), &[line]).await;
+    }
+    crate::support::each_once(&running.database, &lines, crate::support::PATIENCE).await;
+    for regex in ["", "^[0-9] x+$"] {
+        let (mut found, mut cursor, mut pages) = (Vec::new(), String::new(), 0);
+        loop {
+            let request = SearchLogsRequest { order: 2, regex: regex.into(), cursor, ..SearchLogsRequest::default() };
+            let (items, next) = running.search("default", request).await.unwrap();
+            found.extend(items.into_iter().map(|item| item.body));
+            pages += 1;
+            if next.is_empty() {
+                break;
+            }
+            cursor = next;
+        }
+        assert_eq!(found, lines);
+        assert!(pages > 1, "4 MB do not fit into one answer");
+    }
+    running.stop().await;
+}

@@ -1,9 +1,10 @@
 //! A running log-writer with a database and a namespace of its own.
 
+use std::str::FromStr as _;
 use std::time::Duration;
 
 use authn::Permission;
-use bus::{Bus, Encoding, Envelope, Outgoing, Schema, Subject};
+use bus::{Account, Bus, Encoding, Envelope, Outgoing, Schema, Subject};
 use clap::Parser as _;
 use lifecycle::Process;
 use log_writer::config::Config;
@@ -14,8 +15,10 @@ use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
 use proto::logs::log_search_client::LogSearchClient;
-use proto::logs::{LogRecord as Found, SearchLogsRequest};
+use proto::logs::{GetProcessesRequest, GetProcessesResponse, LogRecord as Found, SearchLogsRequest};
 use rpc::Channel;
+use sqlx::Connection as _;
+use sqlx::postgres::{PgConnectOptions, PgConnection};
 use testkit::now;
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -23,26 +26,35 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 pub struct Running {
     pub bus: Bus,
     pub database: store::Settings,
-    settings: bus::Settings,
-    process: Process,
+    pub settings: bus::Settings,
+    pub process: Process,
     observer: Process,
     client: LogSearchClient<Channel>,
 }
 
+/// What a test sets otherwise than the defaults.
+type Tune = fn(&mut Config);
+
 impl Running {
     pub async fn start() -> Self {
-        Self::with(testkit::database().await, testkit::namespace(), true).await
+        Self::tuned(|_| {}).await
     }
 
-    pub async fn without_batch_check() -> Self {
-        Self::with(testkit::database().await, testkit::namespace(), false).await
+    pub async fn tuned(tune: Tune) -> Self {
+        Self::with(testkit::database().await, testkit::namespace(), tune).await
     }
 
-    async fn with(database: store::Settings, settings: bus::Settings, batch_check: bool) -> Self {
+    /// Another replica on the same streams, with Postgres at `database`.
+    pub async fn beside(&self, database: &store::Settings, settings: &bus::Settings) -> Self {
+        Self::with(database.clone(), settings.clone(), |_| {}).await
+    }
+
+    pub async fn with(database: store::Settings, settings: bus::Settings, tune: Tune) -> Self {
         let process = Process::for_test();
         let observer = Process::for_test();
         let bus = Bus::connect(&settings, observer.ready("nats")).await.unwrap();
-        let config = config(&database, &settings, batch_check);
+        let mut config = config(&database, &settings);
+        tune(&mut config);
         let identity = testkit::identity("log-writer");
         let verifier = testkit::tokens().verifier();
         let address = log_writer::app::serve(config, process.clone(), &identity, verifier).await.unwrap();
@@ -54,7 +66,18 @@ impl Running {
     pub async fn restart(self) -> Self {
         self.process.stop().await;
         self.observer.stop().await;
-        Self::with(self.database, self.settings, true).await
+        Self::with(self.database, self.settings, |_| {}).await
+    }
+
+    /// Stops the service alone.
+    pub async fn leave(self) {
+        self.process.stop().await;
+        self.observer.stop().await;
+    }
+
+    /// A connection to the service's tables.
+    pub async fn tables(&self) -> PgConnection {
+        tables(&self.database).await
     }
 
     pub async fn stop(self) {
@@ -94,18 +117,63 @@ impl Running {
         .await;
     }
 
+    /// The account of the first shard's logs.
+    pub async fn account(&self) -> Account {
+        let accounts = self.bus.account().await.unwrap();
+        accounts.into_iter().find(|account| account.stream.ends_with("LOGS_00")).unwrap()
+    }
+
     /// Waits until the broker holds nothing that is not answered.
-    pub async fn settles(&self) {
+    pub async fn settles(&self) -> Account {
         testkit::eventually("everything is answered", PATIENCE, async || {
-            let accounts = self.bus.account().await.map_err(|error| error.to_string())?;
-            let logs = accounts.into_iter().find(|account| account.stream.ends_with("LOGS_00")).unwrap();
-            if logs.in_flight == 0 { Ok(()) } else { Err(format!("{logs:?}")) }
+            let logs = self.account().await;
+            if (logs.in_flight, logs.ack_pending) == (0, 0) { Ok(logs) } else { Err(format!("{logs:?}")) }
         })
-        .await;
+        .await
+    }
+
+    /// The newest processes of a host.
+    pub async fn processes(&self, resource_id: &str) -> Result<GetProcessesResponse, tonic::Status> {
+        let token = testkit::tokens().user("default", &[Permission::ProcessesRead]);
+        let request = GetProcessesRequest { resource_id: resource_id.to_owned() };
+        Ok(self.client.clone().get_processes(rpc::forward(request, &token)).await?.into_inner())
     }
 }
 
-fn config(database: &store::Settings, bus: &bus::Settings, batch_check: bool) -> Config {
+/// A connection to the tables in `database`.
+pub async fn tables(database: &store::Settings) -> PgConnection {
+    let options = PgConnectOptions::from_str(database.database_url.reveal()).unwrap();
+    PgConnection::connect_with(&options.options([("search_path", "log_writer")])).await.unwrap()
+}
+
+const STORED: &str = "select body, count(*) from logs group by body order by body collate \"C\"";
+
+/// How often each line is in the table, by line.
+pub async fn stored(tables: &mut PgConnection) -> Vec<(String, i64)> {
+    sqlx::query_as(STORED).fetch_all(tables).await.unwrap()
+}
+
+/// Waits until each of these lines is in the table, and says so when one is there twice.
+pub async fn each_once(database: &store::Settings, wanted: &[String], patience: Duration) {
+    let mut tables = tables(database).await;
+    let mut wanted = wanted.to_vec();
+    wanted.sort();
+    testkit::eventually("each line is stored", patience, async || {
+        // The table may not be there yet.
+        let rows = sqlx::query_as::<_, (String, i64)>(STORED).fetch_all(&mut tables).await;
+        let stored = rows.map_err(|error| error.to_string())?;
+        assert!(stored.iter().all(|(_, times)| *times == 1), "{stored:?}");
+        let lines: Vec<&String> = stored.iter().map(|(line, _)| line).collect();
+        if lines == wanted.iter().collect::<Vec<_>>() {
+            Ok(())
+        } else {
+            Err(format!("{} of {}", lines.len(), wanted.len()))
+        }
+    })
+    .await;
+}
+
+fn config(database: &store::Settings, bus: &bus::Settings) -> Config {
     let mut config = Config::try_parse_from([
         "log-writer",
         "--database-url=replaced",
@@ -118,7 +186,6 @@ fn config(database: &store::Settings, bus: &bus::Settings, batch_check: bool) ->
     .unwrap();
     config.database = database.clone();
     config.bus = bus.clone();
-    config.batch_check = batch_check;
     config
 }
 
