@@ -2,12 +2,14 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
+use ::store::Pools;
+use ::store::outbox::Outbox;
 use authn::Verifier;
 use bus::Bus;
 use lifecycle::Process;
 use proto::alerts::alerts_server::AlertsServer;
-use sqlx::PgPool;
 use tokio::sync::Notify;
 use tonic::service::Routes;
 
@@ -16,7 +18,7 @@ use crate::consumer::Consumer;
 use crate::deliveries::Deliveries;
 use crate::grpc::AlertsApi;
 use crate::metrics::Metrics;
-use crate::outbox::Publisher;
+use crate::outbox;
 use crate::store::{MIGRATIONS, SCHEMA, pruning};
 
 /// Starts the service; returns when it serves.
@@ -26,10 +28,9 @@ use crate::store::{MIGRATIONS, SCHEMA, pruning};
 pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
     let identity = rpc::Identity::load(&config.tls)?;
     let verifier = Verifier::new(rpc::channel(&identity, &config.auth_url)?, &process);
-    let broker = process.ready("nats");
-    let pool = ::store::open(&process, &config.database, SCHEMA, MIGRATIONS).await?.work;
-    let bus = Bus::connect(&config.bus, broker).await?;
-    start(&process, pool, bus, verifier, &config.alerts, &identity).await?;
+    let pools = ::store::open(&process, &config.database, SCHEMA, MIGRATIONS).await?;
+    let bus = Bus::open(&process, &config.bus).await?;
+    start(&process, pools, bus, verifier, &config.alerts, &identity).await?;
     Ok(())
 }
 
@@ -39,7 +40,7 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
 /// An address that cannot be bound.
 pub async fn start(
     process: &Process,
-    pool: PgPool,
+    pools: Pools,
     bus: Bus,
     verifier: Verifier,
     settings: &Settings,
@@ -49,20 +50,26 @@ pub async fn start(
     let committed = Arc::new(Notify::new());
     let consumer = Consumer {
         bus: bus.clone(),
-        pool: pool.clone(),
+        pools: pools.clone(),
         retention: settings.alert_retention,
+        patience: settings.alert_predecessor_wait,
         metrics: metrics.clone(),
         committed: Arc::clone(&committed),
+        is_cut_off: AtomicBool::new(false),
     };
-    let publisher = Publisher { bus: bus.clone(), pool: pool.clone(), metrics: metrics.clone(), committed };
-    let deliveries = Deliveries { bus, pool: pool.clone(), metrics: metrics.clone() };
     process.spawn("transitions", consumer.run(process.stopping()));
-    process.spawn("outbox", publisher.run(process.stopping()));
+    let deliveries = Deliveries { bus: bus.clone(), pools: pools.clone(), metrics: metrics.clone() };
     process.spawn("deliveries", deliveries.run(process.stopping()));
-    let (tables, keep) = (pool.clone(), settings.alert_retention);
+    let messages = Outbox { pools: pools.clone(), wake: Arc::clone(&committed) };
+    let publish = move |message| outbox::publish(bus.clone(), message);
+    let counts = metrics.clone();
+    process.spawn("outbox", messages.run(process.stopping(), publish, move |event| outbox::count(&counts, event)));
+    let (tables, keep) = (pools.work.clone(), settings.alert_retention);
     let prune = move || pruning::prune(tables.clone(), keep);
-    let count = move |table, rows| metrics.pruned(table, rows);
-    process.spawn("retention", ::store::retention::run(pool.clone(), process.stopping(), prune, count));
-    let routes = Routes::new(AlertsServer::new(AlertsApi { pool, verifier }));
+    let count = move |table, rows| {
+        metrics.pruned_rows.of([table]).inc_by(rows);
+    };
+    process.spawn("retention", ::store::retention::run(pools.work.clone(), process.stopping(), prune, count));
+    let routes = Routes::new(AlertsServer::new(AlertsApi { pools, verifier, committed }));
     rpc::serve(process, "alert-service", identity, settings.grpc_listen, routes).await
 }

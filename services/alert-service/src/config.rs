@@ -31,6 +31,10 @@ pub struct Settings {
     /// How long alerts that are over are kept, with their transitions and what became of their notifications
     #[arg(long, env = "SIGHTLINE_ALERT_RETENTION", default_value = "90d", value_parser = settings::duration)]
     pub alert_retention: Duration,
+    /// How long a transition waits for the one before it, since it was first seen: what a killed replica held comes again
+    /// within seconds, what one holds that is cut off within half a minute
+    #[arg(long, env = "SIGHTLINE_ALERT_PREDECESSOR_WAIT", default_value = "5m", value_parser = settings::duration)]
+    pub alert_predecessor_wait: Duration,
 }
 
 /// A transition that waited longer than the retention is not applied, so that one cannot be short.

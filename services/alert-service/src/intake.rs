@@ -1,15 +1,16 @@
 //! Takes transitions in: one transaction for what lies ready, in the order of the stream.
 
-use std::time::SystemTime;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
-use prost::Message as _;
-use sqlx::{PgConnection, PgPool};
+use ::store::Pools;
+use sqlx::PgConnection;
 
-use crate::alert::{self, Change, Outcome, Verdict};
+use crate::alert::{self, Outcome, Predecessor, Verdict};
+use crate::changes::{Cause, Changes};
 use crate::fence::Fence;
-use crate::store::{self, Outgoing};
+use crate::store::{fences, transitions};
 use crate::transition::Transition;
-use crate::wire;
 
 /// A transition and where it stood in the stream.
 #[derive(Debug, Clone)]
@@ -18,95 +19,144 @@ pub struct Incoming {
     pub transition: Transition,
     /// Its place in the stream.
     pub sequence: u64,
-    /// Whether one that belongs before it may still come; see [`alert::decide`].
-    pub may_wait: bool,
     /// The trace that it belongs to.
     pub traceparent: Option<String>,
 }
 
 /// What became of one transition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Taken {
-    /// It is applied, and the outbox has a notification if somebody is to be told.
-    Applied(Outcome, bool),
+pub enum Fate {
+    /// It is applied.
+    Applied(Outcome),
     /// It was applied before.
     Repeated,
-    /// It comes back later.
-    AwaitsPredecessor,
+    /// It comes back later: the one before it has not come.
+    Waits,
     /// It must never be applied.
     Refused(String),
 }
 
-/// Applies `batch` in one transaction; on an error nothing of it is applied.
+/// What became of a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Taken {
+    /// Of each transition, in their order.
+    pub fates: Vec<Fate>,
+    /// Whether the outbox has something now.
+    pub told: bool,
+}
+
+/// Applies `batch` in one transaction; on an error nothing of it is applied. A transition that names one before it waits
+/// for that for `patience`, by the time since it was first seen here: how long it lay in the stream says nothing.
 ///
 /// # Errors
 /// Postgres.
-pub async fn take(pool: &PgPool, batch: &[Incoming]) -> sqlx::Result<Vec<Taken>> {
-    let mut transaction = pool.begin().await?;
-    let mut taken = Vec::with_capacity(batch.len());
-    for incoming in batch {
-        taken.push(take_one(&mut transaction, incoming).await?);
-    }
-    transaction.commit().await?;
-    Ok(taken)
+pub async fn take(pools: &Pools, batch: &[Incoming], patience: Duration) -> sqlx::Result<Taken> {
+    pools
+        .bounded(async {
+            let mut transaction = pools.work.begin().await?;
+            let taken = take_in(&mut transaction, batch, patience).await?;
+            transaction.commit().await?;
+            Ok(taken)
+        })
+        .await
 }
 
-async fn take_one(connection: &mut PgConnection, incoming: &Incoming) -> sqlx::Result<Taken> {
-    let wire = &incoming.transition.wire;
-    let id = alert::alert_id(&wire.tenant, &wire.rule_id, &wire.series);
-    store::lock_alert(connection, &id).await?;
-    if store::is_applied(connection, &wire.id).await? {
-        return Ok(Taken::Repeated);
+async fn take_in(connection: &mut PgConnection, batch: &[Incoming], patience: Duration) -> sqlx::Result<Taken> {
+    let mut desk = Desk::open(connection, batch, patience).await?;
+    // A redelivery stands among what came behind it in the stream.
+    let mut order: Vec<usize> = (0..batch.len()).collect();
+    order.sort_by_key(|index| batch[*index].sequence);
+    let mut fates = vec![Fate::Repeated; batch.len()];
+    for index in order {
+        fates[index] = desk.take(&batch[index]);
     }
-    let fence = store::fence(connection, &wire.shard).await?;
-    if let Some(fence) = fence.filter(|fence| !fence.admits(wire.epoch, incoming.sequence)) {
-        return Ok(Taken::Refused(format!(
-            "epoch {} of shard {} ended: epoch {} was heard before",
-            wire.epoch, wire.shard, fence.epoch
-        )));
-    }
-    let current = store::alert(connection, &id).await?;
-    let change = match alert::decide(current.as_ref(), &incoming.transition, incoming.may_wait) {
-        Verdict::Change(change) => *change,
-        Verdict::AwaitPredecessor => return Ok(Taken::AwaitsPredecessor),
-    };
-    // Ids are unique by their hash, so a repeat has another alert only if somebody forged it.
-    if !store::mark_applied(connection, &wire.id).await? {
-        return Ok(Taken::Repeated);
-    }
-    if let Some(raised) = Fence::raised(fence, wire.epoch, incoming.sequence) {
-        store::raise_fence(connection, &wire.shard, raised).await?;
-    }
-    let notified = write(connection, incoming, &id, &change).await?;
-    Ok(Taken::Applied(change.outcome, notified))
+    let told = desk.close(connection).await?;
+    Ok(Taken { fates, told })
 }
 
-async fn write(
-    connection: &mut PgConnection,
-    incoming: &Incoming,
-    alert_id: &str,
-    change: &Change,
-) -> sqlx::Result<bool> {
-    let notification = wire::notification(change, &incoming.transition.wire, now());
-    let notification_id = notification.as_ref().map(|notification| notification.id.as_str());
-    if let Some(alert) = &change.alert {
-        store::save_alert(connection, alert, notification_id).await?;
-    }
-    store::record(connection, &incoming.transition, incoming.sequence, alert_id, change, notification_id).await?;
-    let Some(notification) = &notification else { return Ok(false) };
-    let outgoing = Outgoing {
-        id: notification.id.clone(),
-        alert_id: alert_id.to_owned(),
-        alert_state: incoming.transition.state,
-        receivers: notification.receivers.len(),
-        payload: notification.encode_to_vec(),
-        traceparent: incoming.traceparent.clone(),
-    };
-    store::enqueue(connection, &outgoing).await?;
-    Ok(true)
+/// Everything that a batch is decided by, loaded at once, and what comes of it.
+struct Desk<'a> {
+    fences: BTreeMap<String, Fence>,
+    taken: BTreeSet<String>,
+    waiting: BTreeMap<String, Duration>,
+    patience: Duration,
+    changes: Changes,
+    records: Vec<transitions::Record<'a>>,
+    to_wait: Vec<(&'a str, &'a str)>,
 }
 
-fn now() -> u64 {
-    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+impl<'a> Desk<'a> {
+    /// Locks are taken in the order that every transaction of this service keeps: shards, then alerts, each sorted.
+    async fn open(connection: &mut PgConnection, batch: &'a [Incoming], patience: Duration) -> sqlx::Result<Self> {
+        let wires = || batch.iter().map(|incoming| &incoming.transition.wire);
+        let shards: BTreeSet<String> = wires().map(|wire| wire.shard.clone()).collect();
+        let fences = fences::lock(connection, &shards.into_iter().collect::<Vec<_>>()).await?;
+        let alerts: BTreeSet<String> = batch.iter().map(|incoming| alert_of(&incoming.transition)).collect();
+        let changes = Changes::begin(connection, &alerts.into_iter().collect::<Vec<_>>()).await?;
+        let named = wires().map(|wire| wire.previous.as_str()).filter(|id| !id.is_empty());
+        let ids: Vec<&str> = wires().map(|wire| wire.id.as_str()).collect();
+        let taken = transitions::taken(connection, &named.chain(ids.iter().copied()).collect::<Vec<_>>()).await?;
+        let waiting = transitions::waiting(connection, &ids).await?;
+        Ok(Self { fences, taken, waiting, patience, changes, records: Vec::new(), to_wait: Vec::new() })
+    }
+
+    fn take(&mut self, incoming: &'a Incoming) -> Fate {
+        let wire = &incoming.transition.wire;
+        if self.taken.contains(&wire.id) {
+            return Fate::Repeated;
+        }
+        let fence = self.fences.get(&wire.shard).copied();
+        if let Some(fence) = fence.filter(|fence| !fence.admits(wire.epoch, incoming.sequence)) {
+            return Fate::Refused(format!(
+                "epoch {} of shard {} ended: epoch {} was heard before",
+                wire.epoch, wire.shard, fence.epoch
+            ));
+        }
+        let alert_id = alert_of(&incoming.transition);
+        let verdict = alert::decide(self.changes.alert(&alert_id), &incoming.transition, self.predecessor(wire));
+        let Verdict::Change(change) = verdict else {
+            self.to_wait.push((&wire.id, &wire.previous));
+            return Fate::Waits;
+        };
+        if let Some(raised) = Fence::raised(fence, wire.epoch, incoming.sequence) {
+            self.fences.insert(wire.shard.clone(), raised);
+        }
+        let outcome = change.outcome;
+        let traceparent = incoming.traceparent.as_deref();
+        let cause = Cause { id: &wire.id, received: wire.received_unix_nano, traceparent };
+        let notification_id = self.changes.apply(*change, cause);
+        self.taken.insert(wire.id.clone());
+        let (transition, sequence) = (&incoming.transition, incoming.sequence);
+        self.records.push(transitions::Record { transition, sequence, alert_id, outcome, notification_id });
+        Fate::Applied(outcome)
+    }
+
+    fn predecessor(&self, wire: &proto::alerts::Transition) -> Predecessor {
+        let id = alert::alert_id(&wire.tenant, &wire.rule_id, &wire.series);
+        let newest = self.changes.alert(&id).map(|alert| alert.place.transition_id.as_str());
+        if wire.previous.is_empty() || self.taken.contains(&wire.previous) || newest == Some(wire.previous.as_str()) {
+            return Predecessor::Known;
+        }
+        match self.waiting.get(&wire.id) {
+            Some(waited) if *waited >= self.patience => Predecessor::GivenUp,
+            _ => Predecessor::Missing,
+        }
+    }
+
+    async fn close(self, connection: &mut PgConnection) -> sqlx::Result<bool> {
+        if !self.to_wait.is_empty() {
+            transitions::wait(connection, &self.to_wait).await?;
+        }
+        if self.records.is_empty() {
+            return Ok(false);
+        }
+        fences::raise(connection, &self.fences).await?;
+        transitions::record(connection, &self.records).await?;
+        self.changes.write(connection).await
+    }
+}
+
+fn alert_of(transition: &Transition) -> String {
+    let wire = &transition.wire;
+    alert::alert_id(&wire.tenant, &wire.rule_id, &wire.series)
 }

@@ -1,114 +1,209 @@
 //! Transitions in every order that a broker and a crash can make of them.
 
 use super::*;
+use crate::policy::Tell;
+use crate::transition::Says;
 
-fn transition(state: State, sample: u64) -> Transition {
+fn transition(says: Says, order: u64) -> Transition {
     Transition {
-        state,
+        says,
         wire: proto::alerts::Transition {
-            id: format!("{}-{sample}", state.as_str()),
+            id: format!("{}-{order}", says.as_str()),
             tenant: "default".into(),
             rule_id: "rule".into(),
             rule_version: 1,
+            evaluated_version: 1,
+            kind: "metric".into(),
             series: "00ff".into(),
-            state: state.as_str().into(),
+            state: says.as_str().into(),
             value: 97.0,
-            sample_unix_nano: sample,
-            series_labels: [("host_name".to_owned(), "a".to_owned()), ("team".to_owned(), "x".to_owned())].into(),
+            sample_unix_nano: order,
+            order,
+            series_labels: [("instance".to_owned(), "a".to_owned()), ("team".to_owned(), "x".to_owned())].into(),
+            descriptive_labels: [("host_name".to_owned(), "web-1".to_owned())].into(),
             rule_name: "cpu high".into(),
             level: "critical".into(),
             rule_labels: [("team".to_owned(), "ops".to_owned())].into(),
-            annotations: [("summary".to_owned(), "{{ $labels.team }}: {{ $value }}".to_owned())].into(),
-            receivers: vec!["pager".into(), "ops".into(), "ops".into()],
-            shard: "metrics.00".into(),
+            annotations: [(
+                "summary".to_owned(),
+                "{{ $labels.team }} {{ $labels.host_name }}: {{ $value }}".to_owned(),
+            )]
+            .into(),
+            receivers: vec!["pager".into(), "ops".into()],
+            shard: "00/metrics".into(),
             ..proto::alerts::Transition::default()
         },
     }
 }
 
 fn taken(current: Option<&Alert>, transition: &Transition) -> Change {
-    match decide(current, transition, true) {
+    match decide(current, transition, Predecessor::Known) {
         Verdict::Change(change) => *change,
-        Verdict::AwaitPredecessor => panic!("{transition:?} waits"),
+        Verdict::Await => panic!("{transition:?} waits"),
     }
 }
 
-fn firing(sample: u64) -> Alert {
-    taken(None, &transition(State::Firing, sample)).alert.unwrap()
+fn firing(order: u64) -> Alert {
+    taken(None, &transition(Says::Firing, order)).alert.unwrap()
+}
+
+fn route() -> Tell {
+    Tell::Route(vec!["pager".into(), "ops".into()])
 }
 
 #[test]
-fn the_first_firing_opens_an_alert_and_tells_each_receiver_once() {
-    let change = taken(None, &transition(State::Firing, 10));
+fn the_first_firing_opens_an_alert_and_tells_the_route() {
+    let change = taken(None, &transition(Says::Firing, 10));
     let alert = change.alert.unwrap();
     assert_eq!((change.outcome, alert.occurrences, alert.starts, alert.ends), (Outcome::Opened, 1, 10, 0));
-    assert_eq!(change.tell, ["ops", "pager"]);
+    assert_eq!((change.tell, alert.revision), (route(), 1));
     assert_eq!(alert.id, alert_id("default", "rule", "00ff"));
 }
 
 #[test]
-fn the_rules_labels_win_over_the_series_and_fill_the_annotations() {
+fn the_rules_labels_win_over_the_series_which_win_over_what_describes() {
     let alert = firing(10);
     assert_eq!(alert.labels["team"], "ops");
-    assert_eq!(alert.labels["host_name"], "a");
     assert_eq!(alert.labels["alertname"], "cpu high");
     assert_eq!(alert.labels["severity"], "critical");
-    assert_eq!(alert.annotations["summary"], "ops: 97");
+    assert_eq!((alert.labels.get("host_name"), alert.label("host_name")), (None, Some("web-1")));
+    assert_eq!(alert.annotations["summary"], "ops web-1: 97");
+}
+
+#[test]
+fn another_version_name_or_address_is_the_same_alert() {
+    let mut upgraded = transition(Says::Resolved, 20);
+    upgraded.wire.descriptive_labels.insert("agent_version".into(), "2".into());
+    upgraded.wire.rule_name = "renamed".into();
+    let ended = taken(Some(&firing(10)), &upgraded).alert.unwrap();
+    assert_eq!((ended.id.as_str(), ended.is_on()), (firing(10).id.as_str(), false));
 }
 
 #[test]
 fn resolved_ends_it_and_the_next_firing_is_a_second_occurrence() {
-    let ended = taken(Some(&firing(10)), &transition(State::Resolved, 20));
-    assert_eq!((ended.outcome, ended.tell.len()), (Outcome::Resolved, 2));
+    let ended = taken(Some(&firing(10)), &transition(Says::Resolved, 20));
+    assert_eq!((ended.outcome, ended.tell), (Outcome::Resolved, Tell::WhoKnows));
     let ended = ended.alert.unwrap();
-    assert_eq!((ended.state, ended.starts, ended.ends), (State::Resolved, 10, 20));
-    let again = taken(Some(&ended), &transition(State::Firing, 30));
+    assert_eq!((ended.state.as_str(), ended.ended_reason.as_str()), (RESOLVED, "resolved"));
+    assert_eq!((ended.starts, ended.ends, ended.is_on()), (10, 20, false));
+    let again = taken(Some(&ended), &transition(Says::Firing, 30));
     let alert = again.alert.unwrap();
     assert_eq!((again.outcome, alert.occurrences, alert.starts, alert.ends), (Outcome::Reopened, 2, 30, 0));
+    assert_eq!((alert.ended_reason.as_str(), alert.revision), ("", 3));
 }
 
 #[test]
-fn an_end_waits_for_its_beginning_as_long_as_that_may_come() {
-    let end = transition(State::Resolved, 20);
-    assert_eq!(decide(None, &end, true), Verdict::AwaitPredecessor);
-    let Verdict::Change(unheard) = decide(None, &end, false) else { panic!("still waits") };
-    assert_eq!((unheard.outcome, unheard.tell.len()), (Outcome::Unmatched, 0));
+fn why_it_ended_is_kept_in_the_engines_words() {
+    let mut deleted = transition(Says::Resolved, 20);
+    deleted.wire.reason = "rule_deleted".into();
+    assert_eq!(taken(Some(&firing(10)), &deleted).alert.unwrap().ended_reason, "rule_deleted");
+}
+
+#[test]
+fn what_names_another_waits_for_it_as_long_as_that_may_come() {
+    let end = transition(Says::Resolved, 20);
+    assert_eq!(decide(None, &end, Predecessor::Missing), Verdict::Await);
+    assert_eq!(decide(Some(&firing(10)), &transition(Says::Firing, 30), Predecessor::Missing), Verdict::Await);
+    let Verdict::Change(unheard) = decide(None, &end, Predecessor::GivenUp) else { panic!("still waits") };
+    assert_eq!((unheard.outcome, unheard.tell), (Outcome::Unmatched, Tell::Nobody));
     let remembered = unheard.alert.unwrap();
-    assert_eq!(remembered.occurrences, 0);
-    let late = taken(Some(&remembered), &transition(State::Firing, 10));
-    assert_eq!((late.outcome, late.alert), (Outcome::Late, None));
-    let next = taken(Some(&remembered), &transition(State::Firing, 30));
-    assert_eq!(next.outcome, Outcome::Opened);
+    assert_eq!((remembered.occurrences, remembered.is_on()), (0, false));
+    let overtaken = taken(Some(&remembered), &transition(Says::Firing, 10));
+    assert_eq!((overtaken.outcome, overtaken.alert), (Outcome::Overtaken, None));
+    assert_eq!(taken(Some(&remembered), &transition(Says::Firing, 30)).outcome, Outcome::Opened);
 }
 
 #[test]
-fn a_second_beginning_waits_for_the_end_in_between() {
-    let again = transition(State::Firing, 30);
-    assert_eq!(decide(Some(&firing(10)), &again, true), Verdict::AwaitPredecessor);
-    let Verdict::Change(change) = decide(Some(&firing(10)), &again, false) else { panic!("still waits") };
-    assert_eq!((change.outcome, change.tell.len()), (Outcome::Refreshed, 0));
-}
-
-#[test]
-fn a_changed_rule_renews_the_alert_and_tells_only_new_receivers() {
-    let mut changed = transition(State::Firing, 30);
+fn an_edited_rule_renews_the_alert_and_says_it_to_the_route_again() {
+    let mut changed = transition(Says::Firing, 30);
     changed.wire.rule_version = 2;
-    changed.wire.receivers = vec!["chat".into(), "ops".into()];
+    changed.wire.receivers = vec!["chat".into()];
     let change = taken(Some(&firing(10)), &changed);
-    assert_eq!(change.tell, ["chat"]);
+    assert_eq!((change.outcome, change.tell), (Outcome::Refreshed, Tell::Route(vec!["chat".into()])));
     let alert = change.alert.unwrap();
     assert_eq!((alert.starts, alert.occurrences, alert.rule_version), (10, 1, 2));
-    assert_eq!(alert.receivers, ["ops", "pager", "chat"]);
 }
 
 #[test]
-fn what_is_older_than_the_alert_changes_nothing() {
-    let late = taken(Some(&firing(10)), &transition(State::Resolved, 9));
-    assert_eq!((late.outcome, late.alert, late.tell.len()), (Outcome::Late, None, 0));
+fn decisions_of_one_shard_are_ordered_by_their_order_and_never_by_sample_time() {
+    let mut tomorrow = transition(Says::Firing, 10);
+    tomorrow.wire.sample_unix_nano = u64::try_from(i64::MAX).unwrap();
+    let alert = taken(None, &tomorrow).alert.unwrap();
+    let ended = taken(Some(&alert), &transition(Says::Resolved, 20));
+    assert_eq!(ended.outcome, Outcome::Resolved);
+    let ended = ended.alert.unwrap();
+    assert!(ended.ends >= ended.starts);
+    assert_eq!(taken(Some(&ended), &transition(Says::Firing, 30)).outcome, Outcome::Reopened);
+    assert_eq!(taken(Some(&firing(10)), &transition(Says::Resolved, 9)).outcome, Outcome::Overtaken);
 }
 
 #[test]
-fn ids_depend_on_where_the_parts_begin() {
-    assert_ne!(alert_id("a", "bc", "d"), alert_id("ab", "c", "d"));
-    assert_eq!(notification_id("a", "b").len(), 32);
+fn between_shards_the_time_of_the_decision_counts() {
+    let moved = |evaluated| {
+        let mut moved = transition(Says::Resolved, 1);
+        moved.wire.shard = "01/metrics".into();
+        moved.wire.evaluated_unix_nano = evaluated;
+        moved
+    };
+    let mut alert = firing(10);
+    alert.place.evaluated = 100;
+    assert_eq!(taken(Some(&alert), &moved(101)).outcome, Outcome::Resolved);
+    assert_eq!(taken(Some(&alert), &moved(99)).outcome, Outcome::Overtaken);
+}
+
+#[test]
+fn what_came_too_late_changes_the_alert_and_tells_nobody_until_it_goes_on_in_time() {
+    let mut late = transition(Says::Firing, 10);
+    late.wire.late = true;
+    let opened = taken(None, &late);
+    assert_eq!((opened.outcome, opened.tell), (Outcome::Opened, Tell::Nobody));
+    let alert = opened.alert.unwrap();
+    assert!(alert.late && alert.is_on());
+    let goes_on = taken(Some(&alert), &transition(Says::Firing, 20));
+    assert_eq!((goes_on.outcome, goes_on.tell), (Outcome::Refreshed, route()));
+    assert!(!goes_on.alert.unwrap().late);
+    let mut end = transition(Says::Resolved, 20);
+    end.wire.late = true;
+    assert_eq!(taken(Some(&firing(10)), &end).tell, Tell::WhoKnows);
+}
+
+#[test]
+fn a_state_of_tomorrow_is_on_as_long_as_it_has_no_end_and_is_kept() {
+    for state in ["acknowledged", "no_data", "suppressed"] {
+        let alert = Alert { state: state.into(), ..firing(10) };
+        let refreshed = taken(Some(&alert), &transition(Says::Firing, 20)).alert.unwrap();
+        assert_eq!((refreshed.state.as_str(), refreshed.is_on()), (state, true));
+        assert_eq!(taken(Some(&alert), &transition(Says::Resolved, 20)).outcome, Outcome::Resolved);
+        assert!(end_by_hand(&alert, "ann", 30).is_some());
+    }
+}
+
+#[test]
+fn what_was_ended_by_hand_stays_ended_until_the_rule_fires_anew() {
+    let change = end_by_hand(&firing(10), "ann", 30).unwrap();
+    assert_eq!((change.outcome, change.tell), (Outcome::ByHand, Tell::WhoKnows));
+    let ended = change.alert.unwrap();
+    assert_eq!((ended.ended_reason.as_str(), ended.ended_by.as_str(), ended.ends), ("by_hand", "ann", 30));
+    assert_eq!(end_by_hand(&ended, "bob", 40), None);
+    let over = taken(Some(&ended), &transition(Says::Resolved, 20));
+    assert_eq!((over.outcome, over.tell), (Outcome::Over, Tell::Nobody));
+    let over = over.alert.unwrap();
+    assert_eq!((over.ended_by.as_str(), over.ends), ("ann", 30));
+    assert_eq!(taken(Some(&over), &transition(Says::Firing, 30)).outcome, Outcome::Reopened);
+}
+
+#[test]
+fn what_was_lost_is_told_and_found_again() {
+    let lost = lose(&firing(10), 30).alert.unwrap();
+    assert_eq!((lost.ended_reason.as_str(), lost.ends), ("lost", 30));
+    let found = find_again(&lost);
+    assert_eq!((found.outcome, found.tell), (Outcome::Reopened, Tell::WhoKnew));
+    let found = found.alert.unwrap();
+    assert_eq!((found.is_on(), found.occurrences, found.starts, found.ended_reason.as_str()), (true, 2, 10, ""));
+}
+
+#[test]
+fn each_outcome_has_a_word_of_its_own() {
+    let words: std::collections::BTreeSet<&str> = Outcome::ALL.into_iter().map(Outcome::as_str).collect();
+    assert_eq!(words.len(), Outcome::ALL.len());
 }

@@ -13,15 +13,15 @@ async fn transitions_wait_while_postgres_is_away_and_the_process_says_so() {
     let mut service = Service::start_on(&database, &testkit::namespace()).await;
     let first = service.transition("firing", "a", 10);
     service.publish(&first).await;
-    service.notification().await;
+    service.told().await;
 
     gate.close();
-    let second = service.transition("resolved", "a", 20);
+    let second = service.after(&first, "resolved", 20);
     service.publish(&second).await;
     until_missing(&service.process, "postgres", PATIENCE).await;
 
     gate.open();
-    assert_eq!(service.notification().await.alert.unwrap().state, "resolved");
+    assert_eq!(service.told().await.state, "resolved");
     until_ready(&service.process, PATIENCE).await;
     service.process.stop().await;
 }

@@ -2,8 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be prepared must stop at once")]
 
 mod absence;
+mod by_hand;
 mod kill;
+mod levels;
 mod list;
+mod outbox;
+mod replicas;
 mod retention;
 mod support;
 mod transitions;
+mod versions;

@@ -23,7 +23,7 @@ async fn three_series(service: &mut Service, finished: u64) {
         let transition = service.transition(state, series, sample);
         service.publish(&transition).await;
         let told = service.notification().await;
-        service.delivered(&told, finished).await;
+        service.delivered(&told, "ops", "delivered", finished).await;
     }
     eventually("the news of deliveries", PATIENCE, async || {
         match column(&service.pool, "select notification_id from deliveries").await.len() {
@@ -43,7 +43,8 @@ async fn alerts_that_are_over_go_with_their_history_and_what_fires_or_is_fresh_s
     let age = [
         "update transitions set recorded_at = recorded_at - interval '92 days' where series <> 'c'",
         "update applied_transitions set applied_at = applied_at - interval '92 days' where id not like '%-c-%'",
-        "update outbox set sent_at = sent_at - interval '8 days' where alert_state = 'resolved'",
+        "update notifications set created_at = created_at - interval '92 days'",
+        "update groups set sequence = 1",
     ];
     for statement in age {
         sqlx::query(statement).execute(&service.pool).await.unwrap();
@@ -51,9 +52,9 @@ async fn alerts_that_are_over_go_with_their_history_and_what_fires_or_is_fresh_s
     service.process.stop().await;
 
     let service = Service::start_on(&database, &namespace).await;
-    eventually("the end of the outbox's old rows, which go last", PATIENCE, async || {
-        let states = column(&service.pool, "select alert_state from outbox").await;
-        if states.iter().all(|state| state == "firing") { Ok(()) } else { Err(format!("{states:?}")) }
+    eventually("the end of old groups, which go last", PATIENCE, async || {
+        let left = column(&service.pool, "select id from groups").await;
+        if left.len() == 2 { Ok(()) } else { Err(format!("{left:?}")) }
     })
     .await;
     assert_eq!(column(&service.pool, ALERTS).await, ["b firing", "c resolved"]);
@@ -61,14 +62,17 @@ async fn alerts_that_are_over_go_with_their_history_and_what_fires_or_is_fresh_s
     assert_eq!(column(&service.pool, history).await, ["b reopened", "c opened", "c resolved"]);
     let applied = "select substring(id from '-([abc]-.*)$') from applied_transitions order by 1";
     assert_eq!(column(&service.pool, applied).await, ["c-firing-15", "c-resolved-16"]);
-    let told = "select labels->>'series' from deliveries left join alerts using (notification_id) order by 1";
-    assert_eq!(column(&service.pool, told).await, ["b", "c"]);
+    let shown = "select labels->>'series' || ' ' || deliveries.state from deliveries join told using (notification_id)
+                 join alerts on alerts.id = told.alert_id order by 1";
+    assert_eq!(column(&service.pool, shown).await, ["b delivered", "c delivered"]);
+    assert_eq!(column(&service.pool, "select notification_id from deliveries").await.len(), 2);
     service.process.stop().await;
 }
 
 #[tokio::test]
 async fn a_transition_that_waited_longer_than_is_remembered_pages_nobody() {
-    let mut service = Service::start_with(Duration::ZERO, &testkit::database().await, &testkit::namespace()).await;
+    let forgetful = alert_service::config::Settings { alert_retention: Duration::ZERO, ..crate::support::settings() };
+    let mut service = Service::start_with(forgetful, &testkit::database().await, &testkit::namespace()).await;
     let firing = service.transition("firing", "a", 10);
     service.publish(&firing).await;
     eventually("the answer to the broker", PATIENCE, async || {

@@ -9,15 +9,28 @@ use bus::{Bus, Delivery, Follow, From, Outgoing, Stream, Subject};
 use lifecycle::Process;
 use prost::Message as _;
 use proto::alerts::alerts_client::AlertsClient;
-use proto::alerts::{Alert, DeliveryEvent, ListAlertsRequest, Notification, Transition};
+use proto::alerts::{
+    Alert, AlertChanged, DeliveryEvent, Level, Levels, ListAlertsRequest, Notification, ResolveAlertRequest, Transition,
+};
 use sqlx::PgPool;
+use store::Pools;
 use testkit::now;
 
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const RETENTION: Duration = Duration::from_secs(90 * 24 * 60 * 60);
+pub const SHARD: &str = "00/metrics";
+
+pub fn settings() -> Settings {
+    Settings {
+        grpc_listen: settings::loopback(0),
+        alert_retention: RETENTION,
+        alert_predecessor_wait: Duration::from_secs(60),
+    }
+}
 
 pub struct Service {
     pub process: Process,
+    pub pools: Pools,
     pub pool: PgPool,
     pub bus: Bus,
     pub tenant: String,
@@ -32,44 +45,53 @@ impl Service {
     }
 
     pub async fn start_on(database: &store::Settings, namespace: &bus::Settings) -> Self {
-        Self::start_with(RETENTION, database, namespace).await
+        Self::start_with(settings(), database, namespace).await
     }
 
-    pub async fn start_with(alert_retention: Duration, database: &store::Settings, namespace: &bus::Settings) -> Self {
+    pub async fn start_with(settings: Settings, database: &store::Settings, namespace: &bus::Settings) -> Self {
         let process = Process::for_test();
-        let pool = store::open(&process, database, SCHEMA, MIGRATIONS).await.unwrap().work;
+        let pools = store::open(&process, database, SCHEMA, MIGRATIONS).await.unwrap();
         let bus = Bus::connect(namespace, process.ready("nats")).await.unwrap();
         let notifications = bus.follow(Stream::Notifications, From::Sequence(1)).await;
         let (verifier, identity) = (testkit::tokens().verifier(), testkit::identity("alert-service"));
-        let settings = Settings { grpc_listen: settings::loopback(0), alert_retention };
-        let address = app::start(&process, pool.clone(), bus.clone(), verifier, &settings, &identity).await.unwrap();
+        let address = app::start(&process, pools.clone(), bus.clone(), verifier, &settings, &identity).await.unwrap();
         let client = AlertsClient::new(testkit::channel(address));
-        Self { process, pool, bus, tenant: testkit::tenant(), notifications, client, published: 0 }
+        let (pool, tenant) = (pools.work.clone(), testkit::tenant());
+        Self { process, pools, pool, bus, tenant, notifications, client, published: 0 }
     }
 
     /// A transition of this test's tenant; the series' name is also a label.
-    pub fn transition(&self, state: &str, series: &str, sample: u64) -> Transition {
+    pub fn transition(&self, state: &str, series: &str, order: u64) -> Transition {
         Transition {
-            id: format!("{}-{series}-{state}-{sample}", self.tenant),
+            id: format!("{}-{series}-{state}-{order}", self.tenant),
             tenant: self.tenant.clone(),
             rule_id: "rule".into(),
             rule_version: 1,
+            evaluated_version: 1,
+            kind: "metric".into(),
             series: series.into(),
             state: state.into(),
             value: 97.5,
-            sample_unix_nano: sample,
+            sample_unix_nano: order,
+            order,
             received_unix_nano: now(),
             evaluated_unix_nano: now(),
             series_labels: [("series".to_owned(), series.to_owned())].into(),
+            descriptive_labels: [("host_name".to_owned(), format!("host-{series}"))].into(),
             rule_name: "cpu high".into(),
             level: "critical".into(),
             condition: "> 90".into(),
             annotations: [("summary".to_owned(), "{{ $labels.series }} at {{ $value }}".to_owned())].into(),
             receivers: vec!["ops".into()],
-            shard: "metrics.00".into(),
+            shard: SHARD.into(),
             epoch: 1,
             ..Transition::default()
         }
+    }
+
+    /// The same as the next of `before`'s series.
+    pub fn after(&self, before: &Transition, state: &str, order: u64) -> Transition {
+        Transition { previous: before.id.clone(), ..self.transition(state, &before.series, order) }
     }
 
     /// Publishes past the broker's own sorting out of repeats.
@@ -79,6 +101,27 @@ impl Service {
         self.bus.publish(Subject::Transitions, Outgoing::new(id, transition.encode_to_vec())).await.unwrap();
     }
 
+    /// Says, as the owner of the shard, that these transitions fire in `round`, as of `order`.
+    pub async fn say(&mut self, round: u64, order: u64, firing: &[&Transition]) {
+        self.say_part((round, 0, 1), order, 1, firing).await;
+    }
+
+    /// Says one part (round, part, parts) of it under `epoch`.
+    pub async fn say_part(&mut self, part: (u64, u32, u32), order: u64, epoch: u64, firing: &[&Transition]) {
+        let firing = firing.iter().map(|transition| Level {
+            tenant: transition.tenant.clone(),
+            rule_id: transition.rule_id.clone(),
+            series: vec![u64::from_str_radix(&transition.series, 16).unwrap()],
+            transitions: vec![vec![0; 16]],
+        });
+        let firing = firing.collect();
+        let (round, part, parts) = part;
+        let levels = Levels { shard: SHARD.into(), epoch, order, round, part, parts, firing };
+        self.published += 1;
+        let id = format!("levels-{}", self.published);
+        self.bus.publish(Subject::Levels, Outgoing::new(id, levels.encode_to_vec())).await.unwrap();
+    }
+
     pub async fn notification(&mut self) -> Notification {
         let delivery = next(&mut self.notifications).await;
         let notification = Notification::decode(delivery.payload().clone()).unwrap();
@@ -86,20 +129,37 @@ impl Service {
         notification
     }
 
-    /// Says, as the dispatcher, that `told` was delivered.
-    pub async fn delivered(&self, told: &Notification, finished_unix_nano: u64) {
+    /// The one alert of the next notification.
+    pub async fn told(&mut self) -> Alert {
+        let mut alerts = self.notification().await.alerts;
+        assert_eq!(alerts.len(), 1);
+        alerts.remove(0)
+    }
+
+    /// Everything that followers heard of alerts so far, and the next `count`.
+    pub async fn changes(&self, count: usize) -> Vec<AlertChanged> {
+        let mut follow = self.bus.follow(Stream::Alerts, From::Sequence(1)).await;
+        let mut changes = Vec::new();
+        while changes.len() < count {
+            changes.push(AlertChanged::decode(next(&mut follow).await.payload().clone()).unwrap());
+        }
+        changes
+    }
+
+    /// Says, as the dispatcher, what became of `told` at one receiver.
+    pub async fn delivered(&self, told: &Notification, receiver: &str, state: &str, finished_unix_nano: u64) {
         let event = DeliveryEvent {
             tenant: self.tenant.clone(),
             notification_id: told.id.clone(),
-            alert_id: told.alert.clone().unwrap().id,
-            receiver: "ops".into(),
-            state: "delivered".into(),
+            group_id: told.group.clone().unwrap().id,
+            receiver: receiver.into(),
+            state: state.into(),
             attempts: 2,
             received_unix_nano: told.received_unix_nano,
             finished_unix_nano,
             ..Default::default()
         };
-        let message = Outgoing::new(told.id.clone(), event.encode_to_vec());
+        let message = Outgoing::new(format!("{}-{receiver}-{state}", told.id), event.encode_to_vec());
         self.bus.publish(Subject::Deliveries, message).await.unwrap();
     }
 
@@ -114,8 +174,12 @@ impl Service {
         Ok(answer.into_inner().items.len())
     }
 
+    pub async fn resolve_as(&mut self, id: &str, token: &str) -> Result<Alert, fault::Fault> {
+        Ok(self.client.resolve_alert(rpc::forward(ResolveAlertRequest { id: id.into() }, token)).await?.into_inner())
+    }
+
     pub async fn outcomes(&self) -> Vec<String> {
-        let query = "select outcome from transitions where tenant = $1 order by recorded_at";
+        let query = "select outcome from transitions where tenant = $1 order by recorded_at, stream_sequence";
         sqlx::query_scalar(query).bind(&self.tenant).fetch_all(&self.pool).await.unwrap()
     }
 }

@@ -1,0 +1,176 @@
+//! What each shard says from time to time about everything that fires in it. A lost word that an alert is over, or that it
+//! was lost wrongly, is put right by it: an alert that two complete rounds do not name is ended, one that was ended so and
+//! is named fires again. What began unheard is told again by the shard itself, and taken as any transition.
+//!
+//! A shard that says nothing ends nothing.
+
+use ::store::Pools;
+use prost::Message as _;
+use proto::alerts::Levels as Wire;
+
+use crate::alert::{alert_id, find_again, lose};
+use crate::changes::{Cause, Changes};
+use crate::fence::Fence;
+use crate::store::fences;
+use crate::store::rounds::{self, Part};
+
+/// Alerts ended in one transaction.
+const AT_ONCE: i64 = 256;
+
+/// The most parts of a round.
+const MOST_PARTS: u32 = 100_000;
+
+/// A part of a round: what fires, as ids of alerts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Levels {
+    wire: Wire,
+    named: Vec<String>,
+    sequence: u64,
+}
+
+/// What became of a part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Heard {
+    /// It came from an owner that was replaced, and says nothing any more.
+    pub is_outdated: bool,
+    /// Alerts ended because nobody confirms them.
+    pub lost: u64,
+    /// Alerts that were ended so, and fire all the same.
+    pub found: u64,
+}
+
+impl Levels {
+    /// Reads a message's payload, which stood at `sequence` of the stream.
+    ///
+    /// # Errors
+    /// What is wrong with it; trying again cannot help.
+    pub fn decode(payload: &[u8], sequence: u64) -> Result<Self, String> {
+        let wire = Wire::decode(payload).map_err(|error| format!("not a part of a round: {error}"))?;
+        if wire.shard.is_empty() || wire.shard.contains('\0') {
+            return Err("the shard is missing".to_owned());
+        }
+        if wire.part >= wire.parts || wire.parts > MOST_PARTS {
+            return Err(format!("part {} of {} cannot be", wire.part, wire.parts));
+        }
+        if [wire.epoch, wire.order, wire.round].iter().any(|number| i64::try_from(*number).is_err()) {
+            return Err("a number is out of range".to_owned());
+        }
+        let named = wire.firing.iter().flat_map(|level| {
+            let series = level.series.iter();
+            series.map(|series| alert_id(&level.tenant, &level.rule_id, &format!("{series:016x}")))
+        });
+        let named = named.collect();
+        Ok(Self { wire, named, sequence })
+    }
+}
+
+/// Takes a part in. Parts may come in any order, twice, and to any replica.
+///
+/// # Errors
+/// Postgres.
+pub async fn take(pools: &Pools, levels: &Levels) -> sqlx::Result<Heard> {
+    let (mut heard, is_complete) = pools.bounded(hear(pools, levels)).await?;
+    if is_complete {
+        let (shard, epoch) = (&levels.wire.shard, levels.wire.epoch);
+        loop {
+            let lost = pools.bounded(end_unconfirmed(pools, shard, epoch)).await?;
+            heard.lost += lost;
+            if lost < AT_ONCE.unsigned_abs() {
+                break;
+            }
+        }
+        pools.bounded(rounds::forget(&pools.work, shard, epoch)).await?;
+    }
+    Ok(heard)
+}
+
+async fn hear(pools: &Pools, levels: &Levels) -> sqlx::Result<(Heard, bool)> {
+    let wire = &levels.wire;
+    let mut transaction = pools.work.begin().await?;
+    let mut fences = fences::lock(&mut transaction, std::slice::from_ref(&wire.shard)).await?;
+    let fence = fences.get(&wire.shard).copied();
+    if fence.is_some_and(|fence| wire.epoch < fence.epoch) {
+        return Ok((Heard { is_outdated: true, ..Heard::default() }, false));
+    }
+    if let Some(raised) = Fence::raised(fence, wire.epoch, levels.sequence) {
+        fences.insert(wire.shard.clone(), raised);
+        fences::raise(&mut transaction, &fences).await?;
+    }
+    let part = Part {
+        shard: &wire.shard,
+        epoch: wire.epoch,
+        round: wire.round,
+        order: wire.order,
+        part: wire.part,
+        parts: wire.parts,
+    };
+    let is_complete = rounds::hear(&mut transaction, &part, &levels.named).await?;
+    let found = rounds::lost(&mut transaction, &levels.named, wire.order).await?;
+    let mut heard = Heard::default();
+    if !found.is_empty() {
+        let mut changes = Changes::begin(&mut transaction, &found).await?;
+        let cause = format!("found/{}/{}", wire.epoch, wire.round);
+        for id in &found {
+            if let Some(alert) = changes.alert(id).filter(|alert| alert.ended_reason == "lost") {
+                let change = find_again(alert);
+                changes.apply(change, Cause { id: &cause, received: 0, traceparent: None });
+                heard.found += 1;
+            }
+        }
+        changes.write(&mut transaction).await?;
+    }
+    transaction.commit().await?;
+    Ok((heard, is_complete))
+}
+
+async fn end_unconfirmed(pools: &Pools, shard: &str, epoch: u64) -> sqlx::Result<u64> {
+    let mut transaction = pools.work.begin().await?;
+    // What the shard decides meanwhile waits, so that none of it is taken for lost.
+    fences::lock(&mut transaction, &[shard.to_owned()]).await?;
+    let unconfirmed = rounds::unconfirmed(&mut transaction, shard, epoch, AT_ONCE).await?;
+    if unconfirmed.is_empty() {
+        return Ok(0);
+    }
+    let mut changes = Changes::begin(&mut transaction, &unconfirmed).await?;
+    let now = changes.now();
+    let mut lost = 0;
+    for id in &unconfirmed {
+        if let Some(alert) = changes.alert(id).filter(|alert| alert.is_on()) {
+            let cause = format!("lost/{}", alert.place.transition_id);
+            let change = lose(alert, now);
+            changes.apply(change, Cause { id: &cause, received: 0, traceparent: None });
+            lost += 1;
+        }
+    }
+    changes.write(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(lost)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_names_alerts_by_rule_and_series() {
+        let firing = vec![proto::alerts::Level {
+            tenant: "t".into(),
+            rule_id: "r".into(),
+            series: vec![255],
+            transitions: vec![vec![0; 16]],
+        }];
+        let wire = Wire { shard: "00/logs".into(), parts: 1, firing, ..Wire::default() };
+        let levels = Levels::decode(&wire.encode_to_vec(), 7).unwrap();
+        assert_eq!(levels.named, [alert_id("t", "r", "00000000000000ff")]);
+    }
+
+    #[test]
+    fn what_cannot_be_a_part_of_a_round_is_refused() {
+        let part = |part, parts| Wire { shard: "00/logs".into(), part, parts, ..Wire::default() }.encode_to_vec();
+        assert!(Levels::decode(&part(0, 1), 1).is_ok());
+        assert!(Levels::decode(&part(1, 1), 1).is_err());
+        assert!(Levels::decode(&part(0, 0), 1).is_err());
+        assert!(Levels::decode(&part(0, MOST_PARTS + 1), 1).is_err());
+        assert!(Levels::decode(&Wire { parts: 1, ..Wire::default() }.encode_to_vec(), 1).is_err());
+    }
+}

@@ -1,0 +1,135 @@
+//! What fires, said from time to time, and what is made of it.
+
+use proto::alerts::{ListAlertsRequest, Transition};
+use testkit::eventually;
+
+use crate::support::{PATIENCE, Service};
+
+/// Hashes of series, as the rule-engine writes them.
+const A: &str = "00000000000000aa";
+const B: &str = "00000000000000bb";
+
+async fn firing(service: &mut Service, series: &str, order: u64) -> Transition {
+    let firing = service.transition("firing", series, order);
+    service.publish(&firing).await;
+    assert_eq!(service.told().await.labels["series"], series);
+    firing
+}
+
+/// Alerts by their series, state and reason.
+async fn alerts(service: &mut Service) -> Vec<String> {
+    let (mut alerts, _) = service.list(ListAlertsRequest::default()).await.unwrap();
+    alerts.sort_by(|a, b| a.labels["series"].cmp(&b.labels["series"]));
+    alerts
+        .iter()
+        .map(|alert| format!("{} {} {}", &alert.labels["series"][14..], alert.state, alert.ended_reason))
+        .collect()
+}
+
+/// Waits until all that was published was taken.
+async fn settled(service: &Service) {
+    eventually("the answers to the broker", PATIENCE, async || {
+        let accounts = service.bus.account().await.map_err(|error| error.to_string())?;
+        let account = accounts.into_iter().find(|account| account.stream.ends_with("TRANSITIONS")).unwrap();
+        if account.in_flight == 0 { Ok(()) } else { Err(format!("{account:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_alert_that_two_complete_rounds_do_not_name_is_ended_as_lost_and_told() {
+    let mut service = Service::start().await;
+    let (kept, _lost) = (firing(&mut service, A, 10).await, firing(&mut service, B, 11).await);
+    service.say(1_000, 11, &[&kept]).await;
+    service.say(1_000, 11, &[&kept]).await;
+    // A part of a round alone says nothing of what it does not name.
+    service.say_part((2_000, 1, 2), 11, 1, &[]).await;
+    settled(&service).await;
+    assert_eq!(alerts(&mut service).await, ["aa firing ", "bb firing "]);
+    service.say_part((2_000, 0, 2), 11, 1, &[&kept]).await;
+    let told = service.told().await;
+    assert_eq!(
+        (told.labels["series"].as_str(), told.state.as_str(), told.ended_reason.as_str()),
+        (B, "resolved", "lost")
+    );
+    service.say(3_000, 11, &[&kept]).await;
+    settled(&service).await;
+    assert_eq!(alerts(&mut service).await, ["aa firing ", "bb resolved lost"]);
+    assert_eq!(service.changes(3).await[2].change, "lost");
+    service.process.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_newer_than_the_rounds_or_of_a_silent_shard_is_not_ended() {
+    let mut service = Service::start().await;
+    firing(&mut service, A, 100).await;
+    let elsewhere = Transition { shard: "01/metrics".into(), ..service.transition("firing", B, 5) };
+    service.publish(&elsewhere).await;
+    service.told().await;
+    for round in [1_000, 2_000, 3_000] {
+        service.say(round, 99, &[]).await;
+    }
+    settled(&service).await;
+    assert_eq!(alerts(&mut service).await, ["aa firing ", "bb firing "]);
+    service.process.stop().await;
+}
+
+#[tokio::test]
+async fn rounds_of_an_owner_that_was_replaced_end_nothing() {
+    let mut service = Service::start().await;
+    let new = Transition { epoch: 2, ..service.transition("firing", A, 10) };
+    service.publish(&new).await;
+    service.told().await;
+    for round in [1_000, 2_000, 3_000] {
+        service.say_part((round, 0, 1), 10, 1, &[]).await;
+    }
+    settled(&service).await;
+    assert_eq!(alerts(&mut service).await, ["aa firing "]);
+    // One round of the new owner is not enough, whatever its clock says.
+    service.say_part((500, 0, 1), 10, 2, &[]).await;
+    settled(&service).await;
+    assert_eq!(alerts(&mut service).await, ["aa firing "]);
+    service.say_part((600, 0, 1), 10, 2, &[]).await;
+    assert_eq!(service.told().await.ended_reason, "lost");
+    service.process.stop().await;
+}
+
+#[tokio::test]
+async fn what_was_ended_as_lost_and_fires_all_the_same_is_told_again_and_what_was_ended_by_hand_is_not() {
+    let mut service = Service::start().await;
+    let (lost, by_hand) = (firing(&mut service, A, 10).await, firing(&mut service, B, 11).await);
+    let id = alert_service::alert::alert_id(&by_hand.tenant, &by_hand.rule_id, &by_hand.series);
+    let token = testkit::admin_token(&service.tenant);
+    service.resolve_as(&id, &token).await.unwrap();
+    assert_eq!(service.told().await.ended_reason, "by_hand");
+    service.say(1_000, 11, &[&by_hand]).await;
+    service.say(2_000, 11, &[&by_hand]).await;
+    assert_eq!(service.told().await.ended_reason, "lost");
+    service.say(3_000, 11, &[&lost, &by_hand]).await;
+    let found = service.told().await;
+    assert_eq!((found.labels["series"].as_str(), found.state.as_str(), found.occurrences), (A, "firing", 2));
+    service.say(4_000, 11, &[&lost, &by_hand]).await;
+    settled(&service).await;
+    assert_eq!(alerts(&mut service).await, ["aa firing ", "bb resolved by_hand"]);
+    service.process.stop().await;
+}
+
+#[tokio::test]
+async fn what_a_restored_database_does_not_know_is_opened_once_when_it_is_said_again() {
+    let mut service = Service::start().await;
+    let fired = firing(&mut service, A, 10).await;
+    for table in ["alerts", "applied_transitions", "transitions", "groups"] {
+        let restored = format!("truncate {table} cascade");
+        sqlx::query(sqlx::AssertSqlSafe(restored)).execute(&service.pool).await.unwrap();
+    }
+    service.say(1_000, 10, &[&fired]).await;
+    for _ in 0..3 {
+        service.publish(&fired).await;
+    }
+    let last = service.after(&fired, "resolved", 20);
+    service.publish(&last).await;
+    // The broker has the first notification still: the same cause is the same message.
+    assert_eq!(service.told().await.state, "resolved");
+    assert_eq!(service.outcomes().await, ["opened", "resolved"]);
+    service.process.stop().await;
+}
