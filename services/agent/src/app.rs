@@ -51,6 +51,7 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
     let collector = Collector::new(identity.clone(), root.clone())?;
     let snapshots = Snapshots::new(identity, root)?;
 
+    let (metrics_ready, logs_ready) = (process.ready("host metrics"), process.ready("log files"));
     let stop = process.stopping();
     let produced = [(); 2].map(|()| CancellationToken::new());
     let [metrics_produced, logs_produced] = produced.clone();
@@ -58,14 +59,14 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
         let (spool, metrics, stop, interval) = (spool.clone(), metrics.clone(), stop.clone(), config.interval);
         async move {
             let _produced = metrics_produced.drop_guard();
-            sampling::run(collector, interval, spool, metrics, stop).await
+            sampling::run(collector, interval, spool, metrics, metrics_ready, stop).await
         }
     });
     process.spawn("logs", {
         let stop = stop.clone();
         async move {
             let _produced = logs_produced.drop_guard();
-            forwarder.run(stop).await
+            forwarder.run(logs_ready, stop).await
         }
     });
     let sender = Sender {
@@ -81,6 +82,7 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
     let stream = SnapshotStream {
         snapshots,
         interval: config.process_interval,
+        most_bytes: usize::try_from(config.snapshot_max_bytes).unwrap_or(usize::MAX),
         gateway: gateway.clone(),
         metrics: metrics.clone(),
     };

@@ -12,7 +12,8 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
-use opentelemetry_proto::tonic::metrics::v1::{ResourceMetrics, ScopeMetrics};
+use opentelemetry_proto::tonic::metrics::v1::{Metric, ResourceMetrics, ScopeMetrics};
+use prost::Message as _;
 
 use crate::clock;
 use crate::host_root::HostRoot;
@@ -50,8 +51,57 @@ impl Source {
 /// What one round of collecting gave.
 pub struct Collection {
     pub request: ExportMetricsServiceRequest,
-    pub points: usize,
     pub failures: Vec<(Source, anyhow::Error)>,
+}
+
+/// Gateways take 4 MiB and more. A host with thousands of interfaces or disks has that much to say.
+pub const REQUEST_BYTES: usize = 1 << 20;
+
+impl Collection {
+    pub fn points(&self) -> usize {
+        self.request.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics).map(points).sum()
+    }
+
+    /// As requests of bounded size, each with the number of its points. A metric is not divided.
+    pub fn requests(self, most_bytes: usize) -> Vec<(usize, Vec<u8>)> {
+        if self.request.encoded_len() <= most_bytes {
+            return vec![(self.points(), self.request.encode_to_vec())];
+        }
+        let mut requests = Vec::new();
+        for ResourceMetrics { resource, scope_metrics, schema_url } in self.request.resource_metrics {
+            for ScopeMetrics { scope, metrics, schema_url: scope_schema_url } in scope_metrics {
+                for metrics in parts(metrics, most_bytes) {
+                    let scope = ScopeMetrics { scope: scope.clone(), metrics, schema_url: scope_schema_url.clone() };
+                    let points = points(&scope);
+                    let resource = ResourceMetrics {
+                        resource: resource.clone(),
+                        scope_metrics: vec![scope],
+                        schema_url: schema_url.clone(),
+                    };
+                    let request = ExportMetricsServiceRequest { resource_metrics: vec![resource] };
+                    requests.push((points, request.encode_to_vec()));
+                }
+            }
+        }
+        requests
+    }
+}
+
+fn parts(metrics: Vec<Metric>, most_bytes: usize) -> Vec<Vec<Metric>> {
+    let mut parts: Vec<Vec<Metric>> = Vec::new();
+    let mut bytes = 0;
+    for metric in metrics {
+        let length = metric.encoded_len();
+        match parts.last_mut() {
+            Some(part) if bytes + length <= most_bytes => part.push(metric),
+            _ => {
+                parts.push(vec![metric]);
+                bytes = 0;
+            }
+        }
+        bytes += length;
+    }
+    parts
 }
 
 pub struct Collector {
@@ -88,10 +138,9 @@ impl Collector {
                 scope_metrics.push(scope);
             }
         }
-        let points = scope_metrics.iter().map(points).sum();
         let resource = Some(self.identity.resource());
         let resource_metrics = vec![ResourceMetrics { resource, scope_metrics, schema_url: String::new() }];
-        Collection { request: ExportMetricsServiceRequest { resource_metrics }, points, failures }
+        Collection { request: ExportMetricsServiceRequest { resource_metrics }, failures }
     }
 
     fn fill(&mut self, source: Source, sheet: &mut Sheet) -> anyhow::Result<()> {

@@ -42,6 +42,9 @@ pub struct Config {
     /// How often a snapshot of all processes is sent
     #[arg(long, env = "SIGHTLINE_AGENT_PROCESS_INTERVAL", default_value = "10s", value_parser = settings::duration)]
     pub process_interval: Duration,
+    /// A snapshot of processes that is larger is cut: command lines first, then the processes that use least
+    #[arg(long, env = "SIGHTLINE_AGENT_SNAPSHOT_MAX_BYTES", default_value = "3MiB", value_parser = settings::bytes)]
+    pub snapshot_max_bytes: u64,
     /// How much unsent data is kept on disk; beyond it the oldest metrics go, and log files are not read on
     #[arg(long, env = "SIGHTLINE_AGENT_SPOOL_MAX_BYTES", default_value = "64MiB", value_parser = settings::bytes)]
     pub spool_max_bytes: u64,

@@ -1,24 +1,25 @@
 //! The one connection to the gateway, and what is known about its state.
 
 mod health;
+mod stamp;
 mod token;
+mod trust;
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tonic::Request;
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Uri};
+use tonic::transport::{Channel, Endpoint, Uri};
 
 pub use health::Health;
 pub use token::{Token, TokenUnreadable};
+use trust::Trust;
 
 /// Everything that is sent shares one HTTP/2 connection: a gateway ties a silent command stream to its agent by it.
 pub struct Gateway {
-    endpoint: Endpoint,
     token: Option<Token>,
     connection: Mutex<Connection>,
     /// Until when the gateway does not want to be sent anything.
@@ -29,8 +30,29 @@ pub struct Gateway {
 }
 
 struct Connection {
+    trust: Trust,
+    endpoint: Endpoint,
     channel: Option<Channel>,
     rest_until: Instant,
+}
+
+impl Connection {
+    /// A new one where the CA was replaced: the old one goes on as long as somebody uses it.
+    fn channel(&mut self) -> Channel {
+        if self.trust.changed() {
+            match self.trust.endpoint() {
+                Ok(endpoint) => {
+                    tracing::info!("the CA file was replaced, connecting anew");
+                    (self.endpoint, self.channel) = (endpoint, None);
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::error!(error, "the CA file was replaced and cannot be used, going on with the old one");
+                }
+            }
+        }
+        self.channel.get_or_insert_with(|| self.endpoint.connect_lazy()).clone()
+    }
 }
 
 impl Gateway {
@@ -39,19 +61,18 @@ impl Gateway {
     /// # Errors
     /// The CA file cannot be read or used, or TLS is asked for and the system trusts nobody.
     pub fn new(uri: &Uri, ca_file: Option<&Path>, token_file: Option<&Path>, health: Health) -> anyhow::Result<Self> {
-        let mut endpoint = Endpoint::from(uri.clone())
+        let endpoint = Endpoint::from(uri.clone())
             .connect_timeout(Duration::from_secs(5))
             .tcp_nodelay(true)
             .http2_keep_alive_interval(Duration::from_secs(20))
             .keep_alive_timeout(Duration::from_secs(10))
             .keep_alive_while_idle(true);
-        if uri.scheme_str() == Some("https") {
-            endpoint = endpoint.tls_config(tls(ca_file)?).context("use the CAs to trust")?;
-        }
+        let mut trust = Trust::new(endpoint, ca_file.map(Path::to_owned));
+        let endpoint = trust.endpoint()?;
+        let connection = Connection { trust, endpoint, channel: None, rest_until: Instant::now() };
         Ok(Self {
-            endpoint,
             token: token_file.map(Token::new),
-            connection: Mutex::new(Connection { channel: None, rest_until: Instant::now() }),
+            connection: Mutex::new(connection),
             busy_until: Mutex::new(Instant::now()),
             closed: watch::Sender::new(()),
             health,
@@ -65,7 +86,7 @@ impl Gateway {
             let rest_until = {
                 let mut connection = self.connection();
                 if connection.rest_until <= Instant::now() {
-                    return connection.channel.get_or_insert_with(|| self.endpoint.connect_lazy()).clone();
+                    return connection.channel();
                 }
                 connection.rest_until
             };
@@ -125,22 +146,4 @@ impl Gateway {
     fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn tls(ca_file: Option<&Path>) -> anyhow::Result<ClientTlsConfig> {
-    if let Some(path) = ca_file {
-        let pem = std::fs::read(path).with_context(|| format!("read the CA file {}", path.display()))?;
-        return Ok(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(pem)));
-    }
-    let found = rustls_native_certs::load_native_certs();
-    let mut store = rustls::RootCertStore::empty();
-    let (trusted, unusable) = store.add_parsable_certificates(found.certs);
-    if trusted == 0 {
-        let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-        anyhow::bail!(
-            "this system trusts no CA; set SIGHTLINE_AGENT_CA_FILE, or install the ca-certificates package {errors:?}"
-        );
-    }
-    tracing::info!(trusted, unusable, "the gateway's certificate is held against the CAs of this system");
-    Ok(ClientTlsConfig::new().trust_anchors(store.roots))
 }

@@ -25,6 +25,7 @@ pub mod gateway;
 pub mod host_root;
 pub mod identity;
 pub mod metrics;
+mod patience;
 pub mod positions;
 pub mod processes;
 pub mod procfs;

@@ -35,12 +35,16 @@ telemetry::metrics! {
         pub log_guesses: Counter,
         /// Log files that cannot be read now
         pub log_files_unreadable: Gauge,
+        /// Paths at which no log file has been yet
+        pub log_files_missing: Gauge,
         /// Times that reading logs waited for room in the spool
         pub tail_stalls: Counter,
         /// Process snapshots that a gateway has acknowledged
         pub process_snapshots_sent: Counter,
         /// Process snapshots that were not acknowledged
         pub process_snapshots_failed: Counter,
+        /// Process snapshots that were too large and left something out
+        pub process_snapshots_cut: Counter,
         /// Commands answered with a refusal
         pub commands_refused: Counter,
     }

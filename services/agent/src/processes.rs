@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::sync::Arc;
 use std::time::Instant;
 
+use prost::Message as _;
 use proto::gosight::{ProcessInfo, ProcessPayload};
 
 use crate::clock;
@@ -119,6 +120,37 @@ impl Snapshots {
     }
 }
 
+/// A command line's length where whole ones are too much.
+const SHORT_COMMAND_LINE: usize = 128;
+
+/// Makes a snapshot fit: a gateway refuses a larger message, and would refuse the next as well. First command lines are
+/// shortened; if that is not enough, the processes that use least are left out. Returns whether something was.
+pub fn fit(payload: &mut ProcessPayload, most_bytes: usize) -> bool {
+    if payload.encoded_len() <= most_bytes {
+        return false;
+    }
+    for process in &mut payload.processes {
+        process.cmdline.truncate(process.cmdline.floor_char_boundary(SHORT_COMMAND_LINE));
+    }
+    let load = |process: &ProcessInfo| process.cpu_percent + process.mem_percent;
+    payload.processes.sort_by(|a, b| load(b).total_cmp(&load(a)));
+    // Field and length of each process take a few bytes more.
+    const FRAMING: usize = 8;
+    let sizes: Vec<usize> = payload.processes.iter().map(|process| process.encoded_len() + FRAMING).collect();
+    let rest = payload.encoded_len().saturating_sub(sizes.iter().sum());
+    let mut room = most_bytes.saturating_sub(rest);
+    let fitting = sizes.iter().take_while(|size| match room.checked_sub(**size) {
+        Some(left) => {
+            room = left;
+            true
+        }
+        None => false,
+    });
+    let kept = fitting.count();
+    payload.processes.truncate(kept);
+    true
+}
+
 /// Percent of one core. `elapsed` is the time since the snapshot before, `age` that since the process began; a
 /// process that the snapshot before did not see ran for its age.
 fn cpu_percent(
@@ -149,6 +181,24 @@ mod tests {
         assert!(near(cpu_percent(&stat(600), Some(100), Some(10.0), 99.0, 100), 50.0));
         assert!(near(cpu_percent(&stat(100), None, Some(10.0), 4.0, 100), 25.0));
         assert!(near(cpu_percent(&stat(100), None, None, 0.0, 100), 0.0));
+    }
+
+    #[test]
+    fn a_snapshot_of_very_many_processes_is_made_to_fit() {
+        let process = |pid: i32| ProcessInfo {
+            pid,
+            cmdline: "java -classpath ".repeat(100),
+            cpu_percent: f64::from(pid % 100),
+            ..ProcessInfo::default()
+        };
+        let mut payload = ProcessPayload { processes: (0..3000).map(process).collect(), ..ProcessPayload::default() };
+        let whole = payload.encoded_len();
+        assert!(!fit(&mut payload.clone(), whole));
+        assert!(fit(&mut payload, 1 << 20) && payload.encoded_len() <= 1 << 20);
+        assert_eq!((payload.processes.len(), payload.processes[0].cmdline.len()), (3000, SHORT_COMMAND_LINE));
+        assert!(fit(&mut payload, 10_000) && payload.encoded_len() <= 10_000);
+        assert!(payload.processes.len() > 20 && payload.processes.iter().all(|process| process.cpu_percent > 90.0));
+        assert!(fit(&mut payload, 0) && payload.processes.is_empty());
     }
 
     #[test]

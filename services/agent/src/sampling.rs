@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lifecycle::CancellationToken;
-use prost::Message as _;
+use lifecycle::{CancellationToken, Ready};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::collect::Collector;
+use crate::collect::{Collector, REQUEST_BYTES};
 use crate::metrics::{Metrics, Reason};
+use crate::patience;
 use crate::signal::Signal;
 use crate::spool::Spool;
 
@@ -24,6 +24,7 @@ pub async fn run(
     interval: Duration,
     spool: Arc<Spool>,
     metrics: Metrics,
+    ready: Ready,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut ticks = tokio::time::interval_at(Instant::now() + interval.min(FIRST_DELAY), interval);
@@ -34,11 +35,12 @@ pub async fn run(
             () = stop.cancelled() => return Ok(()),
         }
         let (spool, metrics) = (spool.clone(), metrics.clone());
-        collector = tokio::task::spawn_blocking(move || {
+        let work = move || {
             sample(&mut collector, &spool, &metrics);
             collector
-        })
-        .await?;
+        };
+        let Some(done) = patience::run(work, "host metrics", &ready, &stop).await? else { return Ok(()) };
+        collector = done;
     }
 }
 
@@ -48,10 +50,11 @@ fn sample(collector: &mut Collector, spool: &Spool, metrics: &Metrics) {
         metrics.collect_failures.of([source.scope()]).inc();
         tracing::warn!(scope = source.scope(), error = format!("{error:#}"), "cannot read some host metrics");
     }
-    let payload = collection.request.encode_to_vec();
-    if let Err(error) = spool.push(Signal::Metrics, collection.points, &[], &payload) {
-        let labels = [Signal::Metrics.as_str(), Reason::SpoolFull.as_str()];
-        metrics.items_dropped.of(labels).inc_by(collection.points as u64);
-        tracing::error!(error = format!("{:#}", anyhow::Error::from(error)), "metrics are dropped");
+    for (points, payload) in collection.requests(REQUEST_BYTES) {
+        if let Err(error) = spool.push(Signal::Metrics, points, &[], &payload) {
+            let labels = [Signal::Metrics.as_str(), Reason::SpoolFull.as_str()];
+            metrics.items_dropped.of(labels).inc_by(points as u64);
+            tracing::error!(error = format!("{:#}", anyhow::Error::from(error)), "metrics are dropped");
+        }
     }
 }

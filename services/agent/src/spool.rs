@@ -8,7 +8,7 @@
 //! from their files again as far as the saved positions allow.
 //!
 //! The folder is bounded. For want of room the oldest metrics go first; log lines are never dropped, they are refused
-//! and stay in their files. What an agent of another version left here and this one cannot read stays where it is.
+//! and stay in their files, also when they have three quarters of the room. What an agent of another version left here and this one cannot read stays where it is.
 
 mod batch_id;
 mod queue;
@@ -56,6 +56,9 @@ pub enum Refused {
     #[error("cannot write to the spool")]
     Write(#[from] io::Error),
 }
+
+/// The part of the room that logs leave to metrics: one over this. Otherwise a noisy log would cost an outage's metrics.
+const METRICS_SHARE: u64 = 4;
 
 /// How much may wait.
 #[derive(Debug, Clone, Copy)]
@@ -151,7 +154,7 @@ impl Spool {
         let items = items as u64;
         let header = Header::of(payload, items, generation, covers).encode()?;
         let bytes = (header.len() + payload.len()) as u64;
-        let id = self.reserve(bytes)?;
+        let id = self.reserve(signal, bytes)?;
         let written = state::replace(&self.path(&id, signal), &[&header, payload]);
         let mut queue = self.queue();
         queue.bytes -= bytes;
@@ -234,8 +237,11 @@ impl Spool {
         self.changes.send_replace(());
     }
 
-    fn reserve(&self, bytes: u64) -> Result<BatchId, Refused> {
+    fn reserve(&self, signal: Signal, bytes: u64) -> Result<BatchId, Refused> {
         let mut queue = self.queue();
+        if signal == Signal::Logs && queue.log_bytes + bytes > self.room.bytes - self.room.bytes / METRICS_SHARE {
+            return Err(Refused::Full);
+        }
         while queue.bytes + bytes > self.room.bytes {
             let id = queue.oldest_metrics().ok_or(Refused::Full)?;
             let entry = queue.remove(&id).ok_or(Refused::Full)?;

@@ -26,13 +26,9 @@ pub use snapshots::SnapshotStream;
 /// A session that held this long was a good one, and the next begins without delay.
 const GOOD_SESSION: Duration = Duration::from_secs(30);
 
-/// Why a stream ended without an error.
+/// A stream ended without an error: the gateway closed it, or asked for a rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Ended {
-    /// The gateway closed it, or asked for a rest.
-    Closed,
-    Stopping,
-}
+struct Closed;
 
 fn delays() -> ExponentialBackoff {
     ExponentialBuilder::new()
@@ -58,11 +54,10 @@ impl Sessions {
     }
 
     /// Waits after a session that ended with `outcome`; returns whether to open another.
-    async fn again(&mut self, outcome: Result<Ended, Status>, stop: &CancellationToken) -> bool {
+    async fn again(&mut self, outcome: Result<Closed, Status>, stop: &CancellationToken) -> bool {
         let stream = self.stream;
         match outcome {
-            Ok(Ended::Stopping) => return false,
-            Ok(Ended::Closed) => tracing::info!(stream, "stream was closed, opening it again"),
+            Ok(Closed) => tracing::info!(stream, "stream was closed, opening it again"),
             Err(status) if self.quiet => {
                 tracing::debug!(
                     stream,

@@ -39,6 +39,8 @@ pub struct Counts {
     pub guesses: u64,
     /// How many files cannot be read now.
     pub unreadable: u64,
+    /// At how many paths there has been nothing.
+    pub missing: u64,
 }
 
 #[derive(Debug)]
@@ -77,6 +79,7 @@ impl Tail {
             follower.poll(harvest, &mut round);
         }
         counts.unreadable = self.followers.iter().filter(|follower| follower.is_unreadable()).count() as u64;
+        counts.missing = self.followers.iter().filter(|follower| follower.is_missing()).count() as u64;
         // The file that filled the request goes last in the next one, so that it cannot starve the others.
         if harvest.is_full() && !self.followers.is_empty() {
             self.followers.rotate_left(1);

@@ -132,7 +132,7 @@ fn physical() -> opentelemetry_proto::tonic::common::v1::AnyValue {
 fn a_collection_counts_its_points() {
     let collection = collection();
     let counted: usize = metrics(&collection).values().map(|metric| points(metric).1.len()).sum();
-    assert_eq!(collection.points, counted);
+    assert_eq!(collection.points(), counted);
     assert!(counted > 40);
 }
 
@@ -148,4 +148,24 @@ fn fullness_leaves_the_reserve_of_root_out() {
     assert!((of("used") - 600.0).abs() < 1e-9 && (of("free") - 200.0).abs() < 1e-9);
     assert!((of("used_percent") - 75.0).abs() < 1e-9);
     assert!((of("inodes_used_percent") - 25.0).abs() < 1e-9);
+}
+
+#[test]
+fn what_is_too_much_for_one_request_goes_in_several_without_loss() {
+    use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
+    let collection = collection();
+    let (all, names) = (collection.points(), metrics(&collection).len());
+    let largest = metrics(&collection).values().map(|metric| metric.encoded_len()).max().unwrap();
+    let requests = collection.requests(2048.max(largest));
+    assert!(requests.len() > 3);
+    let mut seen = 0;
+    for (points, payload) in &requests {
+        assert!(payload.len() <= 2048.max(largest) + 1024, "{}", payload.len());
+        let request = ExportMetricsServiceRequest::decode(payload.as_slice()).unwrap();
+        let again = Collection { request, failures: Vec::new() };
+        assert_eq!(again.points(), *points);
+        assert!(again.request.resource_metrics[0].resource.is_some());
+        seen += metrics(&again).len();
+    }
+    assert_eq!((requests.iter().map(|(points, _)| points).sum::<usize>(), seen), (all, names));
 }

@@ -2,17 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tonic::metadata::{Ascii, MetadataValue};
 
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+use super::stamp::{Stamp, stamp};
 
-/// By inode, size and time of change.
-type Stamp = (u64, u64, i64, i64);
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the agent's token")]
@@ -55,11 +53,6 @@ impl Token {
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
-}
-
-fn stamp(path: &Path) -> io::Result<Stamp> {
-    let metadata = fs::metadata(path)?;
-    Ok((metadata.ino(), metadata.len(), metadata.ctime(), metadata.ctime_nsec()))
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ pub struct Queue {
     pub entries: BTreeMap<BatchId, Entry>,
     pub bytes: u64,
     pub memory_bytes: u64,
+    pub log_bytes: u64,
     pub sequence: u64,
     /// How many requests gateways have taken.
     taken_by_gateways: u64,
@@ -55,6 +56,9 @@ pub struct Queue {
 impl Queue {
     pub fn add(&mut self, id: BatchId, entry: Entry) {
         self.bytes += entry.bytes;
+        if entry.signal == Signal::Logs {
+            self.log_bytes += entry.bytes;
+        }
         if entry.memory.is_some() {
             self.memory_bytes += entry.bytes;
         }
@@ -64,6 +68,9 @@ impl Queue {
     pub fn remove(&mut self, id: &BatchId) -> Option<Entry> {
         let entry = self.entries.remove(id)?;
         self.bytes -= entry.bytes;
+        if entry.signal == Signal::Logs {
+            self.log_bytes -= entry.bytes;
+        }
         if entry.memory.is_some() {
             self.memory_bytes -= entry.bytes;
         }

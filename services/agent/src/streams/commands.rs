@@ -10,7 +10,7 @@ use proto::gosight::{CommandRequest, CommandResponse};
 use rand::Rng as _;
 use tonic::Status;
 
-use super::{Ended, Sessions, client, message, outgoing};
+use super::{Closed, Sessions, client, message, outgoing};
 use crate::gateway::Gateway;
 use crate::metrics::Metrics;
 
@@ -26,41 +26,49 @@ impl Commands {
     /// Runs until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut sessions = Sessions::new("commands");
-        while sessions.again(self.session(&stop).await, &stop).await {}
+        loop {
+            // Also when the gateway asks and does not read the answers.
+            let outcome = tokio::select! {
+                outcome = self.session() => outcome,
+                () = stop.cancelled() => return,
+            };
+            if !sessions.again(outcome, &stop).await {
+                return;
+            }
+        }
     }
 
-    async fn session(&self, stop: &CancellationToken) -> Result<Ended, Status> {
+    /// Until the stream ends. May be dropped at any time.
+    async fn session(&self) -> Result<Closed, Status> {
         let mut closed = self.gateway.closed();
-        let channel = tokio::select! {
-            channel = self.gateway.channel() => channel,
-            () = stop.cancelled() => return Ok(Ended::Stopping),
-        };
+        let channel = self.gateway.channel().await;
         let (messages, request) = outgoing(&self.gateway)?;
         let mut client = client(channel);
         // Without a limit of time: a server may answer the call only when it has a command.
         let mut incoming = tokio::select! {
             opened = client.stream(request) => opened?.into_inner(),
-            _ = closed.changed() => return Ok(Ended::Closed),
-            () = stop.cancelled() => return Ok(Ended::Stopping),
+            _ = closed.changed() => return Ok(Closed),
         };
         loop {
             let response = tokio::select! {
                 response = incoming.message() => response?,
-                _ = closed.changed() => return Ok(Ended::Closed),
-                () = stop.cancelled() => return Ok(Ended::Stopping),
+                _ = closed.changed() => return Ok(Closed),
             };
-            let Some(response) = response else { return Ok(Ended::Closed) };
+            let Some(response) = response else { return Ok(Closed) };
             let Some(command) = response.command else { continue };
             if let Some(within) = asks_to_disconnect(&command) {
                 // All agents of a gateway hear it at once, and must not come back at once.
                 let rest = within.mul_f64(rand::rng().random_range(0.2..1.0));
                 tracing::info!(seconds = rest.as_secs_f64(), "the gateway asked this agent to disconnect for a while");
                 self.gateway.rest(rest);
-                return Ok(Ended::Closed);
+                return Ok(Closed);
             }
             tracing::warn!(kind = command.command_type, "a command was refused");
             self.metrics.commands_refused.inc();
-            let sent = messages.send(message(Payload::CommandResponse(refusal()))).await;
+            let sent = tokio::select! {
+                sent = messages.send(message(Payload::CommandResponse(refusal()))) => sent,
+                _ = closed.changed() => return Ok(Closed),
+            };
             sent.map_err(|_| Status::unavailable("the stream was closed"))?;
         }
     }

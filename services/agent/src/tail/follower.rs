@@ -41,17 +41,27 @@ pub struct Follower {
     rotated: VecDeque<Rotated>,
     /// The error that was logged last, so that one that stays is logged once.
     trouble: Option<io::ErrorKind>,
+    /// Nothing was ever there.
+    missing: bool,
 }
 
 impl Follower {
     /// Finds where the last run stopped, also in files that were rotated since.
     pub fn open(name: &str, round: &mut Round<'_>) -> Self {
-        let mut follower = Self { name: name.into(), current: None, rotated: VecDeque::new(), trouble: None };
+        let mut follower =
+            Self { name: name.into(), current: None, rotated: VecDeque::new(), trouble: None, missing: false };
         let outcome = follower.path(round.options).and_then(|path| {
             follower.resume_rotated(&path, round);
             follower.look(&path, round)
         });
         follower.note(outcome);
+        follower.missing = follower.current.is_none() && follower.trouble.is_none();
+        if follower.missing {
+            tracing::warn!(
+                path = name,
+                "there is no such log file; it is read once there is (patterns are not expanded)"
+            );
+        }
         follower
     }
 
@@ -68,6 +78,10 @@ impl Follower {
 
     pub fn is_unreadable(&self) -> bool {
         self.trouble.is_some()
+    }
+
+    pub fn is_missing(&self) -> bool {
+        self.missing && self.current.is_none()
     }
 
     /// Where it stands in each file that is open.

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lifecycle::{CancellationToken, Ready};
 use prost::Message as _;
 use tokio::time::MissedTickBehavior;
-use tokio_util::sync::CancellationToken;
 
 use super::linger::{Linger, Waiting};
 use super::{Counts, Harvest, Tail, records};
 use crate::identity::Identity;
 use crate::metrics::{Metrics, gauge};
+use crate::patience;
 use crate::positions::Cover;
 use crate::signal::Signal;
 use crate::spool::{Refused, Spool};
@@ -79,7 +80,7 @@ impl Forwarder {
     ///
     /// # Errors
     /// The thread that reads files panicked.
-    pub async fn run(mut self, stop: CancellationToken) -> anyhow::Result<()> {
+    pub async fn run(mut self, ready: Ready, stop: CancellationToken) -> anyhow::Result<()> {
         let mut ticks = tokio::time::interval(self.poll_interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -88,12 +89,14 @@ impl Forwarder {
                 () = stop.cancelled() => true,
             };
             for _ in 0..LAST_REQUESTS {
-                let forwarded;
-                (self, forwarded) = tokio::task::spawn_blocking(move || {
+                let work = move || {
                     let forwarded = self.forward(Instant::now(), last);
                     (self, forwarded)
-                })
-                .await?;
+                };
+                // What it held in its hands is still in the files.
+                let Some(done) = patience::run(work, "log files", &ready, &stop).await? else { return Ok(()) };
+                let forwarded;
+                (self, forwarded) = done;
                 match forwarded {
                     Forwarded::All => break,
                     Forwarded::Some => {}
@@ -102,7 +105,7 @@ impl Forwarder {
                 }
             }
             if last {
-                return tokio::task::spawn_blocking(move || self.tail.tidy()).await.map_err(Into::into);
+                return patience::run(move || self.tail.tidy(), "log files", &ready, &stop).await.map(drop);
             }
         }
     }
@@ -193,5 +196,6 @@ impl Forwarder {
         self.metrics.log_truncations.inc_by(counts.truncations);
         self.metrics.log_guesses.inc_by(counts.guesses);
         self.metrics.log_files_unreadable.set(gauge(counts.unreadable));
+        self.metrics.log_files_missing.set(gauge(counts.missing));
     }
 }

@@ -32,6 +32,11 @@ async fn memory_total_arrives_under_the_hosts_resource() {
 
 /// A gateway whose certificate comes from a CA of its own, and that CA.
 async fn gateway_with_tls() -> (Gateway, String) {
+    let (identity, ca) = certificate();
+    (Gateway::start_with_tls(identity).await, ca)
+}
+
+fn certificate() -> (Identity, String) {
     let ca_key = KeyPair::generate().unwrap();
     let mut ca = CertificateParams::new(Vec::new()).unwrap();
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -39,8 +44,7 @@ async fn gateway_with_tls() -> (Gateway, String) {
     let key = KeyPair::generate().unwrap();
     let names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
     let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &ca).unwrap();
-    let gateway = Gateway::start_with_tls(Identity::from_pem(certificate.pem(), key.serialize_pem())).await;
-    (gateway, ca.pem())
+    (Identity::from_pem(certificate.pem(), key.serialize_pem()), ca.pem())
 }
 
 #[tokio::test]
@@ -51,6 +55,23 @@ async fn tls_verifies_the_gateway_by_the_given_ca() {
     let more = ["--ca-file".to_owned(), home.path("ca.pem").to_str().unwrap().to_owned()];
     let process = home.start_with(&format!("https://{}", gateway.address), &more).await;
     home.append(["over TLS"]);
+    gateway.until(vec!["over TLS".to_owned()], |record| record.stored()).await;
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn a_ca_file_that_is_replaced_is_used_without_a_restart() {
+    let (gateway, ca) = gateway_with_tls().await;
+    let (_, another_ca) = certificate();
+    let home = Home::new();
+    std::fs::write(home.path("ca.pem"), another_ca).unwrap();
+    let more = ["--ca-file".to_owned(), home.path("ca.pem").to_str().unwrap().to_owned()];
+    let process = home.start_with(&format!("https://{}", gateway.address), &more).await;
+    home.append(["over TLS"]);
+    crate::support::eventually(|| home.spooled() == 1).await;
+    assert!(gateway.record.lock().unwrap().logs.is_empty());
+    std::fs::write(home.path("new.pem"), ca).unwrap();
+    std::fs::rename(home.path("new.pem"), home.path("ca.pem")).unwrap();
     gateway.until(vec!["over TLS".to_owned()], |record| record.stored()).await;
     process.stop().await;
 }

@@ -1,9 +1,8 @@
 //! Neither an outage of the gateway nor the end of the agent, however sudden, loses or doubles a line.
 
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
-use crate::support::{Gateway, Home, numbered, sorted, until, write_until};
+use crate::support::{Gateway, Home, eventually, numbered, sorted, until, write_until};
 
 #[tokio::test]
 async fn lines_of_an_outage_arrive_after_it_even_if_the_agent_was_restarted() {
@@ -16,12 +15,7 @@ async fn lines_of_an_outage_arrive_after_it_even_if_the_agent_was_restarted() {
     drop(gateway);
 
     home.append(numbered(10..20));
-    let spooled = async {
-        while home.spooled() == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), spooled).await.unwrap();
+    eventually(|| home.spooled() > 0).await;
     process.stop().await;
     home.append(numbered(20..30));
 
@@ -41,12 +35,7 @@ async fn metrics_of_an_outage_arrive_after_it() {
     drop(gateway);
     let process = home.start(address).await;
     let spool = home.path("state/spool");
-    let waiting = async {
-        while std::fs::read_dir(&spool).unwrap().count() < 5 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), waiting).await.unwrap();
+    eventually(|| std::fs::read_dir(&spool).unwrap().count() >= 5).await;
     let gateway = Gateway::start_again(address, record).await;
     gateway.until(true, |record| record.metrics.len() > 6).await;
     process.stop().await;

@@ -1,8 +1,6 @@
 //! Process snapshots and the command stream.
 
-use std::time::Duration;
-
-use crate::support::{Gateway, Home, Reaction};
+use crate::support::{Gateway, Home, Reaction, eventually};
 
 #[tokio::test]
 async fn snapshots_arrive_one_after_the_other_and_show_this_process() {
@@ -40,12 +38,7 @@ async fn disconnect_closes_everything_and_keeps_what_comes_meanwhile() {
     gateway.command("control", "disconnect", &[]);
     gateway.until(0, |record| record.streams_open).await;
     home.append(["while away"]);
-    let kept = async {
-        while home.spooled() == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), kept).await.unwrap();
+    eventually(|| home.spooled() > 0).await;
     process.stop().await;
     assert!(gateway.record.lock().unwrap().stored().is_empty());
     assert_eq!(home.spooled(), 1);

@@ -201,6 +201,15 @@ pub async fn until<T: Debug + PartialEq>(record: &Mutex<Record>, expected: T, se
     }
 }
 
+/// Waits until `seen`.
+pub async fn eventually(seen: impl Fn() -> bool) {
+    let give_up = Instant::now() + Duration::from_secs(20);
+    while !seen() {
+        assert!(Instant::now() < give_up, "it did not happen");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
 fn text(metadata: &MetadataMap, key: &str) -> Option<String> {
     Some(metadata.get(key)?.to_str().unwrap().to_owned())
 }

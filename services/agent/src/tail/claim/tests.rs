@@ -81,6 +81,14 @@ fn words_inside_text_and_addresses_claim_nothing() {
 }
 
 #[test]
+fn a_line_that_is_nested_without_end_overflows_nothing() {
+    for open in ["{\"a\":", "[", "{\"level\":["] {
+        assert_eq!(of(&format!("{{\"x\":{}", open.repeat(20_000))), None);
+        assert_eq!(of(&format!("{{\"level\":{}", open.repeat(20_000))), None);
+    }
+}
+
+#[test]
 fn the_sources_own_word_is_kept() {
     let text = |line| level(line, fields(line).as_ref()).unwrap().text;
     assert_eq!(text("2026-11-21 04:00:00 WARNING slow"), "WARNING");
