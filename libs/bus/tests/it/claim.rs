@@ -14,8 +14,13 @@ async fn one_of_two_holds_a_claim_and_the_other_has_it_when_it_is_let_go() {
         assert!(one.hold().await.unwrap());
     }
     assert!(bus.claim("test", "other-work").hold().await.unwrap());
+    assert_eq!(one.left(), "");
+    one.leave("done".to_owned()).await;
     one.release().await;
     assert!(other.hold().await.unwrap());
+    assert_eq!(other.left(), "done");
+    assert!(other.hold().await.unwrap());
+    assert_eq!(other.left(), "done");
     bus.delete_all_streams().await.unwrap();
     process.stop().await;
 }
