@@ -106,10 +106,10 @@ pub async fn start(config: Config, process: Process, verifier: Verifier) -> anyh
         stopping: stopping.clone(),
     };
     let grpc_router = otlp_grpc::routes()
-        .fallback(otlp_grpc::nowhere)
         .with_state(entrance.clone())
         .merge(agent_stream::routes().with_state(streams))
-        .merge(health(&process));
+        .merge(health(&process))
+        .fallback_service(axum::routing::any(otlp_grpc::nowhere).with_state(entrance.clone()));
     let http_router = otlp_http::routes(&ingest.cors_origins).with_state(entrance);
     process.spawn("grpc", listener("grpc", Protocols::Grpc, grpc, grpc_tls, grpc_router).run());
     process.spawn("http", listener("http", Protocols::Http, http, http_tls, http_router).run());

@@ -7,8 +7,9 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use prost::Message as _;
+use tokio::io::AsyncWriteExt as _;
 
-use crate::support::{Gateway, gauge, lines};
+use crate::support::{Gateway, PATIENCE, gauge, knock, lines};
 
 const HOST: [(&str, &str); 1] = [("host.id", "h1")];
 
@@ -44,6 +45,7 @@ async fn call(gateway: &Gateway, encoding: &str, body: Vec<u8>) -> (String, Stri
 const OK: &str = "0";
 const INVALID: &str = "3";
 const UNIMPLEMENTED: &str = "12";
+const UNAVAILABLE: &str = "14";
 
 #[tokio::test]
 async fn bad_grpc_messages_are_told_apart() {
@@ -114,11 +116,30 @@ async fn bad_http_messages_are_told_apart() {
 
 #[tokio::test]
 async fn a_full_house_sends_newcomers_away_before_unpacking() {
-    let arguments = ["--anonymous-networks", "127.0.0.0/8", "--ingest-in-flight-bytes", "200KiB"];
+    let arguments = ["--anonymous-networks", "127.0.0.0/8", "--ingest-in-flight-bytes", "5MiB"];
     let gateway = Gateway::start_with(&testkit::namespace(), &arguments).await;
-    let (status, message) = call(&gateway, "gzip", framed(1, &gzip(&vec![0; 1 << 20]))).await;
-    assert_eq!(status, "14", "{message}");
+    // Clients that have sent nearly all of a message take the room that it needs.
+    let mut guests = Vec::new();
+    for _ in 0..4 {
+        let mut guest = knock(gateway.addresses.http).await;
+        let head = "POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 1000000\r\n\r\n";
+        guest.write_all(head.as_bytes()).await.unwrap();
+        guest.write_all(&vec![0; 999_999]).await.unwrap();
+        guests.push(guest);
+    }
+    let newcomer = framed(1, &gzip(&vec![0; 2 << 20]));
+    testkit::eventually("being sent away", PATIENCE, async || {
+        let answer = call(&gateway, "gzip", newcomer.clone()).await;
+        if answer.0 == UNAVAILABLE { Ok(()) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
     assert_eq!(call(&gateway, "identity", framed(0, &gauge(&HOST, 3).encode_to_vec())).await.0, OK);
+    drop(guests);
+    testkit::eventually("room again", PATIENCE, async || {
+        let answer = call(&gateway, "gzip", newcomer.clone()).await;
+        if answer.0 == INVALID { Ok(()) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
 }
 
 #[tokio::test]

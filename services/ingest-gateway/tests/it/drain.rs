@@ -7,13 +7,13 @@ use prost_types::Timestamp;
 use proto::gosight::stream_payload::Payload;
 use proto::gosight::stream_service_client::StreamServiceClient;
 use proto::gosight::{ProcessInfo, ProcessPayload, ProcessWrapper, StreamPayload, StreamResponse};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Request, Streaming};
+use tonic::{Request, Streaming};
 
-use crate::support::{Gateway, gauge};
+use crate::support::{Broker, Gateway, PATIENCE, gauge, knock};
 
 /// An open stream: what to send, and what comes back.
 pub async fn open_stream(
@@ -86,13 +86,74 @@ async fn a_client_that_hangs_does_not_hold_up_the_stop() {
 }
 
 #[tokio::test]
-async fn an_old_connection_is_asked_to_make_room_for_a_new_one() {
+async fn streams_of_agents_have_no_age() {
     let arguments = ["--anonymous-networks", "127.0.0.0/8", "--connection-max-age", "1s"];
     let gateway = Gateway::start_with(&testkit::namespace(), &arguments).await;
-    let (_sender, mut answers) = open_stream(&gateway, None).await;
-    let status = tokio::time::timeout(Duration::from_secs(10), answers.message()).await.unwrap().unwrap_err();
-    assert_eq!(status.code(), Code::Unavailable);
-    assert!(status.message().contains("connect again"), "{}", status.message());
+    let (sender, mut answers) = open_stream(&gateway, None).await;
+    sender.send(snapshot(1)).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().status_code, 200);
+    // Connections that came later have gone for their age by the time this one is asked again.
+    for _ in 0..2 {
+        let mut other = knock(gateway.addresses.http).await;
+        let head = "POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+        other.write_all(head.as_bytes()).await.unwrap();
+        let mut all = Vec::new();
+        other.read_to_end(&mut all).await.unwrap();
+        assert!(all.starts_with(b"HTTP/1.1 200"));
+    }
+    sender.send(snapshot(2)).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().status_code, 200);
+}
+
+#[tokio::test]
+async fn a_fault_that_passes_does_not_end_a_stream_of_an_agent() {
+    let mut broker = Broker::started();
+    let settings = broker.settings();
+    let gateway = Gateway::start_with(&settings, &["--anonymous-networks", "127.0.0.0/8"]).await;
+    let (sender, mut answers) = open_stream(&gateway, None).await;
+    sender.send(snapshot(1)).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().status_code, 200);
+
+    broker.kill();
+    sender.send(snapshot(2)).await.unwrap();
+    let answer = answers.message().await.unwrap().unwrap();
+    assert_eq!(answer.status_code, 503, "{}", answer.status);
+    broker.start();
+    testkit::eventually("the stream to work again", PATIENCE, async || {
+        sender.send(snapshot(3)).await.unwrap();
+        let answer = answers.message().await.unwrap().unwrap();
+        if answer.status_code == 200 { Ok(()) } else { Err(format!("{answer:?}")) }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_passed_over_and_the_stream_goes_on() {
+    let gateway = Gateway::start().await;
+    let (sender, mut answers) = open_stream(&gateway, None).await;
+    let large = ProcessWrapper { raw_payload: vec![0; 3 << 20] };
+    sender.send(StreamPayload { payload: Some(Payload::Process(large)) }).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().status_code, 413);
+    // Half a million processes of two bytes would be hundreds of megabytes once they are read.
+    let many = ProcessWrapper { raw_payload: [0x32, 0].repeat(500_000) };
+    sender.send(StreamPayload { payload: Some(Payload::Process(many)) }).await.unwrap();
+    let answer = answers.message().await.unwrap().unwrap();
+    assert!(answer.status_code == 413 && answer.status.contains("processes"), "{answer:?}");
+    let mut tap = gateway.tap(bus::Stream::Processes).await;
+    let most = ProcessWrapper { raw_payload: [0x32, 0].repeat(20_000) };
+    sender.send(StreamPayload { payload: Some(Payload::Process(most)) }).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().status_code, 200);
+    let body = tap.next().await.body;
+    assert!(body.len() < 4 * 40_000, "{} bytes", body.len());
+}
+
+#[tokio::test]
+async fn an_agent_without_snapshots_is_just_left_when_the_process_stops() {
+    let gateway = Gateway::start().await;
+    let (_idle, mut answers) = open_stream(&gateway, None).await;
+    let (stopped, last) = tokio::join!(gateway.process.stop(), answers.message());
+    let () = stopped;
+    assert_eq!(last.unwrap(), None);
 }
 
 #[tokio::test]

@@ -2,9 +2,13 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod bad_input;
+mod clients;
 mod credentials;
 mod drain;
+mod json;
 mod outage;
+mod pair;
 mod passing;
 mod support;
 mod tls;
+mod worst;

@@ -1,6 +1,6 @@
 //! The broker or its room goes away.
 
-use bus::Stream;
+use bus::{Options, Stream};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -29,7 +29,7 @@ async fn nothing_is_acknowledged_that_the_broker_does_not_have() {
         .unwrap();
     assert_eq!(answer.status(), 503);
     assert!(answer.headers().contains_key("retry-after"));
-    assert!(gateway.process.missing().contains_key("nats"), "{:?}", gateway.process.missing());
+    assert!(gateway.process.missing().contains_key("broker"), "{:?}", gateway.process.missing());
 
     broker.start();
     testkit::eventually("taking data again", PATIENCE, async || client.clone().export(gauge(&HOST, 1)).await).await;
@@ -41,7 +41,16 @@ async fn nothing_is_acknowledged_that_the_broker_does_not_have() {
 #[tokio::test]
 async fn new_data_is_refused_while_the_writer_is_too_far_behind() {
     let gateway = Gateway::start().await;
+    // The writer that is behind: it reads and never answers.
+    let shards = [0, 1];
+    let mut writers = shards.map(|shard| gateway.bus.consume(Stream::Logs(shard), "log-writer", Options::default()));
     let mut client = gateway.logs().await;
+    client.export(lines(&HOST, &["the first"])).await.unwrap();
+    let [one, other] = &mut writers;
+    tokio::select! {
+        _ = one.next() => {}
+        _ = other.next() => {}
+    }
     // Hardly compressible, so that it fills the stream of 16 MiB as it is.
     let noise = || {
         let words: Vec<String> = (0..20_000).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect();
@@ -61,6 +70,11 @@ async fn new_data_is_refused_while_the_writer_is_too_far_behind() {
     assert!(status.message().contains("behind"), "{}", status.message());
     // Another signal has its own streams.
     gateway.metrics().await.export(gauge(&HOST, 1)).await.unwrap();
+    let accounts = gateway.bus.account().await.unwrap();
+    let logs: Vec<_> = accounts.iter().filter(|account| account.stream.contains("LOGS")).collect();
+    assert!(logs.iter().any(|account| account.received > 10), "{logs:?}");
+    // What nobody has stored is all still there.
+    assert!(logs.iter().all(|account| account.lost == 0 && account.first_sequence <= 1), "{logs:?}");
 }
 
 #[tokio::test]

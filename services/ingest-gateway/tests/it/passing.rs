@@ -2,6 +2,7 @@
 
 use bus::{From as Place, Stream};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
+use opentelemetry_proto::tonic::metrics::v1::number_data_point;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint, Sum};
 use prost::Message as _;
 use proto::registry::ResourceSeen;
@@ -83,7 +84,13 @@ async fn what_is_refused_of_a_request_is_said_and_the_rest_passes() {
     let sum = |name: &str, aggregation_temporality| Metric {
         name: name.into(),
         data: Some(Data::Sum(Sum {
-            data_points: vec![NumberDataPoint::default(); 2],
+            data_points: vec![
+                NumberDataPoint {
+                    value: Some(number_data_point::Value::AsInt(1)),
+                    ..NumberDataPoint::default()
+                };
+                2
+            ],
             aggregation_temporality,
             is_monotonic: true,
         })),
@@ -105,7 +112,7 @@ async fn http_takes_protobuf_and_json_packed_or_not() {
     let http = reqwest::Client::new();
     let protobuf = lines(&HOST, &["a"]).encode_to_vec();
     let json = br#"{"resourceLogs": [{"resource": {"attributes": [{"key": "host.id", "value": {"stringValue": "h1"}}]},
-        "scopeLogs": [{"logRecords": [{"timeUnixNano": "1790000000000000000", "body": {"stringValue": "b"},
+        "scopeLogs": [{"logRecords": [{"observedTimeUnixNano": 0, "body": {"stringValue": "b"},
         "traceId": "0102030405060708090a0b0c0d0e0f10", "unheardOf": 1}]}]}]}"#
         .to_vec();
     for (kind, packing, body) in [

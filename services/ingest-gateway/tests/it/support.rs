@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bus::{Bus, Envelope, Follow, From as Place, Stream};
@@ -46,7 +47,15 @@ impl Gateway {
     }
 
     pub async fn start_elsewhere(settings: &bus::Settings, arguments: &[&str], redis: &str) -> Self {
-        let tenant = testkit::tenant();
+        Self::start_as(&testkit::tenant(), settings, arguments, redis).await
+    }
+
+    /// Another one of the same installation.
+    pub async fn another(&self, settings: &bus::Settings) -> Self {
+        Self::start_as(&self.tenant, settings, &["--anonymous-networks", "127.0.0.0/8"], &testkit::redis_url()).await
+    }
+
+    async fn start_as(tenant: &str, settings: &bus::Settings, arguments: &[&str], redis: &str) -> Self {
         let bytes = settings.stream_max_bytes.to_string();
         let fixed = [
             "ingest-gateway",
@@ -59,7 +68,7 @@ impl Gateway {
             "--redis-url",
             redis,
             "--anonymous-tenant",
-            &tenant,
+            tenant,
             "--grpc-listen",
             "127.0.0.1:0",
             "--http-listen",
@@ -76,7 +85,7 @@ impl Gateway {
         let (process, observer) = (Process::for_test(), Process::for_test());
         let addresses = app::start(config, process.clone(), testkit::tokens().verifier()).await.unwrap();
         let bus = Bus::connect(settings, observer.ready("nats")).await.unwrap();
-        Self { addresses, process, bus, tenant, _observer: observer }
+        Self { addresses, process, bus, tenant: tenant.to_owned(), _observer: observer }
     }
 
     pub async fn channel(&self) -> Channel {
@@ -204,9 +213,12 @@ pub fn metrics(attributes: &[(&str, &str)], metrics: Vec<Metric>) -> ExportMetri
     ExportMetricsServiceRequest { resource_metrics: vec![one] }
 }
 
+/// The same for all lines of a run: equal lines are equal bytes.
+static LINES_AT: LazyLock<u64> = LazyLock::new(now);
+
 pub fn lines(attributes: &[(&str, &str)], lines: &[&str]) -> ExportLogsServiceRequest {
     let record = |line: &&str| LogRecord {
-        time_unix_nano: 1_790_000_000_000_000_000,
+        time_unix_nano: *LINES_AT,
         body: Some(AnyValue { value: Some(any_value::Value::StringValue((*line).to_owned())) }),
         ..LogRecord::default()
     };

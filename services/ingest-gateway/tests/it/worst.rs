@@ -1,0 +1,105 @@
+//! For each door: the worst that it accepts, and how many bytes that becomes.
+
+use std::io::Write as _;
+
+use bus::Stream;
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
+use tonic::Code;
+
+use crate::support::{Gateway, Tap};
+
+/// A stamp has some 250 bytes.
+const STAMP: usize = 300;
+
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut out = vec![number << 3 | 2];
+    prost::encoding::encode_varint(content.len() as u64, &mut out);
+    out.extend_from_slice(content);
+    out
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// One scope with a name of so many bytes, and so many records of two bytes.
+fn long_scope(name: usize, records: usize) -> Vec<u8> {
+    let scope = field(1, &field(1, &vec![b'a'; name]));
+    field(1, &field(2, &[scope, field(2, &[]).repeat(records)].concat()))
+}
+
+/// So many resources of six bytes.
+fn tiny_resources(count: usize) -> Vec<u8> {
+    [0x0a, 4, 0x12, 2, 0x12, 0].repeat(count)
+}
+
+fn decoded(request: &[u8]) -> ExportLogsServiceRequest {
+    prost::Message::decode(request).unwrap()
+}
+
+async fn post(gateway: &Gateway, kind: &str, packing: &str, body: Vec<u8>) -> reqwest::Response {
+    let request = reqwest::Client::new().post(gateway.url("/v1/logs")).header("content-type", kind);
+    request.header("content-encoding", packing).body(body).send().await.unwrap()
+}
+
+/// Bytes of all envelopes until so many items have come; none is above its limits.
+async fn bytes_of(tap: &mut Tap, items: u64) -> usize {
+    let (mut seen, mut bytes) = (0, 0);
+    while seen < items {
+        let envelope = tap.next().await;
+        assert!(envelope.body.len() <= 512 << 10 && envelope.items <= 20_000, "{} items", envelope.items);
+        seen += envelope.items;
+        bytes += envelope.body.len();
+    }
+    assert_eq!(seen, items);
+    bytes
+}
+
+const PROTOBUF: &str = "application/x-protobuf";
+
+#[tokio::test]
+async fn protobuf_with_a_header_that_would_be_repeated_becomes_no_more_than_four_times_itself() {
+    let gateway = Gateway::start().await;
+    let mut tap = gateway.tap(Stream::Logs).await;
+    // 690 KB that were 42 GB once: nothing of that scope is taken, and the client is told.
+    let answer = post(&gateway, PROTOBUF, "identity", long_scope(530_000, 80_000)).await;
+    assert_eq!(answer.status(), 200);
+    assert!(!answer.bytes().await.unwrap().is_empty());
+    let worst = long_scope(65_000, 200_000);
+    let size = worst.len();
+    assert_eq!(post(&gateway, PROTOBUF, "identity", worst).await.bytes().await.unwrap().len(), 0);
+    let bytes = bytes_of(&mut tap, 200_000).await;
+    assert!(bytes <= 4 * size, "{size} bytes became {bytes}");
+}
+
+#[tokio::test]
+async fn many_resources_cost_their_stamps_and_too_many_are_refused_before_they_cost_anything() {
+    let gateway = Gateway::start().await;
+    let mut tap = gateway.tap(Stream::Logs).await;
+    let worst = tiny_resources(10_000);
+    let mut client = gateway.logs().await;
+    client.export(decoded(&worst)).await.unwrap();
+    let bytes = bytes_of(&mut tap, 10_000).await;
+    assert!(bytes <= worst.len() + 10_000 * STAMP, "{} bytes became {bytes}", worst.len());
+
+    let status = client.export(decoded(&tiny_resources(10_001))).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument);
+    assert!(status.message().contains("10000 resources"), "{}", status.message());
+    let answer = post(&gateway, PROTOBUF, "gzip", gzip(&tiny_resources(340_000))).await;
+    assert_eq!(answer.status(), 413);
+}
+
+#[tokio::test]
+async fn json_of_three_bytes_a_record_becomes_less_than_it_was() {
+    let gateway = Gateway::start().await;
+    let mut tap = gateway.tap(Stream::Logs).await;
+    let records = 300_000;
+    let worst =
+        format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{}{{}}]}}]}}]}}"#, "{},".repeat(records - 1));
+    let size = worst.len();
+    assert_eq!(post(&gateway, "application/json", "identity", worst.into()).await.status(), 200);
+    let bytes = bytes_of(&mut tap, records as u64).await;
+    assert!(bytes <= size, "{size} bytes became {bytes}");
+}
