@@ -100,14 +100,16 @@ pub(crate) fn shape(field: u32) -> Option<Shape> {
 
 pub(crate) fn metric(content: &[u8], mode: Mode<'_>) -> Result<MetricVerdict, Invalid> {
     let mut verdict = MetricVerdict { points: 0, whole: None, single: Refusals::default() };
-    let (mut name, mut kind, mut temporality, mut header) = (0, None, 0, 0);
+    let (mut name, mut unit, mut kind, mut temporality, mut header) = (0, 0, None, 0, 0);
     let mut reader = Reader::new(content);
     let mut begin = 0;
     while let Some((number, wire)) = reader.next().map_err(|problem| METRIC.invalid(problem))? {
         let Some(shape) = shape(number) else {
             METRIC.check_field(number, wire, MAX_NESTING)?;
-            if let (1, Wire::Bytes(text)) = (number, wire) {
-                name = text.len();
+            match (number, wire) {
+                (1, Wire::Bytes(text)) => name = text.len(),
+                (3, Wire::Bytes(text)) => unit = text.len(),
+                _ => {}
             }
             header += reader.position() - begin;
             begin = reader.position();
@@ -138,20 +140,20 @@ pub(crate) fn metric(content: &[u8], mode: Mode<'_>) -> Result<MetricVerdict, In
     }
     if let (Mode::Gateway(rules), Some(kind)) = (mode, kind) {
         let cumulative = temporality == 2 || !shape(kind).is_some_and(|shape| shape.temporal);
-        verdict.whole = whole(kind, cumulative, name, header, &rules.limits);
+        verdict.whole = whole(kind, cumulative, (name, unit), header, &rules.limits);
     }
     Ok(verdict)
 }
 
 /// Why none of a metric's points is taken.
-fn whole(kind: u32, cumulative: bool, name: usize, header: usize, limits: &Limits) -> Option<Reason> {
+fn whole(kind: u32, cumulative: bool, (name, unit): (usize, usize), header: usize, limits: &Limits) -> Option<Reason> {
     if kind == 10 {
         Some(Reason::ExponentialHistogram)
     } else if !cumulative {
         Some(Reason::NotCumulative)
     } else if name == 0 {
         Some(Reason::Unnamed)
-    } else if name > limits.name_bytes {
+    } else if name.max(unit) > limits.name_bytes {
         Some(Reason::NameTooLong)
     } else if header > limits.header_bytes {
         Some(Reason::TooLarge)

@@ -25,7 +25,7 @@ pub struct Limits {
     pub value_bytes: usize,
     /// Bytes of a data point's keys and values together: metrics stores keep no series of more than 64 KiB.
     pub label_bytes: usize,
-    /// Bytes of a metric's name, and of a scope's name or version: they are labels of every series.
+    /// Bytes of a metric's name or unit, and of a scope's name or version: they are in labels of every series.
     pub name_bytes: usize,
     /// Bounds of a histogram's point, or quantiles of a summary's: each becomes a series.
     pub buckets: usize,
@@ -168,7 +168,7 @@ impl Reason {
             Self::NotCumulative => "sums and histograms must have cumulative temporality",
             Self::ExponentialHistogram => "exponential histograms are not supported; use explicit buckets",
             Self::Unnamed => "a metric needs a name",
-            Self::NameTooLong => "the name of a metric or scope is too long",
+            Self::NameTooLong => "the name or unit of a metric, or the name of a scope, is too long",
             Self::TooManyAttributes => "too many attributes on one item",
             Self::AttributeTooLong => "an attribute's key or value is too long",
             Self::TooLarge => "a single item, or its metric, scope or resource, is too large",

@@ -173,6 +173,8 @@ fn names_are_labels_too() {
     assert_eq!(verdict(named(1024)), Ok(()));
     assert_eq!(verdict(named(1025)), Err(Reason::NameTooLong));
     assert_eq!(verdict(named(0)), Err(Reason::Unnamed));
+    let long_unit = Metric { unit: "u".repeat(1025), ..gauge(vec![number(1.0)]) };
+    assert_eq!(verdict(long_unit), Err(Reason::NameTooLong));
     assert_eq!(verdict(Metric { description: "d".repeat(70_000), ..gauge(vec![number(1.0)]) }), Err(Reason::TooLarge));
     let scope = |name: usize| {
         let scope = InstrumentationScope { name: "s".repeat(name), ..InstrumentationScope::default() };

@@ -91,6 +91,8 @@ struct Conversation {
     visit: visits::Stream,
     /// Resolves when the agent is to be sent away.
     leave: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Resolves when the sender's token ends or is taken back.
+    void: Pin<Box<dyn Future<Output = ()> + Send>>,
     ending: Ending,
     _open: Open,
     _lasting: Lasting,
@@ -124,6 +126,7 @@ impl Conversation {
         let visit = streams.visits.stream(peer.socket, sender.agent());
         Ok(Self {
             leave: Box::pin(leave(visit.visit(), streams.draining.clone(), streams.stopping.clone())),
+            void: Box::pin(entrance.policy.clone().until_void(sender.clone())),
             _open: Open::new(&entrance.metrics.agent_streams_open),
             _lasting: peer.lasting(),
             peer: peer.clone(),
@@ -159,6 +162,9 @@ impl Conversation {
             let message = tokio::select! {
                 biased;
                 () = self.leave.as_mut() => return self.farewell(),
+                () = self.void.as_mut() => {
+                    return Err(Some(Status::unauthenticated("the token has ended or was taken back; get another")));
+                }
                 message = self.frames.next() => message,
             };
             let message = match message {

@@ -1,4 +1,5 @@
-//! Signs of life in Redis: which resources were seen in the last two seconds. Telemetry flows the same without Redis.
+//! Signs of life in Redis: which resources were seen in the last two seconds, and that this gateway is there to see. Telemetry
+//! flows the same without Redis.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,6 +11,7 @@ use model::ResourceId;
 use redis::AsyncConnectionConfig;
 use redis::aio::MultiplexedConnection;
 use settings::Secret;
+use uuid::Uuid;
 
 use crate::metrics::{Aside, Metrics};
 use crate::seen::agent_resource;
@@ -117,6 +119,8 @@ pub struct Redis {
     client: redis::Client,
     connection: Option<MultiplexedConnection>,
     namespace: String,
+    /// This process among the gateways: while one of them says that it is there, a resource's silence is its own.
+    gateway: Uuid,
 }
 
 impl Redis {
@@ -128,14 +132,11 @@ impl Redis {
         // The library's error would show the URL, and with it the password.
         let client = redis::Client::open(url.reveal())
             .map_err(|_| anyhow::anyhow!("the Redis URL cannot be read; write redis://host:port"))?;
-        Ok(Self { client, connection: None, namespace: namespace.to_owned() })
+        Ok(Self { client, connection: None, namespace: namespace.to_owned(), gateway: Uuid::new_v4() })
     }
 
     /// One pipeline for the whole round. Times are Redis's own: gateways' clocks may differ, and the registry compares them.
     async fn write(&mut self, seen: &Seen) -> anyhow::Result<()> {
-        if seen.is_empty() {
-            return Ok(());
-        }
         let outcome = self.round(seen).await;
         if outcome.is_err() {
             self.connection = None;
@@ -158,6 +159,8 @@ impl Redis {
             redis::cmd("TIME").query_async(connection).await.context("ask Redis for the time")?;
         let now = seconds * 1_000 + micros / 1_000;
         let mut pipe = redis::pipe();
+        let gateways = format!("{}:gateways", self.namespace);
+        pipe.cmd("ZADD").arg(gateways).arg(now).arg(self.gateway.to_string()).ignore();
         for (tenant, resources) in seen {
             let beats = pipe.cmd("ZADD").arg(format!("{}:heartbeats:{tenant}", self.namespace)).arg("GT");
             for resource in resources {

@@ -2,8 +2,9 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use authn::{Permission, Verifier, bearer};
+use authn::{Credential, Permission, Verifier, bearer};
 use edge::{Certificate, Peer};
 use fault::{Fault, Kind};
 use http::HeaderMap;
@@ -17,6 +18,15 @@ pub struct Sender {
     pub tenant: Arc<str>,
     /// How the sender is known.
     pub origin: Origin,
+    /// What a stream must not outlive.
+    proof: Option<Proof>,
+}
+
+/// A token's end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Proof {
+    credential: Credential,
+    expires: SystemTime,
 }
 
 /// How a sender is known.
@@ -93,6 +103,16 @@ impl Policy {
         }
     }
 
+    /// Resolves when the sender's token ends or is taken back; never for who has none.
+    pub async fn until_void(self, sender: Sender) {
+        let Some(proof) = sender.proof else { return std::future::pending().await };
+        let rest = proof.expires.duration_since(SystemTime::now()).unwrap_or_default();
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
+            () = self.verifier.until_revoked(&proof.credential) => {}
+        }
+    }
+
     /// The client's authority has signed for it, so it is somebody: an agent of its own, or one of many.
     fn certified(&self, certificate: &Certificate) -> Sender {
         let agent = certificate.names.iter().find_map(|name| {
@@ -101,31 +121,38 @@ impl Policy {
             (!agent.is_empty()).then(|| (tenant, agent.to_owned()))
         });
         match agent {
-            Some((tenant, agent)) => Sender { tenant: tenant.as_str().into(), origin: Origin::Agent(agent) },
+            Some((tenant, agent)) => {
+                Sender { tenant: tenant.as_str().into(), origin: Origin::Agent(agent), proof: None }
+            }
             None => {
                 let name = certificate.common_name.as_ref().unwrap_or(&certificate.fingerprint);
-                Sender { tenant: Arc::clone(&self.certified), origin: Origin::Certificate(name.clone()) }
+                Sender { tenant: Arc::clone(&self.certified), origin: Origin::Certificate(name.clone()), proof: None }
             }
         }
     }
 
     async fn holder(&self, token: &str) -> Result<Sender, Fault> {
         let refused = match self.verifier.agent(token).await {
-            Ok(agent) => return Ok(Sender { tenant: agent.tenant.into(), origin: Origin::Agent(agent.agent_id) }),
+            Ok(agent) => {
+                let proof = Proof { credential: agent.credential, expires: agent.expires };
+                let (tenant, origin) = (agent.tenant.into(), Origin::Agent(agent.agent_id));
+                return Ok(Sender { tenant, origin, proof: Some(proof) });
+            }
             Err(fault) if fault.kind() != Kind::Unauthenticated => return Err(fault),
             Err(fault) => fault,
         };
         // A user's token is no agent's; when it is neither, the agent's refusal says what belongs here.
         let Ok(user) = self.verifier.user(token).await else { return Err(refused) };
         user.require(Permission::TelemetryWrite)?;
-        Ok(Sender { tenant: user.tenant.into(), origin: Origin::User(user.subject) })
+        let proof = Proof { credential: user.credential, expires: user.expires };
+        Ok(Sender { tenant: user.tenant.into(), origin: Origin::User(user.subject), proof: Some(proof) })
     }
 
     fn stranger(&self, peer: IpAddr) -> Result<Sender, Fault> {
         // An IPv4 client of a socket that takes both shows as ::ffff:a.b.c.d.
         let peer = peer.to_canonical();
         if self.networks.iter().any(|network| network.contains(&peer)) {
-            return Ok(Sender { tenant: Arc::clone(&self.anonymous), origin: Origin::Network(peer) });
+            return Ok(Sender { tenant: Arc::clone(&self.anonymous), origin: Origin::Network(peer), proof: None });
         }
         Err(Verifier::sender_missing())
     }
@@ -169,5 +196,15 @@ mod tests {
             assert_eq!((many.tenant.as_ref(), many.agent()), ("certified", None), "{names:?}");
             assert!(many.may_claim() && many.identity() == "certificate/gosight-agent");
         }
+    }
+
+    #[tokio::test]
+    async fn a_stream_does_not_outlive_its_token() {
+        let policy = policy(&["127.0.0.0/8"]);
+        let lasting = policy.stranger("127.0.0.1".parse().unwrap()).unwrap();
+        assert!(futures::poll!(Box::pin(policy.clone().until_void(lasting.clone()))).is_pending());
+        let credential = Credential { token: "t".to_owned(), session: None };
+        let ended = Sender { proof: Some(Proof { credential, expires: SystemTime::UNIX_EPOCH }), ..lasting };
+        policy.until_void(ended).await;
     }
 }

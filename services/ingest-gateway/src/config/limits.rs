@@ -27,7 +27,7 @@ pub struct Otlp {
     /// Bytes of all keys and values of a data point
     #[arg(long = "otlp-label-bytes", env = "SIGHTLINE_OTLP_LABEL_BYTES", default_value = "32KiB", value_parser = size)]
     pub label_bytes: usize,
-    /// Bytes of a metric's name, and of a scope's name or version
+    /// Bytes of a metric's name or unit, and of a scope's name or version
     #[arg(long = "otlp-name-bytes", env = "SIGHTLINE_OTLP_NAME_BYTES", default_value = "1KiB", value_parser = size)]
     pub name_bytes: usize,
     /// Bounds of a histogram, or quantiles of a summary; each becomes a series

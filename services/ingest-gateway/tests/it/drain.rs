@@ -2,6 +2,10 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, StreamBody};
+use hyper::body::Frame;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use prost::Message as _;
 use prost_types::Timestamp;
 use proto::gosight::stream_payload::Payload;
@@ -85,24 +89,40 @@ async fn a_client_that_hangs_does_not_hold_up_the_stop() {
     drop(hanging);
 }
 
+/// Waits until a connection that was opened now has gone for its age.
+async fn outlive_another(gateway: &Gateway) {
+    let mut other = knock(gateway.addresses.http).await;
+    let head = "POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+    other.write_all(head.as_bytes()).await.unwrap();
+    let mut all = Vec::new();
+    other.read_to_end(&mut all).await.unwrap();
+    assert!(all.starts_with(b"HTTP/1.1 200"));
+}
+
 #[tokio::test]
-async fn streams_of_agents_have_no_age() {
+async fn a_connection_with_a_stream_of_an_agent_has_no_age() {
     let arguments = ["--anonymous-networks", "127.0.0.0/8", "--connection-max-age", "1s"];
     let gateway = Gateway::start_with(&testkit::namespace(), &arguments).await;
-    let (sender, mut answers) = open_stream(&gateway, None).await;
-    sender.send(snapshot(1)).await.unwrap();
-    assert_eq!(answers.message().await.unwrap().unwrap().status_code, 200);
-    // Connections that came later have gone for their age by the time this one is asked again.
-    for _ in 0..2 {
-        let mut other = knock(gateway.addresses.http).await;
-        let head = "POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
-        other.write_all(head.as_bytes()).await.unwrap();
-        let mut all = Vec::new();
-        other.read_to_end(&mut all).await.unwrap();
-        assert!(all.starts_with(b"HTTP/1.1 200"));
+    let io = TokioIo::new(knock(gateway.addresses.grpc).await);
+    let (mut connection, work) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+    let work = tokio::spawn(work);
+    let (frames, receiver) = mpsc::channel::<Result<Frame<Bytes>, std::convert::Infallible>>(8);
+    let body = StreamBody::new(ReceiverStream::new(receiver));
+    let request = http::Request::post(format!("http://{}/proto.StreamService/Stream", gateway.addresses.grpc));
+    let request = request.header("content-type", "application/grpc").body(body).unwrap();
+    let mut answers = connection.send_request(request).await.unwrap().into_body();
+    for pid in 1..=3 {
+        let message = snapshot(pid).encode_to_vec();
+        let length = u32::try_from(message.len()).unwrap().to_be_bytes();
+        let frame = [&[0][..], &length, &message].concat();
+        frames.send(Ok(Frame::data(frame.into()))).await.unwrap();
+        assert!(answers.frame().await.unwrap().unwrap().is_data(), "snapshot {pid} is answered");
+        outlive_another(&gateway).await;
+        // After a farewell it would take no more requests.
+        connection.ready().await.unwrap();
     }
-    sender.send(snapshot(2)).await.unwrap();
-    assert_eq!(answers.message().await.unwrap().unwrap().status_code, 200);
+    drop((frames, answers, connection));
+    work.await.unwrap().unwrap();
 }
 
 #[tokio::test]
