@@ -1,7 +1,13 @@
 //! What the service can be told.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use model::Times;
+
+use crate::evaluation::Limits;
+
+/// The whole configuration.
 #[derive(clap::Parser, Debug, Clone)]
 #[command(name = "rule-engine", version, about = "Keeps rules and evaluates them on the stream")]
 pub struct Config {
@@ -19,15 +25,98 @@ pub struct Config {
     pub bus: bus::Settings,
     #[command(flatten)]
     pub store: store::Settings,
+    #[command(flatten)]
+    pub rules: Rules,
+}
+
+/// How rules are evaluated.
+#[derive(clap::Args, Debug, Clone)]
+#[group(skip)]
+pub struct Rules {
+    /// How far in the future a sample's or line's own time may lie
+    #[arg(long, env = "SIGHTLINE_CLOCK_SKEW", default_value = model::CLOCK_SKEW, value_parser = settings::duration)]
+    pub clock_skew: Duration,
+    /// How long the metrics store keeps samples; older ones are not evaluated
+    #[arg(long, env = "SIGHTLINE_METRICS_RETENTION", default_value = model::METRICS_RETENTION, value_parser = settings::duration)]
+    pub metrics_retention: Duration,
+    /// How long logs are kept; older lines are evaluated as if they were no older
+    #[arg(long, env = "SIGHTLINE_LOG_RETENTION", default_value = model::LOG_RETENTION, value_parser = settings::duration)]
+    pub log_retention: Duration,
+    /// What was received so long after its own time updates alerts and tells nobody; a rule's `late_after` goes first
+    #[arg(long, env = "SIGHTLINE_RULE_LATENESS", default_value = "15m", value_parser = settings::duration)]
+    pub lateness: Duration,
+    /// A series or resource that has said nothing for that long is forgotten, and what fires there resolves
+    #[arg(long, env = "SIGHTLINE_RULE_IDLE", default_value = "1h", value_parser = settings::duration)]
+    pub idle: Duration,
+    /// How often each shard says everything that fires in it
+    #[arg(long, env = "SIGHTLINE_DIGEST_INTERVAL", default_value = "60s", value_parser = settings::duration)]
+    pub digest_interval: Duration,
+    /// Memory for what rules think, for each signal of each shard
+    #[arg(long, env = "SIGHTLINE_RULE_STATE_BYTES", default_value = "256MiB", value_parser = settings::bytes)]
+    pub state_bytes: usize,
+    /// How much of that one tenant may take
+    #[arg(long, env = "SIGHTLINE_RULE_TENANT_STATE_BYTES", default_value = "64MiB", value_parser = settings::bytes)]
+    pub tenant_state_bytes: usize,
+    /// Most rules of one tenant
+    #[arg(long, env = "SIGHTLINE_RULES_PER_TENANT", default_value_t = 2_000)]
+    pub per_tenant: u32,
+    /// A replica that finishes no message of a shard for that long gives the shard to another
+    #[arg(long, env = "SIGHTLINE_RULE_PROGRESS_WITHIN", default_value = "20s", value_parser = settings::duration)]
+    pub progress_within: Duration,
+}
+
+impl Rules {
+    /// What decides, for metrics.
+    #[must_use]
+    pub fn of_metrics(&self) -> Limits {
+        self.limits(self.metrics_retention)
+    }
+
+    /// What decides, for logs.
+    #[must_use]
+    pub fn of_logs(&self) -> Limits {
+        self.limits(self.log_retention)
+    }
+
+    fn limits(&self, age: Duration) -> Limits {
+        Limits {
+            times: Times { ahead: self.clock_skew, age },
+            lateness: self.lateness,
+            idle: self.idle,
+            state_bytes: self.state_bytes,
+            tenant_state_bytes: self.tenant_state_bytes,
+        }
+    }
+
+    fn check(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut demand = |holds: bool, sentence: &str| {
+            if !holds {
+                wrong.push(sentence.to_owned());
+            }
+        };
+        demand(self.progress_within >= Duration::from_secs(5), "SIGHTLINE_RULE_PROGRESS_WITHIN must be 5s or more");
+        demand(self.digest_interval >= Duration::from_millis(500), "SIGHTLINE_DIGEST_INTERVAL must be 500ms or more");
+        demand(self.idle >= Duration::from_secs(60), "SIGHTLINE_RULE_IDLE must be 1m or more");
+        demand(self.per_tenant > 0, "SIGHTLINE_RULES_PER_TENANT must be 1 or more");
+        // A part of a snapshot is a sixty-fourth of the state, and none may be larger than can be read again.
+        demand(self.state_bytes <= 2 << 30, "SIGHTLINE_RULE_STATE_BYTES may be 2GiB at most");
+        demand(
+            self.tenant_state_bytes <= self.state_bytes,
+            "SIGHTLINE_RULE_TENANT_STATE_BYTES may not be more than SIGHTLINE_RULE_STATE_BYTES",
+        );
+        wrong
+    }
 }
 
 impl settings::Settings for Config {
     fn check(&self) -> Vec<String> {
+        let mut wrong = self.rules.check();
         // One connection listens for changed rules; leases must not queue behind snapshots for the only other one.
         if self.store.database_connections < 4 {
-            return vec!["SIGHTLINE_DATABASE_CONNECTIONS must be 4 or more".to_owned()];
+            wrong.push("SIGHTLINE_DATABASE_CONNECTIONS must be 4 or more".to_owned());
         }
-        Vec::new()
+        wrong
     }
 }
 

@@ -4,28 +4,24 @@ use std::collections::HashMap;
 
 use fault::{Fault, Field};
 use proto::rules::RuleDocument;
-use proto::rules::rule_document::Subject;
 use selector::Selector;
 
-use crate::rule::Condition;
+use crate::kinds;
 
 const LEVELS: [&str; 4] = ["info", "warning", "error", "critical"];
 
 const MAX_NAME_CHARACTERS: usize = 120;
-const MAX_METRIC: usize = 200;
-/// All literals of a tenant become one automaton, whose size is a multiple of theirs.
-const MAX_LITERAL: usize = 512;
 const MAX_LABELS: usize = 30;
 const MAX_LABEL_VALUE: usize = 1_024;
 const MAX_ANNOTATION: usize = 4_096;
+/// What every transition carries of its rule, beside the series: far below the broker's limit of a message.
+const MAX_PRESENTATION: usize = 128 << 10;
 const MAX_RECEIVERS: usize = 20;
 const MAX_RECEIVER_NAME: usize = 63;
 
 const DAY_MILLIS: u64 = 24 * 60 * 60 * 1_000;
 /// Longer than that, and a rule would tell more of the past than of the present.
-const MAX_WAIT_MILLIS: u64 = 7 * DAY_MILLIS;
-const MIN_HOLD_MILLIS: u64 = 1_000;
-const DEFAULT_HOLD_MILLIS: u64 = 5 * 60 * 1_000;
+pub(crate) const MAX_WAIT_MILLIS: u64 = 7 * DAY_MILLIS;
 
 /// Checks a document and fills in its defaults.
 ///
@@ -43,55 +39,31 @@ pub fn check(mut document: RuleDocument) -> fault::Result<RuleDocument> {
     } else if document.r#match.contains('\0') {
         wrong.add("match", "may not contain NUL");
     }
-    check_subject(&mut document, &mut wrong);
+    kinds::check(&mut document, &mut wrong);
+    if document.late_after_millis > MAX_WAIT_MILLIS {
+        wrong.add("late_after", "may be 7 days at most");
+    }
     check_labels("labels", &document.labels, &["alertname"], MAX_LABEL_VALUE, &mut wrong);
     check_labels("annotations", &document.annotations, &[], MAX_ANNOTATION, &mut wrong);
+    let texts = document.labels.iter().chain(&document.annotations);
+    if texts.map(|(name, value)| name.len() + value.len()).sum::<usize>() > MAX_PRESENTATION {
+        wrong.add("annotations", format!("labels and annotations together may have {MAX_PRESENTATION} bytes"));
+    }
     check_receivers(&document.receivers, &mut wrong);
     if wrong.0.is_empty() { Ok(document) } else { Err(Fault::fields(wrong.0)) }
 }
 
-fn check_subject(document: &mut RuleDocument, wrong: &mut Wrong) {
-    match &document.subject {
-        None => wrong.add("metric", "a rule has either `metric` or `log`; give one"),
-        Some(Subject::Metric(metric)) => {
-            check_metric(metric, wrong);
-            if let Err(error) = Condition::parse(&document.condition) {
-                wrong.add("condition", error.to_string());
-            }
-            if document.for_millis > MAX_WAIT_MILLIS {
-                wrong.add("for", "may be 7 days at most");
-            }
-            if document.hold_millis != 0 {
-                wrong.add("hold", "is for log rules; a metric rule resolves by itself");
-            }
-        }
-        Some(Subject::Log(log)) => {
-            let length = log.contains.len();
-            if length == 0 || length > MAX_LITERAL || log.contains.contains('\0') {
-                let message = format!("write the text to look for: 1 to {MAX_LITERAL} bytes");
-                wrong.add("log.contains", message);
-            }
-            if !document.condition.is_empty() {
-                wrong.add("condition", "is for metric rules; a log rule fires on every match");
-            }
-            if document.for_millis != 0 {
-                wrong.add("for", "is for metric rules; a log rule fires at once");
-            }
-            if document.hold_millis == 0 {
-                document.hold_millis = DEFAULT_HOLD_MILLIS;
-            }
-            if !(MIN_HOLD_MILLIS..=MAX_WAIT_MILLIS).contains(&document.hold_millis) {
-                wrong.add("hold", "must be between 1 s and 7 days");
-            }
-        }
-    }
-}
-
-fn check_metric(metric: &str, wrong: &mut Wrong) {
-    let starts_well = metric.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == ':');
-    let allowed = |c: char| c.is_ascii_alphanumeric() || "_:.-/".contains(c);
-    if !starts_well || metric.len() > MAX_METRIC || !metric.chars().all(allowed) {
-        wrong.add("metric", "write a metric's name, such as system.cpu.usage_percent");
+/// What decides, without what only shows: name, level, labels, annotations, receivers. While this stays the same, so does the
+/// state of the rule.
+#[must_use]
+pub fn evaluated_part(document: &RuleDocument) -> RuleDocument {
+    RuleDocument {
+        name: String::new(),
+        level: String::new(),
+        labels: HashMap::new(),
+        annotations: HashMap::new(),
+        receivers: Vec::new(),
+        ..document.clone()
     }
 }
 
@@ -134,11 +106,12 @@ fn check_receivers(receivers: &[String], wrong: &mut Wrong) {
     }
 }
 
+/// The fields that are wrong.
 #[derive(Default)]
-struct Wrong(Vec<Field>);
+pub(crate) struct Wrong(Vec<Field>);
 
 impl Wrong {
-    fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
+    pub(crate) fn add(&mut self, path: impl Into<String>, message: impl Into<String>) {
         self.0.push(Field { path: path.into(), message: message.into() });
     }
 
@@ -153,6 +126,7 @@ impl Wrong {
 #[cfg(test)]
 mod tests {
     use proto::rules::LogCondition;
+    use proto::rules::rule_document::Subject;
 
     use super::*;
 
@@ -190,7 +164,32 @@ mod tests {
     #[test]
     fn what_the_documentation_shows_is_taken() {
         assert_eq!(check(metric()).unwrap(), metric());
-        assert_eq!(check(log()).unwrap().hold_millis, DEFAULT_HOLD_MILLIS);
+        assert_eq!(check(log()).unwrap().hold_millis, 300_000);
+    }
+
+    #[test]
+    fn what_shows_is_no_part_of_what_decides() {
+        let before = evaluated_part(&metric());
+        let shown = RuleDocument {
+            name: "hot".into(),
+            level: "info".into(),
+            labels: [("a".to_owned(), "b".to_owned())].into(),
+            annotations: [("a".to_owned(), "b".to_owned())].into(),
+            receivers: vec![],
+            ..metric()
+        };
+        assert_eq!(evaluated_part(&shown), before);
+        let decides = [
+            RuleDocument { r#match: "{}".into(), ..metric() },
+            RuleDocument { condition: "> 91".into(), ..metric() },
+            RuleDocument { for_millis: 1, ..metric() },
+            RuleDocument { late_after_millis: 1, ..metric() },
+            RuleDocument { disabled: true, ..metric() },
+            log(),
+        ];
+        for document in decides {
+            assert_ne!(evaluated_part(&document), before, "{document:?}");
+        }
     }
 
     #[test]

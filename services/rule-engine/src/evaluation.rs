@@ -1,35 +1,59 @@
-//! The evaluation of one shard: what every rule thinks of every series, and how new telemetry changes it. Pure: time is
-//! what samples and gateways say, so that reading the same messages again decides the same.
+//! The evaluation of one lane: what every rule thinks of every subject, and how new telemetry changes it. Pure: time is what
+//! samples and gateways say, so that reading the same messages again decides the same.
+//!
+//! A **subject** is what a rule is about: a series, or a resource that writes lines. Only subjects that rules are about cost
+//! anything ([`subjects`]); a series that no rule is about costs one look-up a sample ([`unwatched`]).
+//!
+//! The lane's own time is the newest receipt that it has read. It moves with every message, ticks included, and by nothing
+//! else; what waits for it stands in order of when it is due.
 
-mod matches;
-mod phase;
-mod thresholds;
+mod audience;
+mod capacity;
+mod logs;
+mod metrics;
+mod restore;
+mod slots;
+mod subject;
+mod subjects;
+mod tell;
+mod unwatched;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use model::RecentBatches;
-use otlp::{Invalid, Logs};
+use model::{Disbelieved, RecentBatches, Times};
+use otlp::Invalid;
+use uuid::Uuid;
 
-use crate::book::Book;
-use crate::snapshot::Saved;
-use crate::transition::Decision;
+use crate::rule_set::RuleSet;
+use crate::saved::Snapshot;
+use crate::signal::Signal;
+use crate::transition::{Decision, Id};
 
-pub(crate) use matches::{Match, Resource};
-pub(crate) use phase::Phase;
-pub(crate) use thresholds::{Bound, Watched};
+pub use restore::Restored;
+pub use slots::Binding;
 
-use matches::Matches;
-use thresholds::Thresholds;
+pub(crate) use subject::Firing;
+pub(crate) use subjects::{Changes, PARTS, Part, part_subjects};
 
-/// Series without news for that long are forgotten.
-const IDLE_SECONDS: u64 = 60 * 60;
-/// How far a sample's own time may be ahead of the gateway's before it is not believed: it would silence its series.
-const MAX_AHEAD_MS: i64 = 10 * 60 * 1_000;
-/// Series and matches that one shard remembers, each. A series costs 24 bytes, and some 200 once a rule is about it.
-const CAPACITY: usize = 1_000_000;
+use audience::Audience;
+use metrics::Watch;
+use subjects::Subjects;
 
-/// Bytes of series that a shard's reader remembers; up to twice as many while series come and go.
-const REMEMBERED: usize = 20 << 20;
+/// What an operator may change about deciding.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Which times are believed.
+    pub times: Times,
+    /// What was received so long after its own time is told to nobody, unless the rule says otherwise.
+    pub lateness: Duration,
+    /// Subjects without news for that long are forgotten.
+    pub idle: Duration,
+    /// Bytes of state that a lane keeps, about.
+    pub state_bytes: usize,
+    /// The same, of one tenant.
+    pub tenant_state_bytes: usize,
+}
 
 /// What an envelope came to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -38,125 +62,167 @@ pub struct Tally {
     pub items: u64,
     /// Times that a rule looked at one of them.
     pub evaluated: u64,
-    /// Samples not newer than what was seen of their series.
-    pub late: u64,
-    /// Samples whose time is too far ahead of the gateway's.
+    /// Samples not newer than what was seen of their series, by rule.
+    pub not_newer: u64,
+    /// Samples and lines whose time is ahead of the gateway's, or beyond what a time can be.
     pub ahead: u64,
+    /// Samples and lines older than what is kept.
+    pub too_old: u64,
     /// Log records of batches that a client sent again.
     pub repeated: u64,
-    /// Series and matches that there was no room for.
+    /// Times that there was no room for a subject that a rule is about.
     pub over_capacity: u64,
 }
 
-/// What all rules think of one shard's telemetry.
+impl Tally {
+    fn disbelieved(&mut self, why: Disbelieved) {
+        match why {
+            Disbelieved::Missing => {}
+            Disbelieved::Ahead | Disbelieved::Beyond => self.ahead += 1,
+            Disbelieved::TooOld => self.too_old += 1,
+        }
+    }
+}
+
+/// What all rules think of one lane's telemetry.
 pub struct Evaluation {
-    book: Arc<Book>,
-    reader: series::Reader,
-    thresholds: Thresholds,
-    matches: Matches,
+    signal: Signal,
+    limits: Limits,
+    rules: Arc<RuleSet>,
+    subjects: Subjects,
+    watch: Watch,
+    audience: Audience,
     batches: RecentBatches,
 }
 
 impl Evaluation {
-    /// Nothing seen yet.
+    /// Nothing seen yet; decisions are numbered from above `order`.
     #[must_use]
-    pub fn new(book: Arc<Book>) -> Self {
+    pub fn new(signal: Signal, rules: Arc<RuleSet>, limits: Limits, order: u64) -> Self {
         Self {
-            book,
-            reader: series::Reader::new(REMEMBERED),
-            thresholds: Thresholds::default(),
-            matches: Matches::default(),
+            signal,
+            limits,
+            rules,
+            subjects: Subjects::new(order),
+            watch: Watch::default(),
+            audience: Audience::default(),
             batches: RecentBatches::default(),
-        }
-    }
-
-    /// Goes on from a snapshot that was made with the rules of `book`.
-    #[must_use]
-    pub fn restore(book: Arc<Book>, saved: Saved) -> Self {
-        let thresholds = Thresholds::restore(&book, saved.series, saved.metrics_seconds);
-        let matches = Matches::restore(&book, saved.matches, saved.stream_time);
-        Self { thresholds, matches, batches: saved.batches.into_iter().collect(), ..Self::new(book) }
-    }
-
-    /// What must be kept to go on from here.
-    #[must_use]
-    pub fn save(&self) -> Saved {
-        Saved {
-            series: self.thresholds.save(),
-            matches: self.matches.save(),
-            stream_time: self.matches.now(),
-            metrics_seconds: self.thresholds.now(),
-            batches: self.batches.iter().collect(),
         }
     }
 
     /// The rules in use.
     #[must_use]
-    pub fn book(&self) -> &Arc<Book> {
-        &self.book
+    pub fn rules(&self) -> &Arc<RuleSet> {
+        &self.rules
     }
 
-    /// Goes on with other rules. What fired under a version that is no longer in force resolves; what was pending is
-    /// forgotten.
-    pub fn switch(&mut self, book: Arc<Book>, decide: &mut dyn FnMut(Decision)) {
-        self.thresholds.switch(&book, decide);
-        self.matches.switch(&book, decide);
-        self.book = book;
+    /// The number of the last decision.
+    #[must_use]
+    pub fn order(&self) -> u64 {
+        self.subjects.order()
     }
 
-    /// Evaluates a metrics envelope's body.
+    /// Bytes of state, about.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.subjects.bytes()
+    }
+
+    /// Evaluates an envelope's body of the lane's signal, which says that it has so many items.
     ///
     /// # Errors
-    /// The bytes are no OTLP metrics; then nothing was evaluated.
-    pub fn metrics(
+    /// The bytes are no OTLP of that signal; then nothing but the time was evaluated.
+    pub fn message(
         &mut self,
         tenant: &str,
         body: &[u8],
-        received_unix_nano: u64,
-        decide: &mut dyn FnMut(Decision),
+        items: u64,
+        received: u64,
+        decisions: &mut Vec<Decision>,
     ) -> Result<Tally, Invalid> {
-        let mut tally = Tally::default();
-        self.thresholds.pass_time(received_unix_nano, decide);
-        let (book, thresholds) = (&self.book, &mut self.thresholds);
-        self.reader.read(tenant, body, received_unix_nano, |sample| {
-            tally.items += 1;
-            thresholds.sample(book, &sample, received_unix_nano, &mut tally, decide);
-        })?;
-        Ok(tally)
-    }
-
-    /// Evaluates a log envelope's body.
-    ///
-    /// # Errors
-    /// The bytes are no OTLP logs; then nothing was evaluated.
-    pub fn logs(
-        &mut self,
-        tenant: &str,
-        body: &[u8],
-        received_unix_nano: u64,
-        decide: &mut dyn FnMut(Decision),
-    ) -> Result<Tally, Invalid> {
-        let logs = Logs::parse(body)?;
-        self.matches.pass_time(received_unix_nano, decide);
-        let mut tally = Tally::default();
-        let Some(literals) = self.book.on_logs(tenant) else {
-            return Ok(tally);
-        };
-        for resource in logs.resources() {
-            let is_new = resource.batch().is_none_or(|(batch, part)| self.batches.is_new(tenant, batch, part));
-            if !is_new {
-                tally.repeated += resource.scopes().map(|scope| scope.records().count() as u64).sum::<u64>();
-                continue;
-            }
-            self.matches.resource(literals, tenant, resource, received_unix_nano, &mut tally, decide);
+        self.pass_time(received, decisions);
+        match self.signal {
+            Signal::Metrics => self.metrics(tenant, body, items, received, decisions),
+            Signal::Logs => self.logs(tenant, body, items, received, decisions),
         }
-        Ok(tally)
     }
 
-    /// The stream has come to this time: log alerts whose hold is over resolve.
-    pub fn pass_time(&mut self, received_unix_nano: u64, decide: &mut dyn FnMut(Decision)) {
-        self.matches.pass_time(received_unix_nano, decide);
+    /// The lane has come to this time: what waited for it happens.
+    pub fn pass_time(&mut self, received: u64, decisions: &mut Vec<Decision>) {
+        self.subjects.pass_time(received, &self.limits, decisions);
+        self.audience.pass_time(received, self.limits.idle);
     }
+
+    /// Goes on with other rules. What fired under an evaluated version that is no longer in force resolves, what was pending
+    /// is forgotten; where only the presentation changed, everything stays as it is.
+    pub fn switch(&mut self, rules: Arc<RuleSet>, decisions: &mut Vec<Decision>) {
+        self.subjects.switch(&self.rules, &rules, &self.limits, decisions);
+        self.watch.rules_changed();
+        self.audience.rules_changed(&self.rules, &rules);
+        self.rules = rules;
+    }
+
+    /// Takes what must be kept to go on from here, and counts it as kept: what changes from now on is for the next time.
+    #[must_use]
+    pub fn snapshot(&mut self) -> Snapshot {
+        Snapshot {
+            revision: self.rules.revision,
+            stream_time: self.subjects.now(),
+            order: self.subjects.order(),
+            batches: self.batches.iter().collect(),
+            subjects: self.subjects.take_changes(),
+        }
+    }
+
+    /// These parts of a snapshot were not saved after all.
+    pub fn unsaved(&mut self, parts: &[usize]) {
+        self.subjects.unsaved(parts);
+    }
+
+    /// Everything that fires, by rule and subject, with the newest transition that said so.
+    pub fn firing(&self) -> impl Iterator<Item = Fires<'_>> {
+        self.subjects.firing()
+    }
+
+    /// How many things fire.
+    #[must_use]
+    pub fn firing_count(&self) -> usize {
+        self.subjects.firing_count()
+    }
+
+    /// Keys of firing things behind `after`, in order, starting over at the end; `count` at the most.
+    #[must_use]
+    pub fn firing_behind(&self, after: Option<(Uuid, u64)>, count: usize) -> Vec<(Uuid, u64)> {
+        self.subjects.firing_behind(after, count)
+    }
+
+    /// Says again what was said when a thing began to fire, with the rule as it shows today; nothing when it no longer does.
+    #[must_use]
+    pub fn again(&self, rule: Uuid, subject: u64) -> Option<Decision> {
+        self.subjects.again(rule, subject)
+    }
+
+    /// How many subjects each rule is about, in no order.
+    #[must_use]
+    pub fn bindings(&self) -> Vec<Binding> {
+        match self.signal {
+            Signal::Metrics => self.subjects.bindings(),
+            Signal::Logs => self.audience.bindings(&self.rules, self.subjects.bindings()),
+        }
+    }
+}
+
+/// One thing that fires.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fires<'a> {
+    /// Whose it is.
+    pub tenant: &'a str,
+    /// Which rule.
+    pub rule: Uuid,
+    /// Which subject.
+    pub subject: u64,
+    /// The transition that said so.
+    pub transition: Id,
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
-//! Shares the shards among the replicas that are there: each takes its part of what is free, hands on what is too much,
-//! and renews what it has. A shard that could not be renewed in time is dropped, for somebody else may have it by then.
+//! Shares the shards among the replicas that are there: each takes its part of what is free, hands on what is too much, and
+//! renews what it has. A shard that could not be renewed in time is dropped, for somebody else may have it by then.
+//!
+//! A lease alone says nothing about the work: a shard of which a lane does not come along (the broker is cut off, a message
+//! does not end, a snapshot does not load) is given up, and this replica stands back for a while if there are others.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -7,11 +10,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use ::store::{Lease, LeaseError};
 use anyhow::Context as _;
+use bus::Stream;
 use lifecycle::CancellationToken;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use crate::shard::{self, Control, Tools};
+use crate::signal::Signal;
+use crate::store::LaneId;
 
 /// How long a shard stays with a replica that says nothing. What a kill costs, at most, is this and two ticks.
 pub const TTL: Duration = Duration::from_secs(4);
@@ -19,6 +25,10 @@ const TICK: Duration = Duration::from_millis(500);
 const RENEW_EVERY: Duration = Duration::from_secs(1);
 /// So that a database that does not answer leaves time to notice that leases ran out.
 const TICK_DEADLINE: Duration = Duration::from_secs(2);
+/// Whoever gave a shard up lets others try for so long.
+const STAND_BACK: Duration = Duration::from_secs(15);
+/// A message that takes longer than that is noted, in case that it never ends.
+const SLOW: Duration = Duration::from_secs(2);
 
 struct Held {
     lease: Lease,
@@ -29,16 +39,31 @@ struct Held {
 struct Keeper {
     replica: Uuid,
     tools: Tools,
+    /// A question to the broker on its way, and whether it answered the last.
+    probe: JoinSet<bool>,
+    broker_answers: bool,
     held: HashMap<u16, Held>,
     owners: JoinSet<u16>,
+    stands_back_until: Option<Instant>,
+    /// Whether the others count this replica.
+    takes_part: bool,
 }
 
 /// Keeps this replica's shards until the process stops; then hands them on.
 ///
 /// # Errors
-/// The evaluation of a shard panicked.
+/// An owner's task panicked outside of the evaluation.
 pub async fn run(tools: Tools, stopping: CancellationToken) -> anyhow::Result<()> {
-    let mut keeper = Keeper { replica: Uuid::new_v4(), tools, held: HashMap::new(), owners: JoinSet::new() };
+    let mut keeper = Keeper {
+        replica: Uuid::new_v4(),
+        tools,
+        probe: JoinSet::new(),
+        broker_answers: true,
+        held: HashMap::new(),
+        owners: JoinSet::new(),
+        stands_back_until: None,
+        takes_part: false,
+    };
     tracing::info!(replica = %keeper.replica, "taking part in the evaluation");
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -64,16 +89,25 @@ impl Keeper {
     }
 
     async fn share(&mut self) -> Result<(), sqlx::Error> {
+        self.give_up_what_stands_still().await?;
         self.renew().await?;
+        if !self.may_take_part().await? {
+            if self.takes_part {
+                self.tools.store.forget_replica(self.replica).await?;
+                self.takes_part = false;
+            }
+            return Ok(());
+        }
         let replicas = self.tools.store.count_replicas(self.replica, TTL).await?;
-        let fair = fair_share(self.tools.bus.settings().shards, replicas);
+        self.takes_part = true;
+        let fair = fair_share(self.shards(), replicas);
         let surplus = self.held.len().saturating_sub(fair);
         let mut kept: Vec<&u16> = self.held.keys().collect();
         kept.sort_unstable();
         for number in kept.into_iter().rev().take(surplus) {
             self.held[number].control.release.cancel();
         }
-        for number in 0..self.tools.bus.settings().shards {
+        for number in 0..self.shards() {
             if self.held.len() >= fair {
                 break;
             }
@@ -84,13 +118,75 @@ impl Keeper {
         Ok(())
     }
 
+    fn shards(&self) -> u16 {
+        self.tools.bus.settings().shards
+    }
+
+    /// Not while it could do nothing with a shard; and not soon after it gave one up, if there is anybody else.
+    async fn may_take_part(&mut self) -> Result<bool, sqlx::Error> {
+        self.ask_the_broker();
+        if !self.broker_answers {
+            return Ok(false);
+        }
+        if self.stands_back_until.is_some_and(|until| Instant::now() < until)
+            && self.tools.store.count_others(self.replica, TTL).await? > 0
+        {
+            return Ok(false);
+        }
+        self.stands_back_until = None;
+        Ok(true)
+    }
+
+    /// Leases never wait for the broker: its answer counts from the tick on that finds it.
+    fn ask_the_broker(&mut self) {
+        while let Some(answered) = self.probe.try_join_next() {
+            self.broker_answers = answered.unwrap_or(false);
+        }
+        if self.probe.is_empty() {
+            let bus = self.tools.bus.clone();
+            self.probe.spawn(async move {
+                let asked = tokio::time::timeout(TICK_DEADLINE, bus.progress(Stream::Transitions));
+                matches!(asked.await, Ok(Ok(_)))
+            });
+        }
+    }
+
+    /// Gives up shards of which a lane does not come along, and notes messages that take long.
+    async fn give_up_what_stands_still(&mut self) -> Result<(), sqlx::Error> {
+        let within = self.tools.settings.progress_within;
+        for (number, held) in &mut self.held {
+            if held.control.lost.is_cancelled() {
+                continue;
+            }
+            for (signal, progress) in Signal::ALL.iter().zip(&held.control.lanes) {
+                let lane = LaneId { number: *number, signal: *signal };
+                let epoch = held.lease.epoch;
+                if let Some(hand) = progress.note_if_slow(SLOW) {
+                    let sequence = hand.message.sequence;
+                    tracing::warn!(%lane, sequence, "evaluating a message takes long");
+                    self.tools.metrics.failed_evaluations.of(["slow"]).inc();
+                    self.tools.store.note_attempt(lane, epoch, hand.message, "slow").await?;
+                }
+                if progress.still_for() >= within {
+                    let still = progress.still_for().as_secs();
+                    tracing::error!(%lane, epoch, still, "no progress; giving the shard up");
+                    self.tools.metrics.given_up_shards.inc();
+                    self.stands_back_until = Some(Instant::now() + STAND_BACK);
+                    held.control.lost.cancel();
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
     async fn renew(&mut self) -> Result<(), sqlx::Error> {
         for (number, held) in &mut self.held {
-            if held.renewed.elapsed() < RENEW_EVERY {
+            if held.renewed.elapsed() < RENEW_EVERY || held.control.lost.is_cancelled() {
                 continue;
             }
             let asked = Instant::now();
-            match held.lease.renew(self.tools.store.pool()).await {
+            match held.lease.renew(self.tools.store.work()).await {
                 Ok(()) => held.renewed = asked,
                 Err(LeaseError::Lost) => {
                     tracing::warn!(shard = number, epoch = held.lease.epoch, "another replica has taken the shard");
@@ -105,11 +201,11 @@ impl Keeper {
     async fn acquire(&mut self, number: u16) -> Result<(), sqlx::Error> {
         let name = format!("shard-{number:02}");
         let asked = Instant::now();
-        let Some(lease) = Lease::acquire(self.tools.store.pool(), &name, self.replica, TTL).await? else {
+        let Some(lease) = Lease::acquire(self.tools.store.work(), &name, self.replica, TTL).await? else {
             return Ok(());
         };
-        let control = Control::default();
-        control.saved_ms.store(unix_ms_now(), Ordering::Relaxed);
+        let control = Control::new();
+        control.lanes.iter().for_each(|lane| lane.saved_ms.store(unix_ms_now(), Ordering::Relaxed));
         let (tools, told, epoch) = (self.tools.clone(), control.clone(), lease.epoch);
         self.owners.spawn(async move {
             shard::own(number, epoch, tools, told).await;
@@ -132,7 +228,7 @@ impl Keeper {
     async fn ended(&mut self, ended: Result<u16, tokio::task::JoinError>) -> anyhow::Result<()> {
         let number = ended.context("evaluate a shard")?;
         if let Some(held) = self.held.remove(&number) {
-            let released = tokio::time::timeout(TICK_DEADLINE, held.lease.release(self.tools.store.pool())).await;
+            let released = tokio::time::timeout(TICK_DEADLINE, held.lease.release(self.tools.store.work())).await;
             if !matches!(released, Ok(Ok(()))) {
                 tracing::warn!(shard = number, "cannot give the lease back; it will run out by itself");
             }
@@ -167,7 +263,8 @@ impl Keeper {
     fn show(&self) {
         let metrics = &self.tools.metrics;
         metrics.owned_shards.set(i64::try_from(self.held.len()).unwrap_or(i64::MAX));
-        let oldest = self.held.values().map(|held| held.control.saved_ms.load(Ordering::Relaxed)).min();
+        let lanes = self.held.values().flat_map(|held| &held.control.lanes);
+        let oldest = lanes.map(|lane| lane.saved_ms.load(Ordering::Relaxed)).min();
         let age = oldest.map_or(0, |saved| unix_ms_now().saturating_sub(saved));
         metrics.snapshot_age.set(Duration::from_millis(age).as_secs_f64());
     }

@@ -1,14 +1,18 @@
-//! Keeps the book of rules: loads it when a change is told, and looks every two seconds besides.
+//! Keeps the set of rules: loads what changed when a change is told, and looks every two seconds besides.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use lifecycle::{CancellationToken, Ready};
 use sqlx::postgres::PgListener;
 use tokio::sync::watch;
+use uuid::Uuid;
 
-use crate::book::Book;
 use crate::metrics::Metrics;
+use crate::rule::Rule;
+use crate::rule_set::RuleSet;
 use crate::store::{CHANNEL, Store};
 
 const POLL: Duration = Duration::from_secs(2);
@@ -16,46 +20,88 @@ const POLL: Duration = Duration::from_secs(2);
 const GATHER: Duration = Duration::from_millis(50);
 const RETRY: Duration = Duration::from_millis(500);
 
-/// Loads the book of `revision`, lending what `known` has of it.
+/// What the process shows of its rules.
+#[derive(Clone)]
+pub struct Shown {
+    /// Whether rules are loaded.
+    pub loaded: Ready,
+    /// Whether this version understands all of them.
+    pub kinds: Ready,
+    /// Counts of them.
+    pub metrics: Metrics,
+}
+
+/// Makes the set of `revision` out of `known` and what changed between them, in either direction.
 ///
 /// # Errors
 /// Postgres.
-pub async fn load(store: &Store, revision: i64, known: &Book) -> Result<Arc<Book>, sqlx::Error> {
-    let rules = store.rules_at(revision, known).await?;
-    Ok(Arc::new(Book::new(revision, rules, known)))
+pub async fn load(store: &Store, revision: i64, known: &Arc<RuleSet>) -> anyhow::Result<Arc<RuleSet>> {
+    let changes = store.changes(known.revision, revision).await.context("read changed rules")?;
+    let known = Arc::clone(known);
+    // Selectors and automata take time to be made.
+    let making = tokio::task::spawn_blocking(move || {
+        let mut rules: HashMap<Uuid, Arc<Rule>> = known.iter().map(|rule| (rule.id, Arc::clone(rule))).collect();
+        for (id, version) in changes.gone {
+            if rules.get(&id).is_some_and(|rule| rule.version == version) {
+                rules.remove(&id);
+            }
+        }
+        for new in changes.new {
+            rules.insert(new.id, Arc::new(new.into_rule()));
+        }
+        Arc::new(RuleSet::new(revision, rules.into_values().collect(), &known))
+    });
+    making.await.context("make rules ready")
 }
 
-/// Loads the newest book, waiting for Postgres if it is away.
-pub async fn first(store: &Store, ready: &Ready, metrics: &Metrics) -> Arc<Book> {
+/// Loads the newest set, waiting for Postgres if it is away.
+pub async fn first(store: &Store, shown: &Shown) -> Arc<RuleSet> {
     loop {
         let loaded = async {
             let revision = store.revision().await?;
-            load(store, revision, &Book::default()).await
+            load(store, revision, &Arc::default()).await
         };
         match loaded.await {
-            Ok(book) => {
-                tracing::info!(revision = book.revision, rules = book.len(), "rules loaded");
-                metrics.rules.set(i64::try_from(book.len()).unwrap_or(i64::MAX));
-                ready.up();
-                return book;
+            Ok(rules) => {
+                tracing::info!(revision = rules.revision, rules = rules.len(), "rules loaded");
+                show(&rules, shown);
+                shown.loaded.up();
+                return rules;
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot load the rules; trying again");
-                ready.down("the rules could not be loaded yet");
+                tracing::warn!(error = format!("{error:#}"), "cannot load the rules; trying again");
+                shown.loaded.down("the rules could not be loaded yet");
                 tokio::time::sleep(RETRY).await;
             }
         }
     }
 }
 
-/// Brings `books` up to date until the process stops.
+fn show(rules: &RuleSet, shown: &Shown) {
+    let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+    let unknown: Vec<&Arc<Rule>> =
+        rules.iter().filter(|rule| rule.not_understood().is_some() && !rule.document.disabled).collect();
+    shown.metrics.rules.set(gauge(rules.len()));
+    let before = shown.metrics.unknown_rules.set(gauge(unknown.len()));
+    if let Some(rule) = unknown.first() {
+        let reason = rule.not_understood().unwrap_or_default();
+        if before != gauge(unknown.len()) {
+            tracing::error!(rules = unknown.len(), rule = %rule.id, reason, "rules are not evaluated by this version");
+        }
+        shown.kinds.down(format!("{} rules are not evaluated by this version: {reason}", unknown.len()));
+    } else {
+        shown.kinds.up();
+    }
+}
+
+/// Brings `sets` up to date until the process stops.
 ///
 /// # Errors
 /// None; the signature is that of a supervised task.
 pub async fn run(
     store: Store,
-    books: watch::Sender<Arc<Book>>,
-    metrics: Metrics,
+    sets: watch::Sender<Arc<RuleSet>>,
+    shown: Shown,
     stopping: CancellationToken,
 ) -> anyhow::Result<()> {
     let mut listener = None;
@@ -67,7 +113,7 @@ pub async fn run(
         }
         let newest = async {
             let revision = store.revision().await?;
-            let known = Arc::clone(&books.borrow());
+            let known = Arc::clone(&sets.borrow());
             if revision == known.revision {
                 return Ok(None);
             }
@@ -75,14 +121,14 @@ pub async fn run(
         };
         match newest.await {
             Ok(None) => {}
-            Ok(Some(book)) => {
-                tracing::info!(revision = book.revision, rules = book.len(), "rules changed");
-                metrics.rules.set(i64::try_from(book.len()).unwrap_or(i64::MAX));
-                books.send_replace(book);
+            Ok(Some(rules)) => {
+                tracing::info!(revision = rules.revision, rules = rules.len(), "rules changed");
+                show(&rules, &shown);
+                sets.send_replace(rules);
                 tokio::time::sleep(GATHER).await;
             }
             // Readiness says that Postgres is away; the poll comes again.
-            Err(error) => tracing::debug!(%error, "cannot look for changed rules"),
+            Err(error) => tracing::debug!(error = format!("{error:#}"), "cannot look for changed rules"),
         }
     }
 }
@@ -106,7 +152,7 @@ async fn told(store: &Store, listener: &mut Option<PgListener>) {
 }
 
 async fn listen(store: &Store) -> Result<PgListener, sqlx::Error> {
-    let mut listener = PgListener::connect_with(store.pool()).await?;
+    let mut listener = PgListener::connect_with(store.work()).await?;
     listener.listen(CHANNEL).await?;
     Ok(listener)
 }

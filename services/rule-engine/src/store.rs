@@ -1,20 +1,23 @@
-//! Every SQL statement of this service. Rules here; what evaluating them needs in `evaluation`.
+//! Every SQL statement of this service. Rules here; what evaluating them needs in `lanes` and `replicas`, what is told of them
+//! in `bindings`.
 
-mod evaluation;
+mod bindings;
+mod lanes;
+mod replicas;
 mod row;
 
+use authn::Scope;
 use fault::{Fault, Kind};
 use prost::Message as _;
 use proto::rules::{Rule as Wire, RuleDocument};
 use sha2::{Digest as _, Sha256};
 use sqlx::{PgConnection, Row as _};
-use store::{Pool, fault};
+use store::{Pool, Pools, fault};
 use uuid::Uuid;
 
-use crate::rule::Rule;
-
-pub use evaluation::{Claim, Fenced, Position, Snapshot};
-use row::{COLUMNS, wire};
+pub use lanes::{Attempt, Claim, Fenced, LaneId, Position, SavedLane};
+pub use row::Stored;
+use row::{COLUMNS, New, read};
 
 /// The channel on which a change of rules is told.
 pub const CHANNEL: &str = "sightline_rules";
@@ -25,70 +28,95 @@ pub const MIGRATIONS: store::Migrations = store::migrations!("../../../migration
 /// The service's tables.
 #[derive(Clone)]
 pub struct Store {
-    pool: Pool,
+    pools: Pools,
+    per_tenant: u32,
+}
+
+/// What changed between two revisions.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Ids and versions that are no longer in force.
+    pub gone: Vec<(Uuid, u64)>,
+    /// What is in force instead.
+    pub new: Vec<Stored>,
 }
 
 /// Who asks for a change, and how it is recognised when it is asked for again.
 #[derive(Debug, Clone, Copy)]
 pub struct Request<'a> {
-    pub tenant: &'a str,
+    pub scope: &'a Scope,
     pub subject: &'a str,
     /// Empty when the caller gave none.
     pub idempotency_key: &'a str,
 }
 
 impl Store {
+    /// `per_tenant` is how many rules one tenant may have.
     #[must_use]
-    pub fn new(pool: Pool) -> Self {
-        Self { pool }
+    pub fn new(pools: Pools, per_tenant: u32) -> Self {
+        Self { pools, per_tenant }
     }
 
-    /// The pool, to listen on.
+    /// The connections for work, to listen on and to lease with.
     #[must_use]
-    pub fn pool(&self) -> &Pool {
-        &self.pool
+    pub fn work(&self) -> &Pool {
+        &self.pools.work
     }
 
-    /// A page of a tenant's rules, oldest first, behind the rule `after`.
+    /// The rules that a caller may see, oldest first, behind the rule `after`.
     ///
     /// # Errors
     /// Postgres.
-    pub async fn list(&self, tenant: &str, after: Option<Uuid>, limit: i64) -> fault::Result<Vec<Wire>> {
-        // Ids are UUIDv7: their order is that of creation.
-        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "select {COLUMNS} from rule_versions
-             where tenant = $1 and until_revision is null and ($2::uuid is null or rule_id > $2)
-             order by rule_id limit $3"
-        )))
-        .bind(tenant)
-        .bind(after)
-        .bind(limit)
-        .fetch_all(&self.pool)
-        .await
-        .map_err(fault)?;
-        rows.iter().map(wire).collect::<Result<_, _>>().map_err(fault)
+    pub async fn list(&self, scope: &Scope, after: Option<Uuid>, limit: usize) -> fault::Result<Vec<Wire>> {
+        let mut found = Vec::new();
+        let mut after = after;
+        loop {
+            // Ids are UUIDv7: their order is that of creation.
+            let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
+                "select {COLUMNS} from rule_versions
+                 where tenant = $1 and until_revision is null and ($2::uuid is null or rule_id > $2)
+                 order by rule_id limit $3"
+            )))
+            .bind(scope.tenant())
+            .bind(after)
+            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+            .fetch_all(&self.pools.api)
+            .await
+            .map_err(fault)?;
+            let stored: Vec<Stored> = rows.iter().map(read).collect::<Result<_, _>>().map_err(fault)?;
+            let is_last = stored.len() < limit;
+            after = stored.last().map(|last| last.id);
+            found.extend(stored.iter().filter(|rule| is_seen(scope, &rule.document)).map(Stored::wire));
+            found.truncate(limit);
+            if is_last || found.len() == limit {
+                return Ok(found);
+            }
+        }
     }
 
-    /// One rule of a tenant.
+    /// One rule that a caller may see.
     ///
     /// # Errors
     /// NotFound, or Postgres.
-    pub async fn get(&self, tenant: &str, id: Uuid) -> fault::Result<Wire> {
-        let mut connection = self.pool.acquire().await.map_err(fault)?;
-        current(&mut connection, tenant, id).await
+    pub async fn get(&self, scope: &Scope, id: Uuid) -> fault::Result<Stored> {
+        let mut connection = self.pools.api.acquire().await.map_err(fault)?;
+        current(&mut connection, scope, id).await
     }
 
     /// Creates a rule from a checked document.
     ///
     /// # Errors
-    /// Conflict when the name is taken or the key was used for another document; Postgres.
-    pub async fn create(&self, request: Request<'_>, document: &RuleDocument) -> fault::Result<Wire> {
+    /// Conflict when the name is taken, the key was used for another document, or there are too many; Forbidden outside of
+    /// the caller's scope; Postgres.
+    pub async fn create(&self, request: Request<'_>, document: &RuleDocument) -> fault::Result<Stored> {
+        is_allowed(request.scope, document)?;
         let id = Uuid::now_v7();
-        let mut transaction = self.pool.begin().await.map_err(fault)?;
+        let tenant = request.scope.tenant();
+        let mut transaction = self.pools.api.begin().await.map_err(fault)?;
         if !request.idempotency_key.is_empty()
             && let Some(first) = remember(&mut transaction, request, document, id).await?
         {
-            return current(&mut transaction, request.tenant, first).await.map_err(|error| match error.kind() {
+            return current(&mut transaction, request.scope, first).await.map_err(|error| match error.kind() {
                 Kind::NotFound => Fault::new(
                     Kind::Conflict,
                     "rule_deleted",
@@ -98,8 +126,20 @@ impl Store {
             });
         }
         let revision = next_revision(&mut transaction).await?;
-        insert(&mut transaction, request.tenant, id, 1, document, None, revision).await?;
-        let rule = current(&mut transaction, request.tenant, id).await?;
+        let count: i64 =
+            sqlx::query_scalar("select count(*) from rule_versions where tenant = $1 and until_revision is null")
+                .bind(tenant)
+                .fetch_one(&mut *transaction)
+                .await
+                .map_err(fault)?;
+        if count >= i64::from(self.per_tenant) {
+            let detail = format!(
+                "there are {count} rules already, as many as a tenant may have; delete some, or raise SIGHTLINE_RULES_PER_TENANT"
+            );
+            return Err(Fault::new(Kind::Conflict, "too_many_rules", detail));
+        }
+        insert(&mut transaction, New { id, version: 1, tenant, document, before: None, revision }).await?;
+        let rule = current(&mut transaction, request.scope, id).await?;
         announce(&mut transaction, revision).await?;
         transaction.commit().await.map_err(fault)?;
         Ok(rule)
@@ -108,17 +148,25 @@ impl Store {
     /// Replaces a rule's document; the same document again changes nothing.
     ///
     /// # Errors
-    /// NotFound, Stale, Conflict when the name is taken, Postgres.
-    pub async fn update(&self, tenant: &str, id: Uuid, document: &RuleDocument, expected: u64) -> fault::Result<Wire> {
-        let mut transaction = self.pool.begin().await.map_err(fault)?;
+    /// NotFound, Stale, Conflict when the name is taken, Forbidden outside of the caller's scope, Postgres.
+    pub async fn update(
+        &self,
+        scope: &Scope,
+        id: Uuid,
+        document: &RuleDocument,
+        expected: u64,
+    ) -> fault::Result<Stored> {
+        is_allowed(scope, document)?;
+        let mut transaction = self.pools.api.begin().await.map_err(fault)?;
         let revision = next_revision(&mut transaction).await?;
-        let before = expect(current(&mut transaction, tenant, id).await?, expected)?;
-        if before.document.as_ref() == Some(document) {
+        let before = expect(current(&mut transaction, scope, id).await?, expected)?;
+        if before.document == *document {
             return Ok(before);
         }
         retire(&mut transaction, id, revision).await?;
-        insert(&mut transaction, tenant, id, before.version + 1, document, Some(&before), revision).await?;
-        let rule = current(&mut transaction, tenant, id).await?;
+        let (version, tenant) = (before.version + 1, scope.tenant());
+        insert(&mut transaction, New { id, version, tenant, document, before: Some(&before), revision }).await?;
+        let rule = current(&mut transaction, scope, id).await?;
         announce(&mut transaction, revision).await?;
         transaction.commit().await.map_err(fault)?;
         Ok(rule)
@@ -128,10 +176,10 @@ impl Store {
     ///
     /// # Errors
     /// NotFound, Stale, Postgres.
-    pub async fn delete(&self, tenant: &str, id: Uuid, expected: u64) -> fault::Result<()> {
-        let mut transaction = self.pool.begin().await.map_err(fault)?;
+    pub async fn delete(&self, scope: &Scope, id: Uuid, expected: u64) -> fault::Result<()> {
+        let mut transaction = self.pools.api.begin().await.map_err(fault)?;
         let revision = next_revision(&mut transaction).await?;
-        expect(current(&mut transaction, tenant, id).await?, expected)?;
+        expect(current(&mut transaction, scope, id).await?, expected)?;
         retire(&mut transaction, id, revision).await?;
         announce(&mut transaction, revision).await?;
         transaction.commit().await.map_err(fault)
@@ -142,44 +190,50 @@ impl Store {
     /// # Errors
     /// Postgres.
     pub async fn revision(&self) -> Result<i64, sqlx::Error> {
-        sqlx::query_scalar("select number from revision").fetch_one(&self.pool).await
+        sqlx::query_scalar("select number from revision").fetch_one(self.work()).await
     }
 
-    /// The rules in force at `revision`; those in `known`, by id and version, are lent, not made again.
+    /// What it takes to come from the rules of one revision to those of another, in either direction.
     ///
     /// # Errors
     /// Postgres.
-    pub async fn rules_at(
-        &self,
-        revision: i64,
-        known: &crate::book::Book,
-    ) -> Result<Vec<std::sync::Arc<Rule>>, sqlx::Error> {
-        let rows = sqlx::query(sqlx::AssertSqlSafe(format!(
-            "select {COLUMNS} from rule_versions
-             where since_revision <= $1 and (until_revision is null or until_revision > $1)"
-        )))
-        .bind(revision)
-        .fetch_all(&self.pool)
-        .await?;
-        let mut rules = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let id: Uuid = row.try_get("rule_id")?;
-            let version = row::number(row, "version")?;
-            if let Some(rule) = known.rule(id).filter(|rule| rule.version == version) {
-                rules.push(std::sync::Arc::clone(rule));
-                continue;
-            }
-            let document = wire(row)?.document.unwrap_or_default();
-            match Rule::new(id, version, row.try_get("tenant")?, document) {
-                Ok(rule) => rules.push(std::sync::Arc::new(rule)),
-                Err(error) => tracing::error!(rule = %id, %error, "a stored rule cannot be evaluated; it is left out"),
-            }
-        }
-        Ok(rules)
+    pub async fn changes(&self, from: i64, to: i64) -> Result<Changes, sqlx::Error> {
+        let (gone, new) = if to >= from {
+            (
+                "until_revision > $1 and until_revision <= $2 and since_revision <= $1",
+                "since_revision > $1 and since_revision <= $2 and (until_revision is null or until_revision > $2)",
+            )
+        } else {
+            (
+                "since_revision > $2 and since_revision <= $1 and (until_revision is null or until_revision > $1)",
+                "until_revision > $2 and until_revision <= $1 and since_revision <= $2",
+            )
+        };
+        let select = |columns: &str, condition: &str| {
+            sqlx::AssertSqlSafe(format!("select {columns} from rule_versions where {condition}"))
+        };
+        let rows = sqlx::query(select("rule_id, version", gone)).bind(from).bind(to).fetch_all(self.work()).await?;
+        let gone = rows.iter().map(|row| Ok((row.try_get("rule_id")?, row::number(row, "version")?)));
+        let gone = gone.collect::<Result<_, sqlx::Error>>()?;
+        let rows = sqlx::query(select(COLUMNS, new)).bind(from).bind(to).fetch_all(self.work()).await?;
+        Ok(Changes { gone, new: rows.iter().map(read).collect::<Result<_, _>>()? })
     }
 }
 
-fn expect(rule: Wire, version: u64) -> fault::Result<Wire> {
+/// Whether a caller's scope covers a rule, by the rule's own labels.
+fn is_seen(scope: &Scope, document: &RuleDocument) -> bool {
+    scope.selector().matches(|name| document.labels.get(name).map(String::as_str))
+}
+
+fn is_allowed(scope: &Scope, document: &RuleDocument) -> fault::Result<()> {
+    if is_seen(scope, document) {
+        return Ok(());
+    }
+    let detail = format!("your access covers rules whose labels match {}; give the rule such labels", scope.selector());
+    Err(Fault::new(Kind::Forbidden, "outside_scope", detail))
+}
+
+fn expect(rule: Stored, version: u64) -> fault::Result<Stored> {
     if version == 0 || rule.version == version {
         return Ok(rule);
     }
@@ -187,17 +241,17 @@ fn expect(rule: Wire, version: u64) -> fault::Result<Wire> {
     Err(Fault::new(Kind::Stale, "rule_changed", detail))
 }
 
-async fn current(connection: &mut PgConnection, tenant: &str, id: Uuid) -> fault::Result<Wire> {
+async fn current(connection: &mut PgConnection, scope: &Scope, id: Uuid) -> fault::Result<Stored> {
     let row = sqlx::query(sqlx::AssertSqlSafe(format!(
         "select {COLUMNS} from rule_versions where tenant = $1 and rule_id = $2 and until_revision is null"
     )))
-    .bind(tenant)
+    .bind(scope.tenant())
     .bind(id)
     .fetch_optional(connection)
     .await
     .map_err(fault)?;
-    let row = row.ok_or_else(|| Fault::not_found("rule", &id.to_string()))?;
-    wire(&row).map_err(fault)
+    let stored = row.as_ref().map(read).transpose().map_err(fault)?;
+    stored.filter(|rule| is_seen(scope, &rule.document)).ok_or_else(|| Fault::not_found("rule", &id.to_string()))
 }
 
 /// Also keeps other changes waiting until this one is committed.
@@ -217,10 +271,13 @@ async fn retire(connection: &mut PgConnection, id: Uuid, revision: i64) -> fault
     .execute(&mut *connection)
     .await
     .map_err(fault)?;
-    // What no snapshot was made with is of no more use; the hour is for one that is being made.
+    // What no snapshot was made with is of no more use; the hour is for one that is being made. A lane that was not saved
+    // for a day while others were belongs to no shard any more.
     sqlx::query(
         "delete from rule_versions
-         where until_revision <= (select coalesce(min(revision), $1) from snapshots)
+         where until_revision <= (
+                 select coalesce(min(revision), $1) from lanes
+                 where saved_at > (select max(saved_at) from lanes) - interval '1 day')
            and retired_at < now() - interval '1 hour'",
     )
     .bind(revision)
@@ -230,21 +287,11 @@ async fn retire(connection: &mut PgConnection, id: Uuid, revision: i64) -> fault
     Ok(())
 }
 
-async fn insert(
-    connection: &mut PgConnection,
-    tenant: &str,
-    id: Uuid,
-    version: u64,
-    document: &RuleDocument,
-    before: Option<&Wire>,
-    revision: i64,
-) -> fault::Result<()> {
-    let inserted =
-        row::insert(connection, tenant, id, version, document, before.map(|b| b.created_unix_nano), revision).await;
-    inserted.map_err(|error| match &error {
+async fn insert(connection: &mut PgConnection, new: New<'_>) -> fault::Result<()> {
+    let name = new.document.name.clone();
+    row::insert(connection, new).await.map_err(|error| match &error {
         sqlx::Error::Database(database) if database.constraint() == Some("rules_by_name") => {
-            let detail = format!("there is already a rule called `{}`", document.name);
-            Fault::new(Kind::Conflict, "rule_exists", detail)
+            Fault::new(Kind::Conflict, "rule_exists", format!("there is already a rule called `{name}`"))
         }
         _ => fault(error),
     })
@@ -277,7 +324,7 @@ async fn remember(
         "insert into idempotency_keys (tenant, subject, key, document_hash, rule_id) values ($1, $2, $3, $4, $5)
          on conflict do nothing",
     )
-    .bind(request.tenant)
+    .bind(request.scope.tenant())
     .bind(request.subject)
     .bind(request.idempotency_key)
     .bind(&hash)
@@ -291,7 +338,7 @@ async fn remember(
     let (known, first): (Vec<u8>, Uuid) = sqlx::query_as(
         "select document_hash, rule_id from idempotency_keys where tenant = $1 and subject = $2 and key = $3",
     )
-    .bind(request.tenant)
+    .bind(request.scope.tenant())
     .bind(request.subject)
     .bind(request.idempotency_key)
     .fetch_one(connection)

@@ -1,4 +1,4 @@
-//! What a rule decides about a series, and the message that says so. Pure.
+//! What a rule decided about a subject, and the messages that say so. Pure.
 
 use std::sync::Arc;
 
@@ -7,12 +7,15 @@ use sha2::{Digest as _, Sha256};
 
 use crate::rule::Rule;
 
+/// An id of a transition, in bytes.
+pub type Id = [u8; 16];
+
 /// Which way a rule changed its mind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State {
-    /// The condition holds.
+    /// What it looks for is there.
     Firing,
-    /// It no longer does.
+    /// It no longer is.
     Resolved,
 }
 
@@ -27,42 +30,81 @@ impl State {
     }
 }
 
-/// A rule changed its mind about one series.
+/// Who a subject is: labels sorted by name.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Labels {
+    /// What makes it this subject and no other.
+    pub identifying: Vec<(String, String)>,
+    /// What is said of it besides.
+    pub descriptive: Vec<(String, String)>,
+}
+
+impl Labels {
+    /// The value of a label, `""` where it has none.
+    #[must_use]
+    pub fn get(&self, name: &str) -> &str {
+        let mut all = self.identifying.iter().chain(&self.descriptive);
+        all.find(|(label, _)| label == name).map_or("", |(_, value)| value)
+    }
+}
+
+/// A rule changed its mind about one subject. Times are Unix nanoseconds.
 #[derive(Debug, Clone)]
 pub struct Decision {
     /// The rule as it was.
     pub rule: Arc<Rule>,
     /// What it says now.
     pub state: State,
-    /// Hash of the series' labels.
-    pub series: u64,
-    /// The labels, sorted by name.
-    pub labels: Arc<[(String, String)]>,
-    /// What reports the series; empty when unknown.
-    pub resource_id: String,
+    /// Hash of the tenant and the labels that identify the subject.
+    pub subject: u64,
+    /// Who that is.
+    pub labels: Labels,
     /// The value that decided; NaN for logs and where a series ended.
     pub value: f64,
     /// The line that decided; empty for metrics.
     pub line: String,
-    /// The sample's own time.
-    pub sample_unix_nano: u64,
-    /// Since when the condition held.
-    pub since_unix_nano: u64,
-    /// When the gateway took the sample in.
-    pub received_unix_nano: u64,
+    /// What the rule went by and what makes the id.
+    pub facts: Facts,
+    /// Its number among the decisions of the lane.
+    pub order: u64,
+    /// The decision about the same rule and subject before this one, where it is known.
+    pub previous: Option<Id>,
+    /// Why it ended, where that is not what the rule looks for: `rule_changed`, `rule_deleted`, `silent`; empty else.
+    pub reason: &'static str,
+}
+
+/// What a decision went by: the same whenever it is evaluated again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facts {
+    /// The time of the sample or line, or at which a wait ended.
+    pub sample: u64,
+    /// Since when what the rule looks for has been there.
+    pub since: u64,
+    /// When a gateway took in what decided.
+    pub received: u64,
+    /// It came so late that nobody is to be told.
+    pub late: bool,
 }
 
 impl Decision {
-    /// The same for the same decision, whoever comes to it and however often: 32 hex digits.
+    /// The same for the same decision, whoever comes to it and however often. The time of receipt tells apart two lines of
+    /// the same time that each began an alert; the beginning, two ends at one moment.
     #[must_use]
-    pub fn id(&self) -> String {
+    pub fn id(&self) -> Id {
         let mut hash = Sha256::new();
+        hash.update(self.rule.tenant.as_bytes());
+        // No tenant holds it.
+        hash.update([0]);
         hash.update(self.rule.id.as_bytes());
-        hash.update(self.rule.version.to_be_bytes());
-        hash.update(self.series.to_be_bytes());
+        hash.update(self.rule.evaluated_version.to_be_bytes());
+        hash.update(self.subject.to_be_bytes());
         hash.update(self.state.as_str());
-        hash.update(self.sample_unix_nano.to_be_bytes());
-        hex::encode(&hash.finalize()[..16])
+        hash.update(self.facts.sample.to_be_bytes());
+        hash.update(self.facts.received.to_be_bytes());
+        hash.update(self.facts.since.to_be_bytes());
+        let mut id = Id::default();
+        id.copy_from_slice(&hash.finalize()[..16]);
+        id
     }
 
     /// The message, as the owner of `shard` under `epoch` says it.
@@ -70,36 +112,35 @@ impl Decision {
     pub fn message(&self, shard: &str, epoch: u64, evaluated_unix_nano: u64) -> Transition {
         let document = &self.rule.document;
         Transition {
-            id: self.id(),
+            id: hex::encode(self.id()),
             tenant: self.rule.tenant.clone(),
             rule_id: self.rule.id.to_string(),
             rule_version: self.rule.version,
-            series: format!("{:016x}", self.series),
+            series: format!("{:016x}", self.subject),
             state: self.state.as_str().to_owned(),
             value: self.value,
             line: self.line.clone(),
-            sample_unix_nano: self.sample_unix_nano,
-            received_unix_nano: self.received_unix_nano,
+            sample_unix_nano: self.facts.sample,
+            received_unix_nano: self.facts.received,
             evaluated_unix_nano,
-            series_labels: self.labels.iter().cloned().collect(),
+            series_labels: self.labels.identifying.iter().cloned().collect(),
             rule_name: document.name.clone(),
             level: document.level.clone(),
-            condition: self.condition(),
+            condition: self.rule.condition(),
             rule_labels: document.labels.clone(),
             annotations: document.annotations.clone(),
             receivers: document.receivers.clone(),
             shard: shard.to_owned(),
             epoch,
-            resource_id: self.resource_id.clone(),
-            since_unix_nano: self.since_unix_nano,
-            ..Transition::default()
-        }
-    }
-
-    fn condition(&self) -> String {
-        match &self.rule.watch {
-            crate::rule::Watch::Metric { .. } => self.rule.document.condition.clone(),
-            crate::rule::Watch::Log { literal, .. } => format!("contains {literal:?}"),
+            resource_id: self.labels.get("resource_id").to_owned(),
+            since_unix_nano: self.facts.since,
+            evaluated_version: self.rule.evaluated_version,
+            kind: self.rule.kind.clone(),
+            order: self.order,
+            previous: self.previous.map(hex::encode).unwrap_or_default(),
+            descriptive_labels: self.labels.descriptive.iter().cloned().collect(),
+            late: self.facts.late,
+            reason: self.reason.to_owned(),
         }
     }
 }

@@ -6,7 +6,9 @@ use proto::rules::{
     CreateRuleRequest, DeleteRuleRequest, GetRuleRequest, ListRulesRequest, Rule, RuleDocument, UpdateRuleRequest,
 };
 
-use crate::support::{Installation, Replica, TENANT, as_admin, log_rule, metric_rule};
+use crate::support::{
+    How, Installation, PATIENCE, Replica, TENANT, as_admin, gauge, line, log_rule, metric_rule, now, rules,
+};
 
 fn document(name: &str) -> RuleDocument {
     metric_rule(name, "system.cpu.usage_percent", "> 90", 30_000)
@@ -14,7 +16,10 @@ fn document(name: &str) -> RuleDocument {
 
 async fn create(replica: &Replica, document: RuleDocument, key: &str) -> Result<Rule, Fault> {
     let request = CreateRuleRequest { document: Some(document), idempotency_key: key.to_owned() };
-    Ok(replica.client().create_rule(as_admin(request)).await.map_err(Fault::from)?.into_inner())
+    let rule = replica.client().create_rule(as_admin(request)).await.map_err(Fault::from)?.into_inner();
+    assert!(rule.bound.is_some());
+    // When the shards last reported differs from answer to answer.
+    Ok(Rule { bound: None, ..rule })
 }
 
 async fn update(replica: &Replica, rule: &Rule, document: RuleDocument, expected_version: u64) -> Result<Rule, Fault> {
@@ -39,7 +44,7 @@ async fn a_rule_is_created_read_changed_and_deleted() {
     assert!(rule.created_unix_nano > 0 && rule.created_unix_nano == rule.updated_unix_nano);
 
     let found = replica.client().get_rule(as_admin(GetRuleRequest { id: rule.id.clone() })).await.unwrap().into_inner();
-    assert_eq!(found, rule);
+    assert_eq!(Rule { bound: None, ..found }, rule);
 
     is_refused(update(&replica, &rule, document("hot"), 7).await, Kind::Stale, "rule_changed");
     let changed = update(&replica, &rule, document("hot"), 1).await.unwrap();
@@ -83,6 +88,89 @@ async fn a_repeated_request_answers_the_first_rule() {
     assert_eq!(a.unwrap(), b.unwrap());
     replica.delete(&first).await;
     is_refused(create(&replica, document("one"), "key").await, Kind::Conflict, "rule_deleted");
+    replica.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn a_tenant_has_no_more_rules_than_it_may() {
+    let installation = Installation::new().await;
+    let few = rule_engine::config::Rules { per_tenant: 2, ..rules() };
+    let replica = installation.replica_with(How { rules: few, ..How::default() }).await;
+    let first = create(&replica, document("one"), "").await.unwrap();
+    create(&replica, document("two"), "").await.unwrap();
+    is_refused(create(&replica, document("three"), "").await, Kind::Conflict, "too_many_rules");
+    update(&replica, &first, document("another one"), 0).await.unwrap();
+    replica.delete(&first).await;
+    create(&replica, document("three"), "").await.unwrap();
+    replica.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn only_a_change_of_what_decides_makes_another_evaluated_version() {
+    let installation = Installation::new().await;
+    let replica = installation.replica().await;
+    let rule = create(&replica, document("one"), "").await.unwrap();
+    assert_eq!((rule.version, rule.evaluated_version, rule.kind.as_str()), (1, 1, "metric"));
+    let shown = RuleDocument { level: "info".into(), receivers: vec!["others".into()], ..document("a better name") };
+    let rule = update(&replica, &rule, shown.clone(), 0).await.unwrap();
+    assert_eq!((rule.version, rule.evaluated_version), (2, 1));
+    let rule = update(&replica, &rule, RuleDocument { condition: "> 91".into(), ..shown }, 0).await.unwrap();
+    assert_eq!((rule.version, rule.evaluated_version), (3, 3));
+    replica.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn a_rule_says_what_it_is_about_and_so_does_one_about_nothing() {
+    let installation = Installation::new().await;
+    let replica = installation.replica().await;
+    let nothing = replica.create(metric_rule("a misspelt name", "no.such.metric", "> 1", 0)).await;
+    let series = replica.create(metric_rule("three series", "m", "> 1", 0)).await;
+    let resources = replica.create(log_rule("two resources", "oom", r#"{host_name=~"w.*"}"#)).await;
+    assert!(!series.bound.unwrap().complete, "no shard has looked yet");
+    installation.rules_are_in_force(&replica).await;
+    for host in ["web", "www", "db"] {
+        installation.publish_metrics(TENANT, gauge("m", host, now(), 0.0)).await;
+        installation.publish_logs(TENANT, line(host, now(), "all is well")).await;
+    }
+    for (rule, count) in [(&nothing, 0), (&series, 3), (&resources, 2)] {
+        testkit::eventually("the shards have reported", PATIENCE, async || {
+            let bound = replica.get(rule).await.bound.unwrap();
+            let is_there = bound.complete && bound.count == count && bound.reported_unix_nano > 0;
+            if is_there { Ok(()) } else { Err(format!("{bound:?}, not {count}")) }
+        })
+        .await;
+    }
+    replica.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn what_there_is_no_room_for_is_said_at_the_rule_and_takes_nobodys_room() {
+    let installation = Installation::new().await;
+    let small = rule_engine::config::Rules { tenant_state_bytes: 20_000, ..rules() };
+    let replica = installation.replica_with(How { rules: small, ..How::default() }).await;
+    let loud = replica.create(metric_rule("loud", "m", "> 1", 0)).await;
+    installation.rules_are_in_force(&replica).await;
+    for host in 0..200 {
+        installation.publish_metrics(TENANT, gauge("m", &format!("h{host}"), now(), 0.0)).await;
+    }
+    testkit::eventually("it is said", PATIENCE, async || {
+        let bound = replica.get(&loud).await.bound.unwrap();
+        if bound.count > 5 && bound.over_capacity > 50 { Ok(()) } else { Err(format!("{bound:?}")) }
+    })
+    .await;
+    let request = CreateRuleRequest { document: Some(metric_rule("quiet", "m", "> 1", 0)), ..Default::default() };
+    let quiet = rpc::forward(request, &testkit::admin_token("quiet"));
+    replica.client().create_rule(quiet).await.unwrap();
+    // One that is bound to already, among those that are not.
+    testkit::eventually("the other tenant's rule fires", PATIENCE, async || {
+        installation.publish_metrics("quiet", gauge("m", "web", now(), 2.0)).await;
+        installation.said().iter().any(|said| said.tenant == "quiet").then_some(()).ok_or("it is silent")
+    })
+    .await;
     replica.stop().await;
     installation.end().await;
 }

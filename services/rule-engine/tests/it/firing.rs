@@ -29,12 +29,15 @@ async fn a_new_rule_fires_on_the_stream_and_resolves() {
     assert_eq!((fired.value, said[1].value), (95.0, 10.0));
     assert_eq!((fired.sample_unix_nano, fired.since_unix_nano), (time, time));
     assert!(fired.received_unix_nano > 0 && fired.evaluated_unix_nano >= fired.received_unix_nano);
-    assert_eq!(fired.series_labels["host_name"], "web-1");
+    assert_eq!(
+        (fired.descriptive_labels["host_name"].as_str(), fired.series_labels["__name__"].as_str()),
+        ("web-1", "system_load")
+    );
     assert_eq!((fired.resource_id.as_str(), fired.series.len(), fired.id.len()), ("host-web-1", 16, 32));
     assert_eq!((fired.rule_labels["team"].as_str(), fired.annotations["summary"].as_str()), ("infra", "too hot"));
     assert_eq!(
         (fired.receivers.as_slice(), fired.shard.as_str(), fired.epoch),
-        (["ops".to_owned()].as_slice(), "00", 1)
+        (["ops".to_owned()].as_slice(), "00/metrics", 1)
     );
     replica.stop().await;
     installation.end().await;
@@ -94,7 +97,7 @@ async fn a_line_fires_for_the_resource_that_wrote_it() {
     assert_eq!(said.len(), 1);
     assert_eq!((said[0].line.as_str(), said[0].resource_id.as_str()), ("kernel: Out of memory: killed 7", "host-web"));
     assert_eq!((said[0].state.as_str(), said[0].sample_unix_nano), ("firing", time));
-    assert!(said[0].value.is_nan() && said[0].series_labels["kind"] == "host");
+    assert!(said[0].value.is_nan() && said[0].descriptive_labels["kind"] == "host");
     replica.stop().await;
     installation.end().await;
 }
@@ -133,6 +136,44 @@ async fn a_changed_or_deleted_rule_ends_its_alert_without_another_sample() {
     let said = installation.says(4).await;
     let told: Vec<(&str, u64)> = said.iter().map(|said| (said.state.as_str(), said.rule_version)).collect();
     assert_eq!(told, [("firing", 1), ("resolved", 1), ("firing", 2), ("resolved", 2)]);
+    replica.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn editing_what_only_shows_tells_nobody_and_is_seen_in_what_comes_next() {
+    let installation = Installation::new().await;
+    let replica = installation.replica().await;
+    let rule = replica.create(metric_rule("hot", "m", "> 1", 0)).await;
+    installation.rules_are_in_force(&replica).await;
+    installation.publish_metrics(TENANT, gauge("m", "web", now(), 5.0)).await;
+    installation.says(1).await;
+    let mut document = metric_rule("a better name", "m", "> 1", 0);
+    document.annotations = [("summary".to_owned(), "too hot".to_owned())].into();
+    replica.update(&rule, document).await;
+    installation.rules_are_in_force(&replica).await;
+    installation.publish_metrics(TENANT, gauge("m", "web", now(), 5.0)).await;
+    installation.publish_metrics(TENANT, gauge("m", "web", now() + SECOND, 0.0)).await;
+    let said = installation.says(2).await;
+    let told: Vec<(&str, u64, u64, &str)> = said
+        .iter()
+        .map(|said| (said.state.as_str(), said.rule_version, said.evaluated_version, said.rule_name.as_str()))
+        .collect();
+    assert_eq!(told, [("firing", 1, 1, "hot"), ("resolved", 2, 1, "a better name")]);
+    assert_eq!((said[1].previous.as_str(), said[1].order > said[0].order), (said[0].id.as_str(), true));
+    replica.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn a_metric_is_found_under_the_name_that_people_know_it_by() {
+    let installation = Installation::new().await;
+    let replica = installation.replica().await;
+    replica.create(metric_rule("as the instrument is called", "shop.queue.size", "> 1", 0)).await;
+    replica.create(metric_rule("as it is stored", "shop_queue_size", "> 1", 0)).await;
+    installation.rules_are_in_force(&replica).await;
+    installation.publish_metrics(TENANT, gauge("shop.queue.size", "web", now(), 2.0)).await;
+    assert_eq!(installation.says(2).await.len(), 2);
     replica.stop().await;
     installation.end().await;
 }

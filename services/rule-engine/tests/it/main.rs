@@ -3,5 +3,9 @@
 
 mod api;
 mod firing;
+mod levels;
+mod mixed;
+mod progress;
 mod support;
 mod takeover;
+mod time;

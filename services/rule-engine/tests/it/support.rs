@@ -1,5 +1,6 @@
 //! Replicas of the service on one database and one namespace, telemetry for them, and what they said.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
@@ -15,18 +16,53 @@ use opentelemetry_proto::tonic::metrics::v1::{
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message as _;
-use proto::alerts::Transition;
+use proto::alerts::{Levels, Transition};
 use proto::rules::rule_document::Subject as Watch;
 use proto::rules::rules_client::RulesClient;
-use proto::rules::{CreateRuleRequest, DeleteRuleRequest, LogCondition, Rule, RuleDocument, UpdateRuleRequest};
+use proto::rules::{
+    CreateRuleRequest, DeleteRuleRequest, GetRuleRequest, LogCondition, Rule, RuleDocument, UpdateRuleRequest,
+};
 use rpc::Channel;
 use rule_engine::app::{self, Surroundings};
+use rule_engine::config::Rules;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
 pub const PATIENCE: Duration = Duration::from_secs(20);
 pub const SECOND: u64 = 1_000_000_000;
 pub const TENANT: &str = "acme";
+
+/// Settings as they are by default, but for rounds every second and a short patience.
+pub fn rules() -> Rules {
+    let day = Duration::from_secs(86_400);
+    Rules {
+        clock_skew: Duration::from_secs(600),
+        metrics_retention: 30 * day,
+        log_retention: 30 * day,
+        lateness: Duration::from_secs(900),
+        idle: Duration::from_secs(3_600),
+        digest_interval: Duration::from_secs(1),
+        state_bytes: 64 << 20,
+        tenant_state_bytes: 16 << 20,
+        per_tenant: 100,
+        progress_within: Duration::from_secs(5),
+    }
+}
+
+/// How a replica differs from the others.
+#[derive(Clone)]
+pub struct How {
+    pub rules: Rules,
+    /// Where the broker is for it.
+    pub nats_url: Option<String>,
+    pub witness: fn(&Envelope),
+}
+
+impl Default for How {
+    fn default() -> Self {
+        Self { rules: rules(), nats_url: None, witness: |_| {} }
+    }
+}
 
 /// A database, a namespace, and a reader of all transitions in it.
 pub struct Installation {
@@ -35,6 +71,8 @@ pub struct Installation {
     pub bus: Bus,
     observer: Process,
     said: std::sync::Arc<Mutex<Vec<Transition>>>,
+    levels: std::sync::Arc<Mutex<Vec<Levels>>>,
+    again: std::sync::Arc<Mutex<Vec<Transition>>>,
 }
 
 impl Installation {
@@ -43,21 +81,32 @@ impl Installation {
         let settings = testkit::namespace();
         let bus = Bus::connect(&settings, observer.ready("broker")).await.unwrap();
         let said = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let levels = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let again = std::sync::Arc::new(Mutex::new(Vec::new()));
         let mut follow = bus.follow(Stream::Transitions, From::Sequence(1)).await;
-        let (stopping, heard) = (observer.stopping(), said.clone());
+        let (stopping, heard, seen) = (observer.stopping(), said.clone(), levels.clone());
+        let repeated = again.clone();
         observer.spawn("listen", async move {
             loop {
                 tokio::select! {
                     () = stopping.cancelled() => return Ok(()),
                     delivery = follow.next() => {
+                        if delivery.subject().ends_with(".levels") {
+                            seen.lock().unwrap().push(Levels::decode(delivery.payload().clone())?);
+                            continue;
+                        }
                         let transition = Transition::decode(delivery.payload().clone())?;
-                        assert_eq!(delivery.id(), transition.id);
-                        heard.lock().unwrap().push(transition);
+                        // What a round says again has another.
+                        if delivery.id() == transition.id {
+                            heard.lock().unwrap().push(transition);
+                        } else {
+                            repeated.lock().unwrap().push(transition);
+                        }
                     }
                 }
             }
         });
-        Self { database: testkit::database().await, settings, bus, observer, said }
+        Self { database: testkit::database().await, settings, bus, observer, said, levels, again }
     }
 
     /// Everything said so far about rules other than canaries.
@@ -74,9 +123,45 @@ impl Installation {
         .await
     }
 
+    /// Everything that rounds have said again so far.
+    pub fn said_again(&self) -> Vec<Transition> {
+        self.again.lock().unwrap().clone()
+    }
+
+    /// Every round part of a lane so far.
+    pub fn levels(&self, lane: &str) -> Vec<Levels> {
+        self.levels.lock().unwrap().iter().filter(|levels| levels.shard == lane).cloned().collect()
+    }
+
+    pub async fn pool(&self) -> sqlx::PgPool {
+        sqlx::PgPool::connect(self.database.database_url.reveal()).await.unwrap()
+    }
+
+    /// Waits until a snapshot of shard 0 has come beyond `sequence`, and gives where it stands.
+    pub async fn saved_beyond(&self, lane: &str, sequence: i64) -> i64 {
+        let pool = self.pool().await;
+        testkit::eventually("a snapshot comes so far", PATIENCE, async || {
+            let query = sqlx::query_scalar::<_, i64>(
+                "select sequence from rule_engine.lanes where shard = 0 and lane = $1 and revision is not null",
+            );
+            match query.bind(lane).fetch_optional(&pool).await.unwrap() {
+                Some(saved) if saved > sequence => Ok(saved),
+                saved => Err(format!("{saved:?}")),
+            }
+        })
+        .await
+    }
+
     pub async fn replica(&self) -> Replica {
-        let (database, bus) = (self.database.clone(), self.settings.clone());
-        let started = tokio::task::spawn_blocking(move || start(database, bus));
+        self.replica_with(How::default()).await
+    }
+
+    pub async fn replica_with(&self, how: How) -> Replica {
+        let (database, mut bus) = (self.database.clone(), self.settings.clone());
+        if let Some(url) = &how.nats_url {
+            bus.nats_url = url.clone().into();
+        }
+        let started = tokio::task::spawn_blocking(move || start(database, bus, how));
         let (runtime, process, address) = started.await.unwrap();
         let url = format!("https://localhost:{}", address.port());
         let channel = rpc::channel(&testkit::identity("api-gateway"), &url).unwrap();
@@ -121,14 +206,16 @@ impl Installation {
 
     /// Which epochs have saved snapshots, by shard.
     pub async fn epochs(&self) -> Vec<(i32, i64)> {
-        let pool = sqlx::PgPool::connect(self.database.database_url.reveal()).await.unwrap();
-        let query = sqlx::query_as("select shard, epoch from rule_engine.snapshots order by shard");
+        let pool = self.pool().await;
+        let query = sqlx::query_as(
+            "select shard, epoch from rule_engine.lanes where lane = 'metrics' and revision is not null order by shard",
+        );
         query.fetch_all(&pool).await.unwrap()
     }
 
     /// How many shards each replica holds that holds any, most first.
     pub async fn holdings(&self) -> Vec<i64> {
-        let pool = sqlx::PgPool::connect(self.database.database_url.reveal()).await.unwrap();
+        let pool = self.pool().await;
         let query = sqlx::query_scalar(
             "select count(*) from rule_engine.leases where expires_at > clock_timestamp() group by owner order by 1 desc",
         );
@@ -149,8 +236,8 @@ impl Installation {
     }
 }
 
-fn start(database: store::Settings, bus: bus::Settings) -> (Runtime, Process, SocketAddr) {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+fn start(database: store::Settings, bus: bus::Settings, how: How) -> (Runtime, Process, SocketAddr) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (process, address) = runtime.block_on(async move {
         let process = Process::for_test();
         let surroundings = Surroundings {
@@ -159,6 +246,8 @@ fn start(database: store::Settings, bus: bus::Settings) -> (Runtime, Process, So
             verifier: testkit::tokens().verifier(),
             bus,
             store: database,
+            rules: how.rules,
+            witness: how.witness,
         };
         let address = app::start(surroundings, &process).await.unwrap();
         (process, address)
@@ -192,6 +281,16 @@ impl Replica {
     pub async fn delete(&self, rule: &Rule) {
         let request = DeleteRuleRequest { id: rule.id.clone(), expected_version: 0 };
         self.client().delete_rule(as_admin(request)).await.unwrap();
+    }
+
+    /// What it says it lacks.
+    pub fn missing(&self) -> BTreeMap<&'static str, String> {
+        self.process.missing()
+    }
+
+    pub async fn get(&self, rule: &Rule) -> Rule {
+        let request = GetRuleRequest { id: rule.id.clone() };
+        self.client().get_rule(as_admin(request)).await.unwrap().into_inner()
     }
 
     /// Nothing of it runs any further: no snapshot, no lease given back.

@@ -3,28 +3,32 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bus::Stream;
 use proto::rules::Rule as Wire;
-use rule_engine::book::Book;
 use rule_engine::evaluation::Evaluation;
 use rule_engine::rule::Rule;
-use rule_engine::store::{Claim, Position, Snapshot, Store};
+use rule_engine::rule_set::RuleSet;
+use rule_engine::signal::Signal;
+use rule_engine::store::{Claim, LaneId, Position, SavedLane, Store};
 
-use crate::support::{Installation, SECOND, TENANT, gauge, line, log_rule, metric_rule, now};
+use crate::support::{Installation, SECOND, TENANT, gauge, line, log_rule, metric_rule, now, rules};
 
-/// Ids and sample times that a run without disturbances gives.
+/// Sample times and states that a run without disturbances gives.
 fn undisturbed(rule: &Wire, bodies: &[Vec<u8>]) -> Vec<(String, u64)> {
-    let document = rule.document.clone().unwrap();
-    let rule = Rule::new(rule.id.parse().unwrap(), rule.version, TENANT.to_owned(), document).unwrap();
-    let book = Arc::new(Book::new(1, vec![Arc::new(rule)], &Book::default()));
-    let mut evaluation = Evaluation::new(book);
+    let (id, document) = (rule.id.parse().unwrap(), rule.document.clone().unwrap());
+    let rule = Rule::new(id, rule.version, rule.evaluated_version, TENANT.to_owned(), rule.kind.clone(), document);
+    let set = Arc::new(RuleSet::new(1, vec![Arc::new(rule)], &RuleSet::default()));
+    let mut evaluation = Evaluation::new(Signal::Metrics, set, rules().of_metrics(), 0);
     let mut said = Vec::new();
-    let received = now();
     for body in bodies {
-        let mut decide =
-            |decision: rule_engine::transition::Decision| said.push((decision.id(), decision.sample_unix_nano));
-        evaluation.metrics(TENANT, body, received, &mut decide).unwrap();
+        evaluation.message(TENANT, body, 1, now(), &mut said).unwrap();
     }
-    said
+    said.iter().map(|decision| (decision.state.as_str().to_owned(), decision.facts.sample)).collect()
+}
+
+/// The place of the newest message of shard 0's metrics.
+async fn newest(installation: &Installation) -> i64 {
+    i64::try_from(installation.bus.progress(Stream::Metrics(0)).await.unwrap().last).unwrap()
 }
 
 #[tokio::test]
@@ -42,13 +46,16 @@ async fn a_wait_that_is_half_over_at_a_kill_ends_when_it_would_have_ended() {
     for body in &bodies[..15] {
         installation.publish_metrics(TENANT, body.clone()).await;
     }
+    // The first owner has waited for fifteen seconds, and its snapshot says so.
+    let waited = newest(&installation).await;
+    installation.saved_beyond("metrics", waited - 1).await;
     first.kill();
     let second = installation.replica().await;
     for body in &bodies[15..] {
         installation.publish_metrics(TENANT, body.clone()).await;
     }
     let said = installation.says(2).await;
-    let told: Vec<(String, u64)> = said.iter().map(|said| (said.id.clone(), said.sample_unix_nano)).collect();
+    let told: Vec<(String, u64)> = said.iter().map(|said| (said.state.clone(), said.sample_unix_nano)).collect();
     assert_eq!(told, undisturbed(&rule, &bodies));
     assert_eq!(told.iter().map(|(_, time)| (time - begin) / SECOND).collect::<Vec<_>>(), [30, 35]);
     assert!(said.iter().all(|said| said.epoch == 2), "the second owner said it: {said:?}");
@@ -57,7 +64,7 @@ async fn a_wait_that_is_half_over_at_a_kill_ends_when_it_would_have_ended() {
 }
 
 #[tokio::test]
-async fn kill_after_kill_says_everything_once() {
+async fn kill_after_kill_between_snapshots_says_everything_once_and_in_order() {
     let installation = Installation::new().await;
     let mut replica = installation.replica().await;
     let rule = replica.create(metric_rule("hot", "m", "> 90", 4_000)).await;
@@ -67,22 +74,31 @@ async fn kill_after_kill_says_everything_once() {
     let value = |second: u64| if second % 10 < 7 { 95.0 } else { 1.0 };
     let bodies: Vec<Vec<u8>> =
         (0..90).map(|second| gauge("m", "web", begin + second * SECOND, value(second))).collect();
+    let mut expected = 0;
     for part in bodies.chunks(30) {
-        for body in &part[..20] {
+        for body in &part[..10] {
             installation.publish_metrics(TENANT, body.clone()).await;
         }
+        let saved = newest(&installation).await;
+        installation.saved_beyond("metrics", saved - 1).await;
+        // What follows is evaluated and said, and most likely in no snapshot when the owner is killed.
+        for body in &part[10..20] {
+            installation.publish_metrics(TENANT, body.clone()).await;
+        }
+        expected += 4;
+        installation.says(expected).await;
         replica.kill();
         replica = installation.replica().await;
         for body in &part[20..] {
             installation.publish_metrics(TENANT, body.clone()).await;
         }
+        expected += 2;
+        installation.says(expected).await;
     }
-    let expected = undisturbed(&rule, &bodies);
-    assert_eq!(expected.len(), 18);
-    let mut told: Vec<(String, u64)> =
-        installation.says(18).await.into_iter().map(|said| (said.id, said.sample_unix_nano)).collect();
-    told.sort_by_key(|(_, time)| *time);
-    assert_eq!(told, expected);
+    let said = installation.says(18).await;
+    let told: Vec<(String, u64)> = said.iter().map(|said| (said.state.clone(), said.sample_unix_nano)).collect();
+    assert_eq!(told, undisturbed(&rule, &bodies));
+    assert!(said.windows(2).all(|pair| pair[0].order < pair[1].order && pair[1].previous == pair[0].id), "{said:?}");
     replica.stop().await;
     installation.end().await;
 }
@@ -174,14 +190,20 @@ async fn an_owner_that_was_replaced_cannot_write_its_snapshot() {
 
     let process = lifecycle::Process::for_test();
     let ready = process.ready("postgres");
-    let pool =
-        store::connect(&installation.database, "rule_engine", rule_engine::store::MIGRATIONS, &ready).await.unwrap().work;
-    let store = Store::new(pool);
-    assert!(matches!(store.claim(0, 3).await.unwrap(), Claim::Snapshot(_)));
-    let snapshot = Snapshot { revision: 0, metrics: Position::default(), logs: Position::default(), state: Vec::new() };
-    assert!(store.save(0, 2, &snapshot).await.unwrap().is_err());
-    assert!(store.save(0, 3, &snapshot).await.unwrap().is_ok());
-    assert_eq!(store.claim(0, 2).await.unwrap(), Claim::Fenced);
+    let pools = store::connect(&installation.database, "rule_engine", rule_engine::store::MIGRATIONS, &ready)
+        .await
+        .unwrap();
+    let store = Store::new(pools, 10);
+    let lane = LaneId { number: 0, signal: Signal::Metrics };
+    let Claim::Snapshot(snapshot, _) = store.claim(lane, 3).await.unwrap() else { panic!("there is a snapshot") };
+    let moved = SavedLane { position: Position { sequence: 77, published_unix_nano: 1 }, ..snapshot };
+    assert!(store.save(lane, 2, &moved).await.unwrap().is_err());
+    assert!(store.put_part(lane, 2, ("subjects", 0, 9), b"old").await.unwrap().is_err());
+    assert!(store.note_switch(lane, 2, 5, 5).await.unwrap().is_err());
+    assert!(store.put_part(lane, 3, ("subjects", 0, 9), b"new").await.unwrap().is_ok());
+    assert!(store.save(lane, 3, &moved).await.unwrap().is_ok());
+    assert_eq!(store.claim(lane, 2).await.unwrap(), Claim::Fenced);
+    assert_eq!(store.claim(lane, 4).await.unwrap(), Claim::Snapshot(moved, 1));
     process.stop().await;
     installation.end().await;
 }

@@ -1,0 +1,117 @@
+//! How many resources log rules are about: those that have written something lately, whether a rule fired for them or not.
+//! Only for people to see; nothing is decided by it, and it is not saved.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::HashedMap;
+use otlp::ResourceLogs;
+use uuid::Uuid;
+
+use super::logs::Writer;
+use super::slots::Binding;
+use super::subjects::nanos;
+use crate::kinds::Kind;
+use crate::rule::Rule;
+use crate::rule_set::RuleSet;
+
+/// Resources that are remembered in each of two generations; what is beyond is not counted.
+const RESOURCES: usize = 50_000;
+
+/// Resources by the hash of their attributes' bytes, with the rules that are about them.
+#[derive(Default)]
+pub(super) struct Audience {
+    young: HashedMap<Heard>,
+    old: HashedMap<Heard>,
+    turned: u64,
+    by_tenant: HashMap<String, Arc<[Arc<Rule>]>>,
+}
+
+#[derive(Clone)]
+struct Heard {
+    subject: u64,
+    rules: Arc<[Uuid]>,
+}
+
+impl Audience {
+    pub(super) fn hear(&mut self, rules: &RuleSet, tenant: &str, resource: ResourceLogs<'_>) {
+        let key = key(tenant, resource);
+        if self.young.contains_key(&key) || self.young.len() >= RESOURCES {
+            return;
+        }
+        let heard = self.old.remove(&key).unwrap_or_else(|| {
+            let writer = Writer::read(tenant, resource);
+            let about = self.rules_of(rules, tenant);
+            let about = about.iter().filter(|rule| rule.is_about(|name| writer.label(name)));
+            Heard { subject: writer.id, rules: about.map(|rule| rule.id).collect() }
+        });
+        self.young.insert(key, heard);
+    }
+
+    fn rules_of(&mut self, rules: &RuleSet, tenant: &str) -> Arc<[Arc<Rule>]> {
+        if let Some(known) = self.by_tenant.get(tenant) {
+            return Arc::clone(known);
+        }
+        let is_log = |rule: &Rule| matches!(rule.kind(), Some(Kind::Log(_))) && !rule.document.disabled;
+        let of_tenant = rules.iter().filter(|rule| rule.tenant == tenant && is_log(rule));
+        let of_tenant: Arc<[Arc<Rule>]> = of_tenant.map(Arc::clone).collect();
+        self.by_tenant.insert(tenant.to_owned(), Arc::clone(&of_tenant));
+        of_tenant
+    }
+
+    /// What was not heard of for twice that long is forgotten.
+    pub(super) fn pass_time(&mut self, now: u64, idle: Duration) {
+        if now.saturating_sub(self.turned) >= nanos(idle) {
+            self.turned = now;
+            self.old = std::mem::take(&mut self.young);
+        }
+    }
+
+    pub(super) fn rules_changed(&mut self, before: &RuleSet, rules: &RuleSet) {
+        let log = |set: &RuleSet| {
+            let all = set.iter().filter(|rule| matches!(rule.kind(), Some(Kind::Log(_))));
+            let mut all: Vec<_> = all.map(|rule| (rule.id, rule.evaluated_version)).collect();
+            all.sort_unstable();
+            all
+        };
+        if log(before) != log(rules) {
+            self.young.clear();
+            self.old.clear();
+        }
+        self.by_tenant.clear();
+    }
+
+    /// Counts of all log rules, with what the evaluation says about room.
+    pub(super) fn bindings(&self, rules: &RuleSet, bound: Vec<Binding>) -> Vec<Binding> {
+        let over: HashMap<Uuid, u64> = bound.iter().map(|binding| (binding.rule, binding.over_capacity)).collect();
+        let mut counts: HashMap<Uuid, HashedMap<()>> = HashMap::new();
+        for heard in self.young.values().chain(self.old.values()) {
+            for rule in heard.rules.iter() {
+                counts.entry(*rule).or_default().insert(heard.subject, ());
+            }
+        }
+        let counted = |(id, subjects): (Uuid, HashedMap<()>)| {
+            Some(Binding {
+                rule: id,
+                evaluated_version: rules.rule(id)?.evaluated_version,
+                subjects: subjects.len() as u64,
+                over_capacity: over.get(&id).copied().unwrap_or(0),
+            })
+        };
+        counts.into_iter().filter_map(counted).collect()
+    }
+}
+
+/// Attributes in other bytes are another key, and at worst looked at once more.
+fn key(tenant: &str, resource: ResourceLogs<'_>) -> u64 {
+    let mut text = Vec::with_capacity(256);
+    text.extend_from_slice(tenant.as_bytes());
+    for attribute in resource.attributes().filter(|attribute| !attribute.key.starts_with("sightline.batch.")) {
+        text.push(0);
+        text.extend_from_slice(attribute.key.as_bytes());
+        text.push(0);
+        text.extend_from_slice(attribute.value.text().as_bytes());
+    }
+    xxhash_rust::xxh3::xxh3_64(&text)
+}

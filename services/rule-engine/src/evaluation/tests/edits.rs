@@ -1,0 +1,90 @@
+//! Rules that change while they are evaluated.
+
+use super::*;
+
+#[test]
+fn a_rule_that_decides_otherwise_starts_over_and_its_old_alert_resolves() {
+    let mut events = loads(&[(10, 95.0), (20, 95.0)]);
+    events.push(Event::Rules(set(2, &[metric_rule(1, 2, "> 50", 10)])));
+    events.extend(loads(&[(30, 95.0), (40, 95.0)]));
+    let expected = ["firing 20 since 10", "resolved 20 since 10", "firing 40 since 30"];
+    let said = check(&set(1, &[metric_rule(1, 1, "> 90", 10)]), &events, &expected);
+    assert_eq!([&said[0], &said[1], &said[2]].map(|d| d.rule.evaluated_version), [1, 1, 2]);
+    assert_eq!(said[1].reason, "rule_changed");
+}
+
+#[test]
+fn editing_what_only_shows_tells_nobody_and_starts_nothing_over() {
+    let shown = RuleDocument {
+        name: "a better name".into(),
+        annotations: [("summary".to_owned(), "hot".to_owned())].into(),
+        receivers: vec!["ops".into()],
+        ..metric_document(1, "> 90", 20)
+    };
+    let mut events = loads(&[(0, 95.0), (10, 95.0)]);
+    events.push(Event::Rules(set(2, &[rule(1, 2, 1, shown)])));
+    events.extend(loads(&[(20, 95.0), (30, 1.0)]));
+    let rules = set(1, &[metric_rule(1, 1, "> 90", 20)]);
+    let said = check(&rules, &events, &["firing 20 since 0", "resolved 30 since 0"]);
+    for decision in &said {
+        let message = decision.message("00/metrics", 1, 0);
+        assert_eq!((message.rule_version, message.evaluated_version), (2, 1));
+        assert_eq!((message.rule_name.as_str(), message.receivers.len()), ("a better name", 1));
+    }
+}
+
+#[test]
+fn other_rules_do_not_disturb_what_is_pending() {
+    let mut events = loads(&[(10, 95.0)]);
+    events.push(Event::Rules(set(2, &[metric_rule(1, 1, "> 90", 20), metric_rule(2, 1, "< 0", 0)])));
+    events.extend(loads(&[(30, 95.0)]));
+    check(&set(1, &[metric_rule(1, 1, "> 90", 20)]), &events, &["firing 30 since 10"]);
+}
+
+#[test]
+fn a_new_rule_looks_at_series_that_nobody_cared_for_before() {
+    let mut events = loads(&[(10, 95.0), (20, 95.0)]);
+    events.push(Event::Rules(set(2, &[metric_rule(1, 1, "> 90", 0)])));
+    events.extend(loads(&[(30, 95.0)]));
+    events.push(Event::Rules(set(3, &[metric_rule(1, 1, "> 90", 0), metric_rule(2, 1, "> 80", 0)])));
+    events.extend(loads(&[(40, 95.0)]));
+    check(&set(1, &[]), &events, &["firing 30 since 30", "firing 40 since 40"]);
+}
+
+#[test]
+fn a_deleted_rule_resolves_without_anything_more() {
+    let mut events = loads(&[(10, 95.0)]);
+    events.push(Event::Logs(11, line("web", 11, "oom")));
+    events.push(Event::Rules(set(2, &[])));
+    let rules = [metric_rule(1, 1, "> 90", 0), log_rule(2, "oom", "{}", 60)];
+    let expected = ["firing 10 since 10", "firing 11 since 11", "resolved 10 since 10", "resolved 11 since 11"];
+    let said = check(&set(1, &rules), &events, &expected);
+    assert_eq!(said[2].reason, "rule_deleted");
+}
+
+#[test]
+fn a_rule_that_is_disabled_ends_and_begins_anew_when_it_is_enabled() {
+    let off = RuleDocument { disabled: true, ..metric_document(1, "> 90", 0) };
+    let mut events = loads(&[(10, 95.0)]);
+    events.push(Event::Rules(set(2, &[rule(1, 2, 2, off)])));
+    events.extend(loads(&[(20, 95.0)]));
+    events.push(Event::Rules(set(3, &[metric_rule(1, 3, "> 90", 0)])));
+    events.extend(loads(&[(30, 95.0)]));
+    let expected = ["firing 10 since 10", "resolved 10 since 10", "firing 30 since 30"];
+    let said = check(&set(1, &[metric_rule(1, 1, "> 90", 0)]), &events, &expected);
+    assert_eq!(said[1].reason, "rule_disabled");
+}
+
+#[test]
+fn nothing_is_left_of_rules_that_are_gone() {
+    let rules = [metric_rule(1, 1, "> 90", 0), metric_rule(2, 1, "> 50", 0)];
+    let mut shard = Shard::new(&set(1, &rules));
+    for host in 0..200 {
+        shard.apply(&Event::Metrics(1, load(&format!("h{host}"), 1, Some(95.0))));
+    }
+    assert_eq!((shard.metrics.firing_count(), shard.said.len()), (400, 400));
+    shard.apply(&Event::Rules(set(2, &rules[1..])));
+    assert_eq!((shard.metrics.firing_count(), shard.metrics.bindings().len()), (200, 1));
+    shard.apply(&Event::Rules(set(3, &[])));
+    assert_eq!((shard.metrics.firing_count(), shard.metrics.bytes(), shard.said.len()), (0, 0, 800));
+}
