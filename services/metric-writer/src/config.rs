@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
+use model::Times;
 use url::Url;
+
+/// Of the memory that the process may use, what series take unless told otherwise.
+const CACHE_SHARE: u64 = 8;
+const CACHE_BOUNDS: (u64, u64) = (32 << 20, 512 << 20);
 
 /// The whole configuration.
 #[derive(clap::Parser, Debug, Clone)]
@@ -22,6 +27,41 @@ pub struct Config {
     /// How long one write may take before it counts as failed and is repeated
     #[arg(long, env = "SIGHTLINE_METRIC_WRITE_TIMEOUT", default_value = "15s", value_parser = settings::duration)]
     pub write_timeout: Duration,
+    /// Samples that are written together at most
+    #[arg(long, env = "SIGHTLINE_METRIC_WRITE_SAMPLES", default_value_t = 100_000)]
+    pub write_samples: usize,
+    /// Bytes of labels and samples that are written together at most
+    #[arg(long, env = "SIGHTLINE_METRIC_WRITE_BYTES", default_value = "32MiB", value_parser = settings::bytes)]
+    pub write_bytes: u64,
+    /// Bytes of one write request at most, before it is compressed
+    #[arg(long, env = "SIGHTLINE_METRIC_REQUEST_BYTES", default_value = "8MiB", value_parser = settings::bytes)]
+    pub request_bytes: u64,
+    /// Memory for the labels of series that are reported; an eighth of what the process may use, 32MiB to 512MiB, when it
+    /// is not set
+    #[arg(long, env = "SIGHTLINE_SERIES_CACHE", value_parser = settings::bytes)]
+    pub series_cache: Option<u64>,
+    /// How far the time of a sample may be ahead of the gateway's
+    #[arg(long, env = "SIGHTLINE_CLOCK_SKEW", default_value = model::CLOCK_SKEW, value_parser = settings::duration)]
+    pub clock_skew: Duration,
+    /// How long the metrics store keeps samples (its -retentionPeriod); older ones are refused
+    #[arg(long, env = "SIGHTLINE_METRICS_RETENTION", default_value = model::METRICS_RETENTION, value_parser = settings::duration)]
+    pub metrics_retention: Duration,
+}
+
+impl Config {
+    /// Which times of samples are believed.
+    #[must_use]
+    pub fn times(&self) -> Times {
+        Times { ahead: self.clock_skew, age: self.metrics_retention }
+    }
+
+    /// Bytes of series that are remembered.
+    #[must_use]
+    pub fn cache_bytes(&self) -> usize {
+        let (least, most) = CACHE_BOUNDS;
+        let bytes = self.series_cache.unwrap_or_else(|| (settings::memory() / CACHE_SHARE).clamp(least, most));
+        usize::try_from(bytes).unwrap_or(usize::MAX)
+    }
 }
 
 impl settings::Settings for Config {
@@ -34,6 +74,16 @@ impl settings::Settings for Config {
         if self.write_timeout > Duration::from_secs(30) {
             wrong.push("SIGHTLINE_METRIC_WRITE_TIMEOUT must be at most 30s".to_owned());
         }
+        if self.write_samples == 0 {
+            wrong.push("SIGHTLINE_METRIC_WRITE_SAMPLES must be at least 1".to_owned());
+        }
+        // VictoriaMetrics refuses requests of more than 32 MiB, and one series of a request has up to 64 KiB of labels.
+        if !(64 << 10..=16 << 20).contains(&self.request_bytes) {
+            wrong.push("SIGHTLINE_METRIC_REQUEST_BYTES must be between 64KiB and 16MiB".to_owned());
+        }
+        if self.write_bytes < self.request_bytes {
+            wrong.push("SIGHTLINE_METRIC_WRITE_BYTES must be at least SIGHTLINE_METRIC_REQUEST_BYTES".to_owned());
+        }
         wrong
     }
 }
@@ -44,5 +94,28 @@ impl lifecycle::Config for Config {
 
     fn process(&self) -> &lifecycle::Settings {
         &self.process
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use settings::Settings as _;
+
+    use super::*;
+
+    #[test]
+    fn sizes_that_contradict_each_other_are_refused() {
+        let wrong = |arguments: &[&str]| Config::parse_from(["metric-writer"].iter().chain(arguments)).check();
+        assert_eq!(wrong(&[]), Vec::<String>::new());
+        assert_eq!(wrong(&["--request-bytes", "32MiB", "--write-bytes", "16MiB", "--write-samples", "0"]).len(), 3);
+        assert_eq!(wrong(&["--write-timeout", "31s", "--metrics-url", "ftp://x"]).len(), 2);
+    }
+
+    #[test]
+    fn the_cache_has_a_share_of_the_memory_unless_told() {
+        let bytes = |arguments: &[&str]| Config::parse_from(["metric-writer"].iter().chain(arguments)).cache_bytes();
+        assert!((32 << 20..=512 << 20).contains(&bytes(&[])));
+        assert_eq!(bytes(&["--series-cache", "1MiB"]), 1 << 20);
     }
 }

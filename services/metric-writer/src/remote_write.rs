@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::encoding::{WireType, double, encode_key, encode_varint, encoded_len_varint, int64};
 use series::Series;
 
-use crate::samples::{Samples, Value};
+use crate::samples::{Sorted, Value};
 
 // Field numbers of prometheus/prompb/remote.proto and types.proto.
 const WRITE_REQUEST_TIMESERIES: u32 = 1;
@@ -14,31 +14,46 @@ const TIME_SERIES_SAMPLES: u32 = 2;
 const SAMPLE_VALUE: u32 = 1;
 const SAMPLE_TIMESTAMP: u32 = 2;
 
-/// VictoriaMetrics is cheapest with thousands of series a request, and refuses more than 32 MB.
+/// VictoriaMetrics is cheapest with thousands of series a request.
 const ENOUGH_SERIES: usize = 10_000;
-const ENOUGH_BYTES: usize = 8 << 20;
 
-/// Requests that hold all samples, one entry a series, its samples in order of time.
-pub(crate) fn bodies(samples: &Samples) -> Result<Vec<Bytes>, snap::Error> {
-    let mut bodies = Vec::new();
-    let (mut request, mut series_count) = (Vec::new(), 0);
-    let mut pack = |request: &mut Vec<u8>| {
-        bodies.push(snap::raw::Encoder::new().compress_vec(request)?.into());
-        request.clear();
-        Ok(())
-    };
-    for (series, values) in samples.sorted().iter() {
-        entry(series, values, &mut request);
-        series_count += 1;
-        if series_count >= ENOUGH_SERIES || request.len() >= ENOUGH_BYTES {
-            pack(&mut request)?;
-            series_count = 0;
+/// Requests that hold all samples, one entry a series, its samples in order of time; made one at a time.
+pub(crate) struct Requests<'a> {
+    samples: &'a Sorted<'a>,
+    most_bytes: usize,
+    next: usize,
+    request: Vec<u8>,
+}
+
+impl<'a> Requests<'a> {
+    /// Requests of about `most_bytes` at most, unless one series alone has more.
+    pub(crate) fn new(samples: &'a Sorted<'a>, most_bytes: usize) -> Self {
+        Self { samples, most_bytes, next: 0, request: Vec::new() }
+    }
+}
+
+impl Iterator for Requests<'_> {
+    type Item = Result<Bytes, snap::Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.request.clear();
+        let end = self.next + ENOUGH_SERIES;
+        while self.next < end
+            && let Some((series, values)) = self.samples.get(self.next)
+        {
+            let before = self.request.len();
+            entry(series, values, &mut self.request);
+            if before > 0 && self.request.len() > self.most_bytes {
+                self.request.truncate(before);
+                break;
+            }
+            self.next += 1;
         }
+        if self.request.is_empty() {
+            return None;
+        }
+        Some(snap::raw::Encoder::new().compress_vec(&self.request).map(Bytes::from))
     }
-    if series_count > 0 {
-        pack(&mut request)?;
-    }
-    Ok(bodies)
 }
 
 fn entry(series: &Series, values: &[Value], request: &mut Vec<u8>) {
@@ -71,6 +86,7 @@ mod tests {
     use series::Type;
 
     use super::*;
+    use crate::samples::Samples;
 
     #[derive(Clone, PartialEq, Message)]
     struct WriteRequest {
@@ -107,11 +123,16 @@ mod tests {
     }
 
     fn written(samples: &Samples) -> Vec<WriteRequest> {
-        let read = |body: &Bytes| {
-            let bytes = snap::raw::Decoder::new().decompress_vec(body).expect("a snappy block");
-            WriteRequest::decode(bytes.as_slice()).expect("a write request")
+        requests(samples, 8 << 20).into_iter().map(|(request, _)| request).collect()
+    }
+
+    /// With their lengths.
+    fn requests(samples: &Samples, most_bytes: usize) -> Vec<(WriteRequest, usize)> {
+        let read = |body: Result<Bytes, snap::Error>| {
+            let bytes = snap::raw::Decoder::new().decompress_vec(&body.expect("compresses")).expect("a snappy block");
+            (WriteRequest::decode(bytes.as_slice()).expect("a write request"), bytes.len())
         };
-        bodies(samples).expect("compresses").iter().map(read).collect()
+        Requests::new(&samples.sorted(), most_bytes).map(read).collect()
     }
 
     #[test]
@@ -139,6 +160,17 @@ mod tests {
         let counts: Vec<usize> = written(&samples).iter().map(|request| request.timeseries.len()).collect();
         assert_eq!(counts, [ENOUGH_SERIES, ENOUGH_SERIES, 1]);
         assert!(written(&Samples::default()).is_empty());
+    }
+
+    #[test]
+    fn a_request_has_no_more_bytes_than_it_may() {
+        let mut samples = Samples::default();
+        for number in 0..1_000 {
+            samples.push(&series(&format!("metric_{number}_{}", "x".repeat(number % 300))), 1, 1.0);
+        }
+        let requests = requests(&samples, 4_096);
+        assert!(requests.len() > 40 && requests.iter().all(|(_, bytes)| *bytes <= 4_096));
+        assert_eq!(requests.iter().map(|(request, _)| request.timeseries.len()).sum::<usize>(), 1_000);
     }
 
     #[test]

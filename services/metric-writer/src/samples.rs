@@ -6,6 +6,8 @@ use std::sync::Arc;
 use model::HashedMap;
 use series::Series;
 
+use crate::taken::Taken;
+
 /// One value of one series.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Value {
@@ -29,6 +31,16 @@ struct Row {
 }
 
 impl Samples {
+    /// Everything that was read from these envelopes.
+    pub(crate) fn of(taken: &[Taken]) -> Self {
+        let mut samples = Self::default();
+        samples.values.reserve(taken.iter().map(|taken| taken.samples.len()).sum());
+        for (series, value) in taken.iter().flat_map(|taken| &taken.samples) {
+            samples.push(series, value.time_ms, value.value);
+        }
+        samples
+    }
+
     pub(crate) fn push(&mut self, series: &Arc<Series>, time_ms: i64, value: f64) {
         let place = self.place(series);
         self.series[place as usize].count += 1;
@@ -76,13 +88,18 @@ impl Samples {
             *end += 1;
         }
         let order = |a: &Value, b: &Value| a.time_ms.cmp(&b.time_ms).then(a.value.total_cmp(&b.value));
+        let mut melted = 0;
         for (row, end) in self.series.iter().zip(&ends) {
             let values = &mut values[end - row.count..*end];
             if !values.is_sorted_by(|a, b| order(a, b).is_le()) {
                 values.sort_unstable_by(order);
             }
+            let is_melted = |pair: &&[Value]| {
+                pair[0].time_ms == pair[1].time_ms && pair[0].value.to_bits() != pair[1].value.to_bits()
+            };
+            melted += values.windows(2).filter(is_melted).count();
         }
-        Sorted { series: &self.series, ends, values }
+        Sorted { series: &self.series, ends, values, melted }
     }
 }
 
@@ -91,11 +108,15 @@ pub(crate) struct Sorted<'a> {
     series: &'a [Row],
     ends: Vec<usize>,
     values: Vec<Value>,
+    /// Samples that have a time in common with another of their series, and not the value: a store keeps one.
+    pub(crate) melted: usize,
 }
 
 impl Sorted<'_> {
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Series, &[Value])> {
-        self.series.iter().zip(&self.ends).map(|(row, end)| (&*row.series, &self.values[end - row.count..*end]))
+    /// The series with this number, and its values.
+    pub(crate) fn get(&self, number: usize) -> Option<(&Series, &[Value])> {
+        let (row, end) = (self.series.get(number)?, self.ends[number]);
+        Some((&row.series, &self.values[end - row.count..end]))
     }
 }
 
@@ -123,8 +144,9 @@ mod tests {
         samples.push(&series("other", 2), 5, 0.5);
         assert_eq!(samples.len(), 5);
         let sorted = samples.sorted();
-        let found: Vec<_> = sorted
-            .iter()
+        assert_eq!(sorted.melted, 1);
+        let found: Vec<_> = (0..4)
+            .filter_map(|number| sorted.get(number))
             .map(|(series, values)| (series.name(), values.iter().map(|v| (v.time_ms, v.value)).collect::<Vec<_>>()))
             .collect();
         let expected =

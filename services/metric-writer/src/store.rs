@@ -1,4 +1,6 @@
-//! VictoriaMetrics over HTTP: writing, and asking whether it is still the same process.
+//! VictoriaMetrics over HTTP: writing, and asking. Every wait has an end, and every answer a bound.
+
+mod status;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,8 +12,14 @@ use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use serde::Deserialize;
 use url::Url;
 
+pub(crate) use status::{DROPPED, Status};
+
 /// How long a question that is no write may take.
 const ASK_WITHIN: Duration = Duration::from_secs(5);
+/// Bytes of an answer to a question.
+const LARGEST_ANSWER: usize = 8 << 20;
+/// Bytes of an answer that says what is wrong.
+const LARGEST_REASON: usize = 4 << 10;
 
 /// The metrics store.
 #[derive(Clone)]
@@ -30,6 +38,17 @@ pub(crate) enum WriteError {
     /// The same request never will.
     #[error("the store refuses it with {status}: {text}")]
     Refused { status: u16, text: String },
+}
+
+impl WriteError {
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
+    /// A smaller request may pass.
+    pub(crate) fn is_too_large(&self) -> bool {
+        matches!(self, Self::Refused { status: 413, .. })
+    }
 }
 
 /// One series of an instant query: its labels and its value, as the store wrote it.
@@ -64,11 +83,11 @@ impl Store {
         Ok(Self { http, base, write_timeout })
     }
 
-    /// Writes a request made by [`crate::remote_write::bodies`].
+    /// Writes a request made by [`crate::remote_write::Requests`].
     ///
     /// # Errors
-    /// Only what the request itself is to blame for is refused: a wrong URL or a missing password is "away", since no
-    /// sample may become a dead letter for it.
+    /// Only what the request itself may be to blame for is refused: a missing password is "away", since no sample may
+    /// become a dead letter for it. A server that is no store at all may refuse as well, which the caller finds out.
     pub(crate) async fn write(&self, body: Bytes) -> Result<(), WriteError> {
         let url = self.base.join("api/v1/write").map_err(|error| WriteError::Away(error.to_string()))?;
         let request = self
@@ -93,36 +112,66 @@ impl Store {
         }
     }
 
-    /// When the store's process started, in Unix seconds; `None` when it does not say.
-    pub(crate) async fn started(&self) -> anyhow::Result<Option<f64>> {
+    /// Writes lines of Prometheus's text format, at the store's own time where they have none.
+    pub(crate) async fn import(&self, lines: String) -> anyhow::Result<()> {
+        let url = self.base.join("api/v1/import/prometheus")?;
+        let response = self.http.post(url).timeout(ASK_WITHIN).body(lines).send().await.map_err(unreachable)?;
+        let status = response.status();
+        if !status.is_success() {
+            bail!("the metrics store answers {status}: {}", excerpt(response).await);
+        }
+        Ok(())
+    }
+
+    /// What the store says about itself.
+    pub(crate) async fn status(&self) -> anyhow::Result<Status> {
         let url = self.base.join("metrics")?;
-        let response =
-            self.http.get(url).timeout(ASK_WITHIN).send().await.map_err(|error| anyhow::anyhow!(reason(&error)))?;
+        let response = self.http.get(url).timeout(ASK_WITHIN).send().await.map_err(unreachable)?;
         if !response.status().is_success() {
             bail!("the metrics store's own metrics answer {}", response.status());
         }
-        let text = response.text().await.map_err(|error| anyhow::anyhow!(reason(&error)))?;
-        Ok(start_time(&text))
+        Ok(Status::read(&String::from_utf8_lossy(&body(response, LARGEST_ANSWER).await?)))
     }
 
-    /// An instant query at a Unix time in seconds.
-    pub(crate) async fn query(&self, query: &str, at: f64) -> anyhow::Result<Vec<Row>> {
+    /// An instant query at a Unix time in seconds, or at the store's own.
+    pub(crate) async fn query(&self, query: &str, at: Option<f64>) -> anyhow::Result<Vec<Row>> {
         let url = self.base.join("api/v1/query")?;
-        let time = at.to_string();
-        let request =
-            self.http.post(url).form(&[("query", query), ("time", &time), ("nocache", "1")]).timeout(ASK_WITHIN);
-        let response = request.send().await.map_err(|error| anyhow::anyhow!(reason(&error)))?;
+        let mut form = vec![("query", query.to_owned()), ("nocache", "1".to_owned())];
+        form.extend(at.map(|at| ("time", at.to_string())));
+        let response = self.http.post(url).form(&form).timeout(ASK_WITHIN).send().await.map_err(unreachable)?;
         if !response.status().is_success() {
             bail!("the metrics store answers a query with {}", response.status());
         }
-        let answer: Answer = response.json().await.context("read the answer to a query")?;
+        let answer = body(response, LARGEST_ANSWER).await?;
+        let answer: Answer = serde_json::from_slice(&answer).context("read the answer to a query")?;
         Ok(answer.data.result.into_iter().map(|row| (row.metric, row.value.1)).collect())
     }
 }
 
-/// `process_start_time_seconds` of an exposition text.
-fn start_time(text: &str) -> Option<f64> {
-    text.lines().find_map(|line| line.strip_prefix("process_start_time_seconds ")?.trim().parse().ok())
+async fn body(mut response: reqwest::Response, most: usize) -> anyhow::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(unreachable)? {
+        if body.len() + chunk.len() > most {
+            bail!("the metrics store's answer has more than {most} bytes");
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// The beginning of what the store says.
+async fn excerpt(mut response: reqwest::Response) -> String {
+    let mut text = Vec::new();
+    while text.len() < LARGEST_REASON
+        && let Ok(Some(chunk)) = response.chunk().await
+    {
+        text.extend_from_slice(&chunk[..chunk.len().min(LARGEST_REASON)]);
+    }
+    String::from_utf8_lossy(&text).trim().chars().take(300).collect()
+}
+
+fn unreachable(error: reqwest::Error) -> anyhow::Error {
+    anyhow::anyhow!(reason(&error))
 }
 
 /// The innermost cause, without the URL, which may hold a password.
@@ -140,21 +189,4 @@ fn reason(error: &reqwest::Error) -> String {
         || "the metrics store's answer cannot be read".to_owned(),
         |cause| format!("the metrics store cannot be reached: {cause}"),
     )
-}
-
-async fn excerpt(response: reqwest::Response) -> String {
-    let text = response.text().await.unwrap_or_default();
-    text.trim().chars().take(300).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::start_time;
-
-    #[test]
-    fn the_start_time_is_found_among_other_metrics() {
-        let text = "# HELP x\nprocess_start_time_seconds_total 1\nprocess_start_time_seconds 1763697600\nup 1\n";
-        assert_eq!(start_time(text), Some(1_763_697_600.0));
-        assert_eq!(start_time("up 1\n"), None);
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
@@ -22,6 +23,14 @@ pub enum Writes {
     Lost,
     /// Refused with 400 when these bytes occur in the unpacked request.
     Refused(&'static str),
+    /// Refused with 400, as by a server that is no store.
+    AllRefused,
+    /// Refused with 413 when a packed request has more bytes, as by a proxy in between.
+    AtMost(usize),
+    /// Never answered.
+    Silent,
+    /// Passed on after so many milliseconds.
+    After(u64),
 }
 
 #[derive(Debug, Default)]
@@ -31,12 +40,23 @@ struct Told {
     seen: Vec<Vec<u8>>,
     /// Added to the store's start time.
     later: u64,
+    looks: usize,
 }
 
 #[derive(Clone)]
 struct Shared {
     told: Arc<Mutex<Told>>,
     http: reqwest::Client,
+}
+
+impl Shared {
+    /// Notes a write; says what becomes of it, and whether it has the bytes that are refused.
+    fn write(&self, unpacked: Vec<u8>) -> (Writes, bool) {
+        let mut told = self.told.lock().unwrap();
+        let refused = matches!(told.writes, Writes::Refused(text) if holds(&unpacked, text));
+        told.seen.push(unpacked);
+        (told.writes, refused)
+    }
 }
 
 /// Ends with its listener when dropped.
@@ -79,6 +99,22 @@ impl Front {
         self.told.lock().unwrap().seen.iter().filter(|body| holds(body, text)).count()
     }
 
+    /// Forgets the writes so far.
+    pub fn clear(&self) {
+        self.told.lock().unwrap().seen.clear();
+    }
+
+    /// How often somebody looked at the store's own metrics.
+    pub fn looks(&self) -> usize {
+        self.told.lock().unwrap().looks
+    }
+
+    /// How many writes there were, and the bytes of the largest.
+    pub fn sizes(&self) -> (usize, usize) {
+        let told = self.told.lock().unwrap();
+        (told.seen.len(), told.seen.iter().map(Vec::len).max().unwrap_or_default())
+    }
+
     /// Makes the store look like another process.
     pub fn restart_store(&self) {
         self.told.lock().unwrap().later += 100;
@@ -93,17 +129,21 @@ async fn pass(State(shared): State<Shared>, method: Method, uri: Uri, headers: H
     let mut later = 0;
     if uri.path() == "/api/v1/write" {
         let unpacked = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
-        let mut told = shared.told.lock().unwrap();
-        let refused = matches!(told.writes, Writes::Refused(text) if holds(&unpacked, text));
-        told.seen.push(unpacked);
-        match told.writes {
+        let (writes, refused) = shared.write(unpacked);
+        match writes {
             Writes::Unavailable => return StatusCode::SERVICE_UNAVAILABLE.into_response(),
             Writes::Lost => return StatusCode::NO_CONTENT.into_response(),
             Writes::Refused(_) if refused => return (StatusCode::BAD_REQUEST, "cannot take that").into_response(),
-            Writes::Pass | Writes::Refused(_) => {}
+            Writes::AllRefused => return (StatusCode::BAD_REQUEST, "this is no store").into_response(),
+            Writes::AtMost(most) if body.len() > most => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+            Writes::Silent => return std::future::pending().await,
+            Writes::After(milliseconds) => tokio::time::sleep(Duration::from_millis(milliseconds)).await,
+            Writes::Pass | Writes::Refused(_) | Writes::AtMost(_) => {}
         }
     } else if uri.path() == "/metrics" {
-        later = shared.told.lock().unwrap().later;
+        let mut told = shared.told.lock().unwrap();
+        told.looks += 1;
+        later = told.later;
     }
     let url = format!("{}{}", testkit::metrics_url(), uri);
     let mut request = shared.http.request(method, url).body(body);

@@ -6,5 +6,6 @@ mod support;
 
 mod away;
 mod poison;
+mod replicas;
 mod restart;
 mod storing;

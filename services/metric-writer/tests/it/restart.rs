@@ -94,6 +94,7 @@ async fn notes_in_the_store_say_where_to_begin() {
     assert!(import.status().is_success());
     http.get(format!("{base}/internal/force_flush")).send().await.unwrap();
     front.writes(Writes::Pass);
+    front.restart_store();
     let before: Vec<usize> = (0..5).map(|n| front.writes_with(&format!("count_{n}"))).collect();
     assert_eq!(before, [1; 5]);
     let writer = observer.writer(&front.url()).await;
@@ -101,6 +102,26 @@ async fn notes_in_the_store_say_where_to_begin() {
     observer.wait_for("count_3", &[1.0]).await;
     let after: Vec<usize> = (0..5).map(|n| front.writes_with(&format!("count_{n}"))).collect();
     assert_eq!(after, [1, 1, 1, 2, 2]);
+    writer.stop().await;
+    observer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_starts_soon_after_another_writes_nothing_again() {
+    let observer = Observer::start().await;
+    let front = Front::start().await;
+    let writer = observer.writer(&front.url()).await;
+    wait_until_ready(&writer).await;
+    let expected = publish(&observer, "count", 10).await;
+    observer.wait_for("count", &expected).await;
+    observer.wait_for_acknowledged(10).await;
+    writer.stop().await;
+    front.clear();
+    let writer = observer.writer(&front.url()).await;
+    wait_until_ready(&writer).await;
+    observer.publish("last", &observer.envelope("last", 1.0, 10)).await;
+    observer.wait_for("last", &[1.0]).await;
+    assert_eq!((front.writes_with("count"), front.writes_with("last")), (0, 1));
     writer.stop().await;
     observer.stop().await;
 }

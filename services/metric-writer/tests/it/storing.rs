@@ -1,9 +1,12 @@
 //! The ordinary way.
 
-use bus::Stream;
+use std::time::Duration;
+
+use bus::{Stream, Subject};
+use opentelemetry_proto::tonic::metrics::v1::{Histogram, HistogramDataPoint, Metric, metric};
 
 use crate::front::{Front, Writes};
-use crate::support::{Observer, PATIENCE};
+use crate::support::{Observer, PATIENCE, REDELIVERY, attribute, now, request, request_of};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stored_value_can_be_queried() {
@@ -49,9 +52,12 @@ async fn an_envelope_that_comes_again_changes_nothing() {
     let writer = observer.writer(&testkit::metrics_url()).await;
     let envelope = observer.envelope("up", 1.0, 10);
     observer.publish("first", &envelope).await;
+    observer.wait_for("up", &[1.0]).await;
     observer.publish("again", &envelope).await;
     observer.wait_for_acknowledged(2).await;
     assert_eq!(observer.stored("up").await, [1.0]);
+    // Without the store's part in it, it would be there twice.
+    assert_eq!(observer.raw("up").await, [1.0, 1.0]);
     writer.stop().await;
     observer.stop().await;
 }
@@ -68,8 +74,73 @@ async fn a_stop_finishes_what_is_in_flight_and_leaves_the_rest_for_the_next() {
     let account = observer.account().await;
     assert_eq!(account.received, 200);
     let writer = observer.writer(&testkit::metrics_url()).await;
+    // What was on its way to a reader that is gone comes again only when the broker has waited for it.
+    observer.wait_long_for_acknowledged(200, REDELIVERY).await;
     observer.wait_for("count", &expected).await;
-    observer.wait_for_acknowledged(200).await;
+    writer.stop().await;
+    observer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tick_is_passed_over_and_counted_apart() {
+    let observer = Observer::start().await;
+    let writer = observer.writer(&testkit::metrics_url()).await;
+    observer.bus.tick(Subject::Metrics(0), testkit::now()).await.unwrap();
+    observer.publish("m", &observer.envelope("up", 1.0, 10)).await;
+    observer.bus.tick(Subject::Metrics(0), testkit::now()).await.unwrap();
+    observer.wait_for_acknowledged(3).await;
+    let account = observer.account().await;
+    assert_eq!((account.stored, account.stored_items, account.passed, account.dead), (1, 1, 2, 0));
+    writer.stop().await;
+    observer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_would_drop_is_not_written() {
+    let observer = Observer::start().await;
+    let front = Front::start().await;
+    let writer = observer.writer(&front.url()).await;
+    let days = |days: u64| Duration::from_secs(days * 24 * 60 * 60);
+    let mut body = request("future", 1.0, now() + days(3));
+    body.extend(request("ancient", 1.0, now() - days(40)));
+    body.extend(request("not_a_number", f64::NAN, now()));
+    body.extend(request("good", 1.0, now() - days(29)));
+    observer.publish("m", &observer.envelope_of(body)).await;
+    observer.wait_for_acknowledged(1).await;
+    assert_eq!(observer.stored("good").await, [1.0]);
+    for name in ["future", "ancient", "not_a_number"] {
+        assert_eq!(front.writes_with(name), 0, "{name}");
+    }
+    writer.stop().await;
+    observer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_worst_point_is_stored_in_small_requests() {
+    let observer = Observer::start().await;
+    let front = Front::start().await;
+    let writer = observer.writer_with(&front.url(), &["--request-bytes", "64KiB", "--write-bytes", "64KiB"]).await;
+    let point = HistogramDataPoint {
+        time_unix_nano: u64::try_from(now().as_nanos()).unwrap(),
+        attributes: (0..20).map(|n| attribute(&format!("key.{n}"), &"x".repeat(20))).collect(),
+        explicit_bounds: (0..1_000_u32).map(f64::from).collect(),
+        bucket_counts: vec![1; 1_001],
+        count: 1_001,
+        ..Default::default()
+    };
+    let data = metric::Data::Histogram(Histogram { data_points: vec![point], aggregation_temporality: 2 });
+    let body = request_of(vec![Metric { name: "worst".to_owned(), data: Some(data), ..Default::default() }]);
+    observer.publish("m", &observer.envelope_of(body)).await;
+    observer.wait_for_acknowledged(1).await;
+    testkit::eventually("every bucket being stored", PATIENCE, async || {
+        match observer.stored("worst_.*").await.len() {
+            1_002 => Ok(()),
+            other => Err(other),
+        }
+    })
+    .await;
+    let (requests, largest) = front.sizes();
+    assert!(requests > 5 && largest <= 64 << 10, "{requests} requests, the largest of {largest} bytes");
     writer.stop().await;
     observer.stop().await;
 }

@@ -1,0 +1,201 @@
+//! Envelopes that are written together: how they gather.
+
+use std::slice::from_ref;
+use std::time::{Duration, Instant};
+
+use bus::{Batch, Bus, Delivery, Options, Stream, Trial};
+use futures::StreamExt as _;
+use futures::stream::{BoxStream, SelectAll, select_all};
+use lifecycle::CancellationToken;
+use series::Reader;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::SERVICE;
+use crate::metrics::Metrics;
+use crate::taken::Taken;
+
+/// How long the first envelope of a group waits for others.
+const LINGER: Duration = Duration::from_millis(50);
+/// Where there is a backlog, for how long a group grows.
+const LONGEST_GROWTH: Duration = Duration::from_millis(500);
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+/// Dead letters that are being written at a time, beside everything else.
+const BURIALS: usize = 16;
+/// How long an envelope stays away for which there is no hand free to bury it.
+const BURY_LATER: Duration = Duration::from_secs(60);
+/// How long one try to store a group may take; each request in it ends by itself.
+const ONE_TRY: Duration = Duration::from_secs(120);
+
+/// What is written and answered for together.
+pub(crate) struct Group {
+    pub(crate) batch: Batch<Taken>,
+    /// Where it is one envelope that may be the end of us.
+    pub(crate) trial: Option<Trial>,
+    envelopes: usize,
+    samples: usize,
+    bytes: usize,
+}
+
+/// How large a group gets.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    /// The more samples a series has in a request, the less each costs the store; and all of it is held in memory.
+    pub(crate) samples: usize,
+    pub(crate) bytes: usize,
+}
+
+/// Gathers groups from what the broker brings.
+pub(crate) struct Gathering {
+    arriving: SelectAll<BoxStream<'static, Delivery>>,
+    /// A suspect that came behind others, with which it must not be handled.
+    apart: Option<Delivery>,
+    reader: Reader,
+    limits: Limits,
+    metrics: Metrics,
+    burials: JoinSet<()>,
+}
+
+impl Group {
+    fn new() -> Self {
+        Self { batch: Batch::default().within(ONE_TRY), trial: None, envelopes: 0, samples: 0, bytes: 0 }
+    }
+
+    fn push(&mut self, delivery: Delivery, taken: Taken) {
+        self.envelopes += 1;
+        self.samples += taken.samples.len();
+        self.bytes += taken.bytes;
+        self.batch.push(delivery, taken);
+    }
+
+    fn is_enough(&self, limits: Limits) -> bool {
+        self.samples >= limits.samples || self.bytes >= limits.bytes
+    }
+}
+
+impl Gathering {
+    /// From all shards, until `stopping`.
+    pub(crate) fn new(
+        bus: &Bus,
+        stopping: &CancellationToken,
+        reader: Reader,
+        limits: Limits,
+        metrics: Metrics,
+    ) -> Self {
+        let shards = (0..bus.settings().shards).map(Stream::Metrics);
+        let deliveries =
+            shards.map(|stream| bus.consume(stream, SERVICE, Options::default()).until(stopping.clone()).boxed());
+        Self { arriving: select_all(deliveries), apart: None, reader, limits, metrics, burials: JoinSet::new() }
+    }
+
+    /// The next group; `None` at the end.
+    pub(crate) async fn next(&mut self) -> Option<Group> {
+        let before = self.reader.usage();
+        let group = self.gather().await;
+        self.metrics.cached(before, self.reader.usage());
+        group
+    }
+
+    /// Waits for the dead letters that are being written.
+    pub(crate) async fn finish(mut self) {
+        while self.burials.join_next().await.is_some() {}
+    }
+
+    async fn gather(&mut self) -> Option<Group> {
+        let mut group = Group::new();
+        let mut begun = None;
+        while !group.is_enough(self.limits) && begun.is_none_or(|begun: Instant| begun.elapsed() < LONGEST_GROWTH) {
+            let delivery = match (self.apart.take(), begun) {
+                (Some(suspect), _) => suspect,
+                (None, None) => match timeout(IDLE_AFTER, self.arriving.next()).await {
+                    Ok(delivery) => delivery?,
+                    Err(_) => {
+                        self.metrics.backlog_age.set(0.0);
+                        continue;
+                    }
+                },
+                (None, Some(begun)) => {
+                    match timeout(LINGER.saturating_sub(begun.elapsed()), self.arriving.next()).await {
+                        Ok(Some(delivery)) => delivery,
+                        Ok(None) | Err(_) => break,
+                    }
+                }
+            };
+            if delivery.tick().is_some() {
+                delivery.pass().await;
+                continue;
+            }
+            if delivery.is_suspect() {
+                if group.envelopes > 0 {
+                    self.apart = Some(delivery);
+                    break;
+                }
+                match self.alone(delivery).await {
+                    Some(group) => return Some(group),
+                    None => continue,
+                }
+            }
+            match self.read(&delivery) {
+                Ok(taken) => {
+                    group.push(delivery, taken);
+                    begun.get_or_insert_with(Instant::now);
+                }
+                Err(Verdict::Unknown(reason)) => _ = delivery.put_off(SERVICE, &reason).await,
+                Err(Verdict::Dead(reason)) => self.bury(delivery, reason).await,
+            }
+        }
+        Some(group)
+    }
+
+    /// A group of one envelope that may be what ends its readers.
+    async fn alone(&mut self, delivery: Delivery) -> Option<Group> {
+        let trial = Trial::begin(SERVICE, from_ref(&delivery)).await?;
+        match self.read(&delivery) {
+            Ok(taken) => {
+                let mut group = Group::new();
+                group.push(delivery, taken);
+                group.trial = Some(trial);
+                return Some(group);
+            }
+            Err(Verdict::Unknown(reason)) => _ = delivery.put_off(SERVICE, &reason).await,
+            Err(Verdict::Dead(reason)) => {
+                if delivery.bury(SERVICE, &reason).await {
+                    self.metrics.envelopes.of(["dead"]).inc();
+                }
+            }
+        }
+        trial.end().await;
+        None
+    }
+
+    fn read(&mut self, delivery: &Delivery) -> Result<Taken, Verdict> {
+        let taken = Taken::read(&mut self.reader, delivery).map_err(|unreadable| {
+            let reason = unreadable.to_string();
+            if unreadable.is_unknown() { Verdict::Unknown(reason) } else { Verdict::Dead(reason) }
+        })?;
+        self.metrics.read(&taken.tally);
+        Ok(taken)
+    }
+
+    /// Beside everything else: where dead letters cannot be written, what is good must not wait for them.
+    async fn bury(&mut self, delivery: Delivery, reason: String) {
+        while self.burials.try_join_next().is_some() {}
+        if self.burials.len() >= BURIALS {
+            return delivery.nak(BURY_LATER).await;
+        }
+        let metrics = self.metrics.clone();
+        self.burials.spawn(async move {
+            if delivery.bury(SERVICE, &reason).await {
+                metrics.envelopes.of(["dead"]).inc();
+            }
+        });
+    }
+}
+
+/// Why an envelope is not read.
+enum Verdict {
+    /// A newer version may.
+    Unknown(String),
+    /// Nobody ever will.
+    Dead(String),
+}
