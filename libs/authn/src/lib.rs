@@ -6,7 +6,6 @@
 //! Not here: passwords, sessions and who holds which permission; those are the auth service's.
 
 pub mod bearer;
-mod extract;
 mod follow;
 mod keys;
 mod known;

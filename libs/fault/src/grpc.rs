@@ -13,7 +13,7 @@ impl From<Fault> for Status {
     fn from(fault: Fault) -> Self {
         fault.log();
         let code = match fault.kind {
-            Kind::Invalid | Kind::TooLarge => Code::InvalidArgument,
+            Kind::Invalid | Kind::TooLarge | Kind::UnsupportedMediaType => Code::InvalidArgument,
             Kind::Unauthenticated => Code::Unauthenticated,
             Kind::Forbidden => Code::PermissionDenied,
             Kind::NotFound => Code::NotFound,

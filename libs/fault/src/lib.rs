@@ -30,6 +30,8 @@ pub enum Kind {
     Stale,
     /// Over a size limit.
     TooLarge,
+    /// The body is written in a form that is not read here.
+    UnsupportedMediaType,
     /// The caller's own limit; later it may pass.
     Limited,
     /// A thing that we depend on is away; later it may pass.

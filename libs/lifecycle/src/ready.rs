@@ -35,6 +35,12 @@ pub struct Ready {
 }
 
 impl Ready {
+    /// A flag that no `/readyz` shows, for what a process can do without.
+    #[must_use]
+    pub fn unnoticed() -> Self {
+        Flags::default().add("unnoticed")
+    }
+
     /// The thing is there.
     pub fn up(&self) {
         if let Some(Some(_)) = self.flags.set(self.what, None) {

@@ -29,6 +29,14 @@ pub fn adopt(span: &Span, traceparent: &str) {
     let _ = span.set_parent(remote(traceparent));
 }
 
+/// Connects `span` with the remote span in `traceparent` and leaves it in its own trace; a malformed one is ignored.
+pub fn link(span: &Span, traceparent: &str) {
+    let other = remote(traceparent).span().span_context().clone();
+    if other.is_valid() {
+        span.add_link(other);
+    }
+}
+
 /// Makes `span`, which works for many at once, a child of the first of `traceparents` and connects it with the others.
 pub fn adopt_all<'a>(span: &Span, traceparents: impl IntoIterator<Item = &'a str>) {
     let mut traceparents = traceparents.into_iter();

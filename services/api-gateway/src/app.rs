@@ -3,12 +3,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use authn::Verifier;
-use bus::Bus;
 use lifecycle::Process;
 use rpc::Identity;
-use tokio::net::TcpListener;
 
 use crate::clients::Clients;
 use crate::config::Config;
@@ -24,38 +21,44 @@ use crate::status::Status;
 /// # Errors
 /// A configuration that cannot work, or an address that cannot be bound.
 pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
-    serve(config, process).await.map(|_| ())
+    let identity = Identity::load(&config.tls)?;
+    let verifier = Verifier::new(rpc::channel(&identity, &config.auth_url)?, &process);
+    serve(config, &identity, verifier, &process).await.map(|_| ())
 }
 
-/// Runs the api-gateway and tells where it listens.
+/// Runs the api-gateway with `verifier` and tells where it listens.
 ///
 /// # Errors
 /// As with [`run`].
-pub async fn serve(config: Config, process: Process) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind(config.http_listen)
-        .await
-        .with_context(|| format!("bind the API address {}", config.http_listen))?;
-    let address = listener.local_addr().context("read the API address")?;
-    let identity = Identity::load(&config.tls)?;
-    let clients = Clients::new(&config, &identity)?;
-    let bus = Bus::connect(&config.bus, process.ready("nats")).await?;
-    let status = Status::new(bus);
-    process.spawn("status", status.clone().watch(config.status_targets, process.stopping()));
-    let shared = Arc::new(Shared {
-        verifier: Verifier::new(rpc::channel(&identity, &config.auth_url)?, &process),
-        clients,
-        metrics_store: MetricsStore::new(config.metrics_url, config.query_timeout)?,
-        live: Live::new(config.ws_fanout_url, process.stopping()),
-        status,
-    });
-    let metrics = process.register(Metrics::new);
-    let router = routes::router(Arc::clone(&shared), metrics).into_make_service_with_connect_info::<SocketAddr>();
-    let stopping = process.stopping();
+pub async fn serve(
+    config: Config,
+    identity: &Identity,
+    verifier: Verifier,
+    process: &Process,
+) -> anyhow::Result<SocketAddr> {
+    let tcp = edge::bind(config.http_listen).await?;
+    let address = tcp.local_addr()?;
+    let clients = Clients::new(&config, identity)?;
+    let metrics = process.register(Metrics::register);
+    let metrics_store = MetricsStore::new(&config, metrics.clone())?;
+    let filter = process.ready("metrics_store_filter");
+    process.spawn("metrics store filter", metrics_store.clone().watch(filter, process.stopping()));
+    let status = Status::start(config.status_targets, config.bus, process);
+    let live = Live::new(config.ws_fanout_url, identity.clone(), process.stopping());
+    let trusted_proxies = config.edge.trusted_proxies.clone();
+    let shared = Arc::new(Shared { verifier, clients, metrics_store, live, status, trusted_proxies });
+    let listener = edge::Listener {
+        port: "api",
+        protocols: edge::Protocols::Http,
+        tcp,
+        tls: edge::Tls::OFF,
+        router: routes::router(&shared, metrics)?,
+        settings: config.edge,
+        metrics: process.register(edge::Metrics::register),
+        stopping: process.stopping(),
+    };
     process.spawn("api", async move {
-        axum::serve(listener, router)
-            .with_graceful_shutdown(stopping.cancelled_owned())
-            .await
-            .context("serve the API")?;
+        listener.run().await?;
         shared.live.finish().await;
         Ok(())
     });

@@ -1,8 +1,10 @@
-//! Request bodies and parameters, read with errors that say which field is wrong.
+//! Request bodies, parameters and path segments, read with errors that say which field is wrong.
+
+use std::error::Error as _;
 
 use axum::Json;
-use axum::extract::rejection::{JsonRejection, QueryRejection};
-use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
 use fault::{Fault, Kind};
@@ -17,16 +19,27 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Fault> {
         match Json::<T>::from_request(request, state).await {
             Ok(Json(value)) => Ok(Self(value)),
-            Err(JsonRejection::MissingJsonContentType(_)) => Err(Fault::invalid(
-                "content_type_missing",
-                "send the body as JSON with the header `Content-Type: application/json`",
-            )),
-            Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                Err(Fault::new(Kind::TooLarge, "body_too_large", "the body is larger than 1 MiB"))
-            }
-            Err(rejection) => Err(Fault::invalid("invalid_json", plain(&rejection.body_text()))),
+            Err(rejection) => Err(refusal(&rejection)),
         }
     }
+}
+
+fn refusal(rejection: &JsonRejection) -> Fault {
+    if let JsonRejection::MissingJsonContentType(_) = rejection {
+        let detail = "send the body as JSON with the header `Content-Type: application/json`";
+        return Fault::new(Kind::UnsupportedMediaType, "content_type_missing", detail);
+    }
+    if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        return Fault::new(Kind::TooLarge, "body_too_large", "the body is larger than 1 MiB");
+    }
+    let causes = std::iter::successors(rejection.source(), |cause| (*cause).source());
+    for cause in causes {
+        if let Some(stalled) = cause.downcast_ref::<edge::Stalled>() {
+            let detail = "the body of the request stopped arriving; send it again";
+            return Fault::unavailable("body_stalled", detail, anyhow::anyhow!("{stalled}"));
+        }
+    }
+    Fault::invalid("invalid_json", plain(&rejection.body_text()))
 }
 
 /// Query parameters; unknown ones are refused by the types themselves.
@@ -36,11 +49,24 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
     type Rejection = Fault;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fault> {
-        let rejection: QueryRejection = match Query::<T>::from_request_parts(parts, state).await {
-            Ok(Query(value)) => return Ok(Self(value)),
-            Err(rejection) => rejection,
-        };
-        Err(Fault::invalid("invalid_parameter", plain(&rejection.body_text())))
+        match Query::<T>::from_request_parts(parts, state).await {
+            Ok(Query(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Fault::invalid("invalid_parameter", plain(&rejection.body_text()))),
+        }
+    }
+}
+
+/// What a path names.
+pub(crate) struct Id<T>(pub(crate) T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Id<T> {
+    type Rejection = Fault;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fault> {
+        match Path::<T>::from_request_parts(parts, state).await {
+            Ok(Path(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Fault::invalid("invalid_path", plain(&rejection.body_text()))),
+        }
     }
 }
 
@@ -75,4 +101,16 @@ pub(crate) fn limit(limit: Option<u32>) -> Result<u32, Fault> {
         Some(limit @ 1..=1000) => Ok(limit),
         Some(_) => Err(Fault::field("limit", "write a number from 1 to 1000")),
     }
+}
+
+/// How a list is paged.
+#[derive(serde::Deserialize, utoipa::IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Paging {
+    /// 100 when left out
+    #[param(minimum = 1, maximum = 1000)]
+    pub(crate) limit: Option<u32>,
+    /// `next` of the page before
+    pub(crate) cursor: Option<String>,
 }

@@ -16,12 +16,23 @@ pub struct Config {
     pub tls: rpc::Settings,
     #[command(flatten)]
     pub bus: bus::Settings,
+    #[command(flatten)]
+    pub edge: edge::Settings,
     /// Address of the API
     #[arg(long, env = "SIGHTLINE_HTTP_LISTEN", default_value = "0.0.0.0:8080")]
     pub http_listen: SocketAddr,
     /// Base URL of the metrics store's Prometheus API
     #[arg(long, env = "SIGHTLINE_METRICS_URL")]
     pub metrics_url: Url,
+    /// Bytes of one answer of the metrics store; a larger one is refused or cut off
+    #[arg(long, env = "SIGHTLINE_QUERY_ANSWER_MAX_BYTES", default_value = "64MiB", value_parser = settings::bytes)]
+    pub query_answer_max_bytes: u64,
+    /// Metric queries of one tenant at a time; more wait for a while
+    #[arg(long, env = "SIGHTLINE_QUERIES_PER_TENANT", default_value_t = 16)]
+    pub queries_per_tenant: usize,
+    /// Metric queries of all tenants at a time
+    #[arg(long, env = "SIGHTLINE_QUERIES", default_value_t = 64)]
+    pub queries: usize,
     /// How long one metric query may take
     #[arg(long, env = "SIGHTLINE_QUERY_TIMEOUT", default_value = "30s", value_parser = settings::duration)]
     pub query_timeout: Duration,
@@ -43,10 +54,11 @@ pub struct Config {
     /// Address of the dispatcher, as https://host:port
     #[arg(long, env = "SIGHTLINE_DISPATCHER_URL")]
     pub dispatcher_url: String,
-    /// Address of ws-fanout, as http://host:port
+    /// Address of ws-fanout, as http://host:port, or https:// where it speaks TLS with a certificate of the services' CA
     #[arg(long, env = "SIGHTLINE_WS_FANOUT_URL")]
     pub ws_fanout_url: Url,
-    /// Admin addresses that `/api/v1/status` asks, as name=http://host:port, separated by commas
+    /// Admin addresses that `/api/v1/status` asks, as name=http://host:port, separated by commas; every address of a name is
+    /// a replica
     #[arg(long, env = "SIGHTLINE_STATUS_TARGETS", value_delimiter = ',')]
     pub status_targets: Vec<Target>,
 }
@@ -70,13 +82,14 @@ impl FromStr for Target {
 
 impl settings::Settings for Config {
     fn check(&self) -> Vec<String> {
-        if self.ws_fanout_url.scheme() == "http" {
-            return Vec::new();
+        let mut wrong = self.edge.check();
+        if !matches!(self.ws_fanout_url.scheme(), "http" | "https") {
+            wrong.push("SIGHTLINE_WS_FANOUT_URL must be an http:// or https:// address".to_owned());
         }
-        vec![
-            "SIGHTLINE_WS_FANOUT_URL must be an http:// address: live streams are passed through inside the cluster"
-                .into(),
-        ]
+        if self.queries == 0 || self.queries_per_tenant == 0 {
+            wrong.push("SIGHTLINE_QUERIES and SIGHTLINE_QUERIES_PER_TENANT must be at least 1".to_owned());
+        }
+        wrong
     }
 }
 

@@ -6,6 +6,21 @@ use fault::Fault;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+/// Points of one series in an answer, as Prometheus bounds them.
+pub(crate) const MOST_POINTS: f64 = 11_000.0;
+/// Prometheus's own words.
+pub(crate) const TOO_MANY_POINTS: &str =
+    "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)";
+
+/// What [`parse`] reads, as a pattern; days beyond the 28th are read too where the month has them.
+pub(crate) const TIME: &str = concat!(
+    r"^(now|-([1-9][0-9]{0,5}(ms|s|m|h|d))|[0-9]{1,10}(\.[0-9]{1,9})?",
+    r"|[12][0-9]{3}-(0[1-9]|1[0-2])-(0[1-9]|1[0-9]|2[0-9]|3[01])",
+    r"T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(Z|[+-](0[0-9]|1[0-3]):[0-5][0-9]))$",
+);
+/// What [`millis`] reads, as a pattern.
+pub(crate) const DURATION: &str = r"^([0-9]{1,6}(ms|s|m|h|d))+$";
+
 /// RFC 3339 in UTC, from Unix nanoseconds.
 pub(crate) fn rfc3339(unix_nano: u64) -> String {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(unix_nano))

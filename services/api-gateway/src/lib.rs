@@ -9,8 +9,12 @@
 pub mod app;
 pub mod config;
 
+mod answer;
 mod body;
 mod clients;
+mod compat;
+mod conditions;
+mod document;
 mod instant;
 mod live;
 mod metrics;

@@ -1,37 +1,64 @@
 //! The metrics store's Prometheus API, with the caller's tenant put on every question.
+//!
+//! Answers pass through as they come, bounded in bytes; how many are under way is bounded for each tenant and for all.
 
+mod fence;
+mod places;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use authn::Scope;
+use axum::body::Bytes;
 use axum::http::StatusCode;
+use futures::stream::{BoxStream, StreamExt as _};
+use lifecycle::{CancellationToken, Ready};
 use serde::Deserialize;
-use serde_json::{Value, json};
 use url::Url;
 
+use crate::config::Config;
+use crate::metrics::Metrics;
 use crate::promql;
+use fence::Fence;
+use places::{Place, Places};
 
-/// More than any answer that a browser could draw; a larger one is refused instead of filling memory.
-const LARGEST_ANSWER: usize = 64 << 20;
+/// Of what the store says about a query that it does not take.
+const LARGEST_ERROR: usize = 64 << 10;
 
-/// Client of the metrics store.
+/// Client of the metrics store. Clones share its limits.
+#[derive(Clone)]
 pub(crate) struct MetricsStore {
     http: reqwest::Client,
     base: Url,
     timeout: Duration,
+    largest_answer: u64,
+    places: Arc<Places>,
+    fence: Arc<Fence>,
+    metrics: Metrics,
 }
 
-/// An answer in the shape of the Prometheus HTTP API.
-pub(crate) struct Answer {
+/// A question that was not answered, in the words of the Prometheus HTTP API ("Format overview").
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
-    pub(crate) body: Value,
+    /// Prometheus's `errorType`.
+    pub(crate) kind: &'static str,
+    pub(crate) message: String,
 }
 
-impl Answer {
-    /// An error in Prometheus's shape (Prometheus HTTP API, "Format overview").
-    pub(crate) fn error(status: StatusCode, kind: &str, message: impl Into<String>) -> Self {
-        Self { status, body: json!({ "status": "error", "errorType": kind, "error": message.into() }) }
+impl Refusal {
+    pub(crate) fn new(status: StatusCode, kind: &'static str, message: impl Into<String>) -> Self {
+        Self { status, kind, message: message.into() }
+    }
+
+    pub(crate) fn bad_data(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_data", message)
     }
 }
+
+/// The body of an answer. It ends with an error where it is larger than allowed, so that nobody takes a part for the whole.
+pub(crate) type Answer = BoxStream<'static, std::io::Result<Bytes>>;
 
 #[derive(Deserialize)]
 struct StoreError {
@@ -39,96 +66,208 @@ struct StoreError {
 }
 
 impl MetricsStore {
-    pub(crate) fn new(base: Url, timeout: Duration) -> anyhow::Result<Self> {
+    pub(crate) fn new(config: &Config, metrics: Metrics) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(2))
-            .timeout(timeout)
+            .timeout(config.query_timeout)
             .no_proxy()
             .build()
             .context("build the metrics store client")?;
-        Ok(Self { http, base, timeout })
+        Ok(Self {
+            http,
+            base: config.metrics_url.clone(),
+            timeout: config.query_timeout,
+            largest_answer: config.query_answer_max_bytes,
+            places: Arc::new(Places::new(config.queries, config.queries_per_tenant)),
+            fence: Arc::default(),
+            metrics,
+        })
     }
 
-    /// Asks `path` (below `/api/v1/`) on behalf of `tenant`.
-    ///
-    /// What the client said under `extra_*` is dropped: repeated filters are OR-ed by the store and would open other
-    /// tenants' data.
-    pub(crate) async fn ask(&self, tenant: &str, path: &str, parameters: Vec<(String, String)>) -> Answer {
+    /// Keeps asking whether the store honours the tenant's filter, and says so in `ready`.
+    pub(crate) async fn watch(self, ready: Ready, stopping: CancellationToken) -> anyhow::Result<()> {
+        fence::watch(&self, &ready, &stopping).await;
+        Ok(())
+    }
+
+    /// Asks `path` (below `/api/v1/`) for what `scope` may see. `parameters` are those that the route knows: what a client
+    /// says under `extra_*` must not be among them, since repeated filters are OR-ed by the store.
+    pub(crate) async fn ask(
+        &self,
+        scope: &Scope,
+        path: &str,
+        parameters: Vec<(String, String)>,
+    ) -> Result<Answer, Refusal> {
+        fence::pass(self).await?;
+        let place = self.places.take(scope.tenant()).await.inspect_err(|_| self.refused("too_many_queries"))?;
         let mut form: Vec<(String, String)> = parameters
             .into_iter()
             .filter(|(name, _)| !name.starts_with("extra_"))
             .map(|(name, value)| {
-                let value = if name == "query" || name == "match[]" { promql::undot(&value) } else { value };
+                let value = if name == "query" || name == "match[]" { promql::stored(&value) } else { value };
                 (name, value)
             })
             .collect();
-        form.push(("extra_filters[]".to_owned(), format!("{{tenant={}}}", Value::from(tenant))));
+        form.push(("extra_filters[]".to_owned(), filter(scope)));
+        let response = self.send(path, &form).await?;
+        if !response.status().is_success() {
+            return Err(self.reason(response).await);
+        }
+        if response.content_length().is_some_and(|length| length > self.largest_answer) {
+            return Err(self.too_large());
+        }
+        Ok(self.bounded(response, place))
+    }
+
+    /// As [`MetricsStore::ask`], all of it, for whoever has to read it.
+    pub(crate) async fn read(
+        &self,
+        scope: &Scope,
+        path: &str,
+        parameters: Vec<(String, String)>,
+        largest: usize,
+    ) -> Result<Vec<u8>, Refusal> {
+        let mut answer = self.ask(scope, path, parameters).await?;
+        let mut body = Vec::new();
+        while let Some(piece) = answer.next().await {
+            let piece = piece.map_err(|error| self.broke(&error))?;
+            if body.len() + piece.len() > largest {
+                return Err(self.too_large());
+            }
+            body.extend_from_slice(&piece);
+        }
+        Ok(body)
+    }
+
+    async fn send(&self, path: &str, form: &[(String, String)]) -> Result<reqwest::Response, Refusal> {
         let mut url = self.base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(["api", "v1"]).extend(path.split('/'));
         }
-        match self.http.post(url).form(&form).send().await {
-            Ok(response) => self.read(response).await,
-            Err(error) if error.is_timeout() => self.timed_out(),
-            Err(error) => away(&error),
+        match self.http.post(url).form(form).send().await {
+            Ok(response) => Ok(response),
+            Err(error) if error.is_timeout() => Err(self.timed_out()),
+            Err(error) => {
+                tracing::warn!(error = error.without_url().to_string(), "the metrics store cannot be reached");
+                Err(self.away())
+            }
         }
     }
 
-    async fn read(&self, mut response: reqwest::Response) -> Answer {
+    fn bounded(&self, response: reqwest::Response, place: Place) -> Answer {
+        self.metrics.queries_running.inc();
+        let under_way = UnderWay { _place: place, metrics: self.metrics.clone() };
+        let (largest, store) = (self.largest_answer, self.clone());
+        let pieces = response.bytes_stream().scan((0, false), move |(length, over), piece| {
+            // Held until the client has taken the last piece, or left.
+            let _held = &under_way;
+            if *over {
+                return std::future::ready(None);
+            }
+            let piece = piece.map_err(|error| std::io::Error::other(error.without_url()));
+            *length += piece.as_ref().map_or(0, Bytes::len);
+            *over = piece.is_err() || u64::try_from(*length).is_ok_and(|length| length > largest);
+            std::future::ready(Some(match piece {
+                Ok(_) if *over => Err(std::io::Error::other(store.too_large().message)),
+                piece => piece,
+            }))
+        });
+        pieces.boxed()
+    }
+
+    async fn reason(&self, mut response: reqwest::Response) -> Refusal {
         let status = response.status();
         let mut body = Vec::new();
-        loop {
-            match response.chunk().await {
-                Ok(Some(chunk)) if body.len() + chunk.len() <= LARGEST_ANSWER => body.extend_from_slice(&chunk),
-                Ok(Some(_)) => {
-                    let advice =
-                        "the answer is larger than 64 MiB; choose fewer series, a shorter range or a larger step";
-                    return Answer::error(StatusCode::UNPROCESSABLE_ENTITY, "execution", advice);
-                }
-                Ok(None) => break,
-                Err(error) if error.is_timeout() => return self.timed_out(),
-                Err(error) => return away(&error),
+        while let Ok(Some(piece)) = response.chunk().await {
+            body.extend_from_slice(&piece);
+            if body.len() > LARGEST_ERROR {
+                break;
             }
         }
-        if status.is_success() {
-            return match serde_json::from_slice(&body) {
-                Ok(body) => Answer { status: StatusCode::OK, body },
-                Err(error) => {
-                    tracing::error!(%error, "the metrics store's answer cannot be read");
-                    Answer::error(
-                        StatusCode::BAD_GATEWAY,
-                        "internal",
-                        "the metrics store answered with something else than JSON",
-                    )
-                }
-            };
-        }
-        if status.is_server_error() && status != StatusCode::UNPROCESSABLE_ENTITY {
+        if status.is_server_error() {
             tracing::warn!(status = status.as_u16(), "the metrics store failed");
-            return unavailable();
+            return self.away();
         }
         let message = serde_json::from_slice::<StoreError>(&body)
             .map_or_else(|_| String::from_utf8_lossy(&body).into_owned(), |store| store.error);
-        Answer::error(StatusCode::BAD_REQUEST, "bad_data", explain(&message))
+        self.refused("invalid_query");
+        Refusal::bad_data(explain(&message))
     }
 
-    fn timed_out(&self) -> Answer {
+    fn refused(&self, reason: &'static str) {
+        self.metrics.queries_refused.of([reason]).inc();
+    }
+
+    fn timed_out(&self) -> Refusal {
+        self.refused("timeout");
         let advice = format!("the query took longer than {:?}; narrow it", self.timeout);
-        Answer::error(StatusCode::SERVICE_UNAVAILABLE, "timeout", advice)
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", advice)
+    }
+
+    fn too_large(&self) -> Refusal {
+        self.refused("answer_too_large");
+        let advice = "the answer is too large; choose fewer series, a shorter range or a larger step";
+        Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "execution", advice)
+    }
+
+    fn broke(&self, error: &std::io::Error) -> Refusal {
+        tracing::warn!(%error, "an answer of the metrics store broke off");
+        self.away()
+    }
+
+    fn away(&self) -> Refusal {
+        self.refused("unavailable");
+        let advice = "the metrics store is away; try again shortly";
+        Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", advice)
     }
 }
 
-fn away(error: &reqwest::Error) -> Answer {
-    tracing::warn!(error = %error.to_string(), "the metrics store cannot be reached");
-    unavailable()
+/// Counted as long as an answer is under way.
+struct UnderWay {
+    _place: Place,
+    metrics: Metrics,
 }
 
-fn unavailable() -> Answer {
-    Answer::error(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the metrics store is away; try again shortly")
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.metrics.queries_running.dec();
+    }
 }
 
-/// The store wraps its reason in where it happened, which names our filters; the reason is the last part.
+/// What of the store `scope` may see, as a series selector.
+fn filter(scope: &Scope) -> String {
+    let tenant = format!("tenant={}", serde_json::Value::from(scope.tenant()));
+    let selector = scope.selector().to_string();
+    match selector.trim_start_matches('{').trim_end_matches('}') {
+        "" => format!("{{{tenant}}}"),
+        more => format!("{{{tenant},{more}}}"),
+    }
+}
+
+/// The store says where an error occurred before it says what is wrong, and names our filters there; the reason is what
+/// follows the last of its own frames.
 fn explain(message: &str) -> String {
-    let bounded: String = message.chars().take(2_000).collect();
-    bounded.trim().to_owned()
+    let reason = ["unable to parse query: ", "cannot parse query: ", "cannot execute query: ", "): "]
+        .iter()
+        .filter_map(|frame| message.rfind(frame).map(|at| &message[at + frame.len()..]))
+        .min_by_key(|reason| reason.len())
+        .unwrap_or(message);
+    let reason = if reason.contains("extra_filters") || reason.contains("tenant=") {
+        "the query cannot be read"
+    } else {
+        reason
+    };
+    reason.trim().chars().take(1_000).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tenant_cannot_write_its_way_out_of_its_filter() {
+        let scope = Scope::tenant_wide("a\"} or {tenant=\"b");
+        assert_eq!(filter(&scope), "{tenant=\"a\\\"} or {tenant=\\\"b\"}");
+        assert_eq!(filter(&Scope::tenant_wide("acme")), "{tenant=\"acme\"}");
+    }
 }

@@ -1,18 +1,20 @@
 //! Every request has an id: taken from `X-Request-Id` or made, put on the span, the answer and the error body.
 
 use axum::body::{Body, to_bytes};
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use tracing::Instrument as _;
+
+use crate::state::AppState;
 
 static HEADER: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Error bodies are ours and small.
 const LARGEST_PROBLEM: usize = 256 << 10;
 
-pub(crate) async fn attach(request: Request, next: Next) -> Response {
+pub(crate) async fn attach(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let id = request
         .headers()
         .get(&HEADER)
@@ -24,7 +26,12 @@ pub(crate) async fn attach(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let span = tracing::info_span!("http", request_id = id, method = %request.method(), route);
     if let Some(parent) = request.headers().get(telemetry::context::HEADER).and_then(|value| value.to_str().ok()) {
-        telemetry::context::adopt(&span, parent);
+        // A stranger decides neither what is sampled here nor into which trace it goes.
+        if is_trusted(&state, &request) {
+            telemetry::context::adopt(&span, parent);
+        } else {
+            telemetry::context::link(&span, parent);
+        }
     }
     let response = next.run(request).instrument(span).await;
     let mut response = if is_problem(&response) { with_id(response, &id).await } else { response };
@@ -32,6 +39,11 @@ pub(crate) async fn attach(request: Request, next: Next) -> Response {
         response.headers_mut().insert(HEADER.clone(), value);
     }
     response
+}
+
+fn is_trusted(state: &AppState, request: &Request) -> bool {
+    let peer = request.extensions().get::<edge::Peer>().map(|peer| peer.socket.ip().to_canonical());
+    peer.is_some_and(|peer| state.trusted_proxies.iter().any(|network| network.contains(&peer)))
 }
 
 fn is_problem(response: &Response) -> bool {

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use authn::{Principal, Verifier};
+use authn::{Permission, Principal, Verifier};
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use fault::Fault;
+use ipnet::IpNet;
 
 use crate::clients::Clients;
 use crate::live::Live;
@@ -19,6 +20,8 @@ pub(crate) struct Shared {
     pub(crate) metrics_store: MetricsStore,
     pub(crate) live: Live,
     pub(crate) status: Status,
+    /// Whose word about a request's trace is taken.
+    pub(crate) trusted_proxies: Vec<IpNet>,
 }
 
 pub(crate) type AppState = Arc<Shared>;
@@ -27,9 +30,15 @@ pub(crate) type AppState = Arc<Shared>;
 pub(crate) struct Caller(pub(crate) Principal);
 
 impl Caller {
-    /// A gRPC request on the caller's behalf.
-    pub(crate) fn request<T>(&self, message: T) -> tonic::Request<T> {
-        rpc::forward(message, &self.0.token)
+    /// Passes when the caller holds `permission`. The service that owns the thing checks that again.
+    pub(crate) fn may(&self, permission: Permission) -> Result<(), Fault> {
+        self.0.require(permission)
+    }
+
+    /// A gRPC request on the caller's behalf, which takes `permission`.
+    pub(crate) fn request<T>(&self, permission: Permission, message: T) -> Result<tonic::Request<T>, Fault> {
+        self.may(permission)?;
+        Ok(rpc::forward(message, &self.0.token))
     }
 }
 

@@ -1,11 +1,9 @@
 //! Logging in and staying so.
 
-use std::net::SocketAddr;
-
-use axum::Json;
-use axum::extract::{ConnectInfo, State};
-use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use fault::Fault;
 use proto::auth::{LoginRequest, LogoutRequest, RefreshRequest};
 use serde::{Deserialize, Serialize};
@@ -70,39 +68,59 @@ impl From<proto::auth::Tokens> for Tokens {
     }
 }
 
+/// The device's mark from an earlier login, which keeps its own count of failed ones: guesses from the same address do not
+/// hinder it. It is no credential.
+const DEVICE: &str = "sightline_device";
+
+fn device(headers: &HeaderMap) -> String {
+    let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
+    let mut pairs = cookies.flat_map(|cookies| cookies.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.find(|(name, _)| *name == DEVICE).map(|(_, mark)| mark.to_owned()).unwrap_or_default()
+}
+
 /// Trade a user name and password for tokens.
 #[utoipa::path(post, path = "/api/v1/auth/login", tag = "auth", request_body = Credentials, security(()),
-    responses((status = 200, body = Tokens), (status = 401, description = "Wrong user name or password")))]
+    responses((status = 200, body = Tokens, headers(("Set-Cookie" = String))),
+        (status = 401, description = "Wrong user name or password"), (status = 429, description = "Too many failed logins")))]
 pub(crate) async fn login(
     State(state): State<AppState>,
-    ConnectInfo(remote): ConnectInfo<SocketAddr>,
+    Extension(peer): Extension<edge::Peer>,
+    headers: HeaderMap,
     Body(credentials): Body<Credentials>,
-) -> Result<Json<Tokens>, Fault> {
+) -> Result<Response, Fault> {
     let request = LoginRequest {
         tenant: credentials.tenant.unwrap_or_else(|| "default".to_owned()),
         username: credentials.username,
         password: credentials.password,
-        remote_address: remote.ip().to_string(),
-        device: String::new(),
+        remote_address: peer.client.to_string(),
+        device: device(&headers),
     };
     let tokens = state.clients.auth.clone().login(request).await?.into_inner();
-    Ok(Json(tokens.into()))
+    let (mark, seconds) = (tokens.device.clone(), tokens.device_expires_in_seconds);
+    let mut response = Json(Tokens::from(tokens)).into_response();
+    let cookie = format!("{DEVICE}={mark}; Path=/api/v1/auth; Max-Age={seconds}; HttpOnly; SameSite=Strict");
+    if let Ok(cookie) = HeaderValue::try_from(cookie) {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    Ok(response)
 }
 
-/// Trade a refresh token for the next pair.
+/// Trade a refresh token for the next pair. For some seconds a second use gives the same pair's refresh token again; later it ends
+/// the session.
 #[utoipa::path(post, path = "/api/v1/auth/refresh", tag = "auth", request_body = RefreshToken, security(()),
-    responses((status = 200, body = Tokens), (status = 401, description = "The token is used up or unknown")))]
+    responses((status = 200, body = Tokens), (status = 401, description = "The token is used up or unknown"),
+        (status = 429, description = "Too many tokens that are not good")))]
 pub(crate) async fn refresh(
     State(state): State<AppState>,
-    ConnectInfo(remote): ConnectInfo<SocketAddr>,
+    Extension(peer): Extension<edge::Peer>,
     Body(token): Body<RefreshToken>,
 ) -> Result<Json<Tokens>, Fault> {
-    let request = RefreshRequest { refresh_token: token.refresh_token, remote_address: remote.ip().to_string() };
+    let request = RefreshRequest { refresh_token: token.refresh_token, remote_address: peer.client.to_string() };
     let tokens = state.clients.auth.clone().refresh(request).await?.into_inner();
     Ok(Json(tokens.into()))
 }
 
-/// End a login: its refresh tokens are good no more.
+/// End a login: neither its refresh tokens nor its access tokens are good any more.
 #[utoipa::path(post, path = "/api/v1/auth/logout", tag = "auth", request_body = RefreshToken, security(()),
     responses((status = 204)))]
 pub(crate) async fn logout(
@@ -115,7 +133,21 @@ pub(crate) async fn logout(
 }
 
 /// The public keys that verify Sightline's tokens (RFC 7517).
-#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "auth", security(()), responses((status = 200)))]
+#[utoipa::path(get, path = "/.well-known/jwks.json", tag = "auth", security(()),
+    responses((status = 200, content_type = "application/jwk-set+json", body = serde_json::Value)))]
 pub(crate) async fn keys(State(state): State<AppState>) -> Result<impl IntoResponse, Fault> {
     Ok(([(header::CONTENT_TYPE, "application/jwk-set+json")], state.verifier.jwks()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_devices_mark_is_found_among_other_cookies() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(device(&headers), "");
+        headers.append(header::COOKIE, "a=b; sightline_device=sld_x; c=d".parse().unwrap());
+        assert_eq!(device(&headers), "sld_x");
+    }
 }

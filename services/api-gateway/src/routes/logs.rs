@@ -1,5 +1,6 @@
 //! Log search.
 
+use authn::Permission;
 use axum::Json;
 use axum::extract::State;
 use fault::Fault;
@@ -30,6 +31,7 @@ pub(crate) struct SearchParameters {
     /// Regular expression over the body
     regex: Option<String>,
     /// `desc` (newest first) or `asc`; `desc` when left out
+    #[param(inline)]
     order: Option<Direction>,
     /// 1 to 1000; 100 when left out
     limit: Option<u32>,
@@ -111,6 +113,7 @@ pub(crate) async fn search(
         limit: limit(parameters.limit)?,
         cursor: parameters.cursor.unwrap_or_default(),
     };
-    let answer = state.clients.logs.clone().search_logs(caller.request(request)).await?.into_inner();
+    let answer =
+        state.clients.logs.clone().search_logs(caller.request(Permission::LogsRead, request)?).await?.into_inner();
     Ok(Page::new(answer.items, answer.next))
 }

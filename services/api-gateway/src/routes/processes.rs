@@ -1,12 +1,14 @@
 //! What runs on a host.
 
+use authn::Permission;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use fault::Fault;
 use proto::logs::{GetProcessesRequest, ProcessRow};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::body::Id;
 use crate::instant;
 use crate::state::{AppState, Caller};
 
@@ -54,9 +56,9 @@ impl From<ProcessRow> for Process {
 pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id<String>,
 ) -> Result<Json<Snapshot>, Fault> {
-    let request = caller.request(GetProcessesRequest { resource_id: id });
+    let request = caller.request(Permission::ProcessesRead, GetProcessesRequest { resource_id: id })?;
     let answer = state.clients.logs.clone().get_processes(request).await?.into_inner();
     let items = answer.items.into_iter().map(Process::from).collect();
     Ok(Json(Snapshot { time: instant::rfc3339(answer.time_unix_nano), items }))

@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 
+use authn::Permission;
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use fault::Fault;
 use proto::registry::{GetResourceRequest, ListResourcesRequest};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use crate::body::{Page, Parameters, limit};
+use crate::body::{Id, Page, Parameters, limit};
 use crate::instant;
 use crate::state::{AppState, Caller};
 
@@ -74,7 +75,13 @@ pub(crate) async fn list(
         limit: limit(parameters.limit)?,
         cursor: parameters.cursor.unwrap_or_default(),
     };
-    let answer = state.clients.registry.clone().list_resources(caller.request(request)).await?.into_inner();
+    let answer = state
+        .clients
+        .registry
+        .clone()
+        .list_resources(caller.request(Permission::ResourcesRead, request)?)
+        .await?
+        .into_inner();
     Ok(Page::new(answer.items, answer.next))
 }
 
@@ -84,8 +91,9 @@ pub(crate) async fn list(
 pub(crate) async fn get(
     State(state): State<AppState>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id<String>,
 ) -> Result<Json<Resource>, Fault> {
-    let answer = state.clients.registry.clone().get_resource(caller.request(GetResourceRequest { id })).await?;
+    let request = caller.request(Permission::ResourcesRead, GetResourceRequest { id })?;
+    let answer = state.clients.registry.clone().get_resource(request).await?;
     Ok(Json(answer.into_inner().into()))
 }

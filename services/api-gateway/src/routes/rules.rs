@@ -1,244 +1,140 @@
 //! Rules: documents that people edit.
 
-use std::collections::HashMap;
+mod document;
 
+use authn::{Permission, Scope};
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use fault::Fault;
-use proto::rules::rule_document::Subject;
-use proto::rules::{
-    CreateRuleRequest, DeleteRuleRequest, GetRuleRequest, ListRulesRequest, RuleDocument, UpdateRuleRequest,
-};
-use serde::{Deserialize, Serialize};
-use utoipa::{IntoParams, ToSchema};
+use fault::{Fault, Field};
+use proto::dispatch::MissingReceiversRequest;
+use proto::rules::{CreateRuleRequest, DeleteRuleRequest, GetRuleRequest, ListRulesRequest, UpdateRuleRequest};
+use selector::Selector;
+use series::WantedName;
+use tonic::Code;
 
-use crate::body::{Body, Page, Parameters, limit};
-use crate::instant;
+use crate::answer;
+use crate::body::{Body, Id, Page, Paging, Parameters, limit};
+use crate::conditions::{etag, expected_version, idempotency_key};
 use crate::state::{AppState, Caller};
+use document::{Rule, RuleDraft};
 
-/// What fires when.
-#[derive(Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Document {
-    /// Unique in its tenant
-    name: String,
-    /// info, warning, error or critical
-    level: String,
-    /// A selector over series labels (metric rules) or resource labels (log rules); `{}` takes all
-    #[serde(default)]
-    r#match: String,
-    /// Metric name, dotted or with underscores; either this or `log`
-    #[serde(skip_serializing_if = "Option::is_none")]
-    metric: Option<String>,
-    /// Either this or `metric`
-    #[serde(skip_serializing_if = "Option::is_none")]
-    log: Option<LogCondition>,
-    /// Metric rules: a comparison such as `> 90`
-    #[serde(skip_serializing_if = "Option::is_none")]
-    condition: Option<String>,
-    /// Metric rules: how long the condition must hold before it fires, such as `30s`
-    #[serde(skip_serializing_if = "Option::is_none")]
-    r#for: Option<String>,
-    /// Log rules: how long after the last matching line the alert resolves; `5m` when left out
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hold: Option<String>,
-    #[serde(default)]
-    labels: HashMap<String, String>,
-    #[serde(default)]
-    annotations: HashMap<String, String>,
-    /// Names of receivers
-    #[serde(default)]
-    receivers: Vec<String>,
-    #[serde(default)]
-    disabled: bool,
+/// Beyond it nobody waits for a count that only informs.
+const LARGEST_COUNT: usize = 64 << 10;
+
+fn respond(status: StatusCode, rule: Rule) -> Response {
+    (status, [(header::ETAG, etag(rule.version()))], Json(rule)).into_response()
 }
 
-#[derive(Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct LogCondition {
-    /// Case-sensitive substring of the line
-    contains: String,
-}
-
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Rule {
-    id: String,
-    /// Rises by one with every change; also the `ETag`
-    version: u64,
-    created_at: String,
-    updated_at: String,
-    #[serde(flatten)]
-    document: Document,
-}
-
-impl Document {
-    fn into_message(self) -> Result<RuleDocument, Fault> {
-        let subject = match (self.metric, self.log) {
-            (Some(metric), None) => Subject::Metric(metric),
-            (None, Some(log)) => Subject::Log(proto::rules::LogCondition { contains: log.contains }),
-            _ => {
-                return Err(Fault::field("metric", "a rule watches either `metric` or `log`; give exactly one"));
-            }
-        };
-        let millis = |name, text: Option<String>| text.map_or(Ok(0), |text| instant::millis(name, &text));
-        Ok(RuleDocument {
-            name: self.name,
-            level: self.level,
-            r#match: self.r#match,
-            subject: Some(subject),
-            condition: self.condition.unwrap_or_default(),
-            for_millis: millis("for", self.r#for)?,
-            hold_millis: millis("hold", self.hold)?,
-            labels: self.labels,
-            annotations: self.annotations,
-            receivers: self.receivers,
-            disabled: self.disabled,
-            ..RuleDocument::default()
-        })
+/// Refuses receivers that nobody has made: their pages would reach nobody.
+async fn check_receivers(state: &AppState, caller: &Caller, names: &[String]) -> Result<(), Fault> {
+    if names.is_empty() {
+        return Ok(());
     }
+    let request = caller.request(Permission::RulesWrite, MissingReceiversRequest { names: names.to_vec() })?;
+    let missing = match state.clients.dispatch.clone().missing_receivers(request).await {
+        Ok(answer) => answer.into_inner().names,
+        // The dispatcher of the release before does not say.
+        Err(status) if status.code() == Code::Unimplemented => return Ok(()),
+        Err(status) => return Err(status.into()),
+    };
+    let fields = names.iter().enumerate().filter(|(_, name)| missing.contains(name)).map(|(index, name)| Field {
+        path: format!("receivers[{index}]"),
+        message: format!("there is no receiver `{name}`; create it first"),
+    });
+    let fields: Vec<Field> = fields.collect();
+    if fields.is_empty() { Ok(()) } else { Err(Fault::fields(fields)) }
 }
 
-impl From<RuleDocument> for Document {
-    fn from(message: RuleDocument) -> Self {
-        let (metric, log) = match message.subject {
-            Some(Subject::Metric(metric)) => (Some(metric), None),
-            Some(Subject::Log(log)) => (None, Some(LogCondition { contains: log.contains })),
-            None => (None, None),
-        };
-        let duration = |millis: u64| (millis != 0).then(|| instant::duration(millis));
-        Self {
-            name: message.name,
-            level: message.level,
-            r#match: message.r#match,
-            metric,
-            log,
-            condition: (!message.condition.is_empty()).then_some(message.condition),
-            r#for: duration(message.for_millis),
-            hold: duration(message.hold_millis),
-            labels: message.labels,
-            annotations: message.annotations,
-            receivers: message.receivers,
-            disabled: message.disabled,
-        }
-    }
-}
-
-impl From<proto::rules::Rule> for Rule {
-    fn from(rule: proto::rules::Rule) -> Self {
-        Self {
-            id: rule.id,
-            version: rule.version,
-            created_at: instant::rfc3339(rule.created_unix_nano),
-            updated_at: instant::rfc3339(rule.updated_unix_nano),
-            document: rule.document.unwrap_or_default().into(),
-        }
-    }
-}
-
-fn answer(status: StatusCode, rule: proto::rules::Rule) -> Response {
-    let rule = Rule::from(rule);
-    (status, [(header::ETAG, format!("\"{}\"", rule.version))], Json(rule)).into_response()
-}
-
-/// The version in `If-Match`; 0 when the caller takes any.
-fn expected_version(headers: &HeaderMap) -> Result<u64, Fault> {
-    match headers.get(header::IF_MATCH).map(|value| value.to_str().unwrap_or_default()) {
-        None | Some("*") => Ok(0),
-        Some(tag) => tag
-            .trim_matches('"')
-            .parse()
-            .map_err(|_| Fault::invalid("invalid_if_match", "If-Match takes the ETag that the rule was read with")),
-    }
-}
-
-pub(crate) fn idempotency_key(headers: &HeaderMap) -> Result<String, Fault> {
-    match headers.get("idempotency-key").map(|value| value.to_str().unwrap_or_default()) {
-        None => Ok(String::new()),
-        Some(key) if !key.is_empty() && key.len() <= 128 => Ok(key.to_owned()),
-        Some(_) => Err(Fault::invalid("invalid_idempotency_key", "Idempotency-Key takes 1 to 128 ASCII characters")),
-    }
-}
-
-#[derive(Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct ListParameters {
-    /// 1 to 1000; 100 when left out
-    limit: Option<u32>,
-    cursor: Option<String>,
+/// How many series a metric rule is about that the store has now; nothing where that cannot be said.
+async fn matches(state: &AppState, scope: &Scope, metric: Option<&str>, text: &str) -> Option<u64> {
+    let name = serde_json::Value::from(WantedName::new(metric?).regex());
+    let selector = Selector::read(text).await.ok()?.to_string();
+    let more = selector.trim_start_matches('{').trim_end_matches('}');
+    let comma = if more.is_empty() { "" } else { "," };
+    let query = format!("count({{__name__=~{name}{comma}{more}}})");
+    let asked = state.metrics_store.read(scope, "query", vec![("query".to_owned(), query)], LARGEST_COUNT).await;
+    answer::count(&asked.ok()?)
 }
 
 /// List rules. Needs `rules:read`.
-#[utoipa::path(get, path = "/api/v1/rules", tag = "rules", params(ListParameters),
+#[utoipa::path(get, path = "/api/v1/rules", tag = "rules", params(Paging),
     responses((status = 200, body = Page<Rule>)))]
 pub(crate) async fn list(
     State(state): State<AppState>,
     caller: Caller,
-    Parameters(parameters): Parameters<ListParameters>,
+    Parameters(paging): Parameters<Paging>,
 ) -> Result<Json<Page<Rule>>, Fault> {
-    let request = ListRulesRequest { limit: limit(parameters.limit)?, cursor: parameters.cursor.unwrap_or_default() };
-    let answer = state.clients.rules.clone().list_rules(caller.request(request)).await?.into_inner();
+    let request = ListRulesRequest { limit: limit(paging.limit)?, cursor: paging.cursor.unwrap_or_default() };
+    let request = caller.request(Permission::RulesRead, request)?;
+    let answer = state.clients.rules.clone().list_rules(request).await?.into_inner();
     Ok(Page::new(answer.items, answer.next))
 }
 
-/// Create a rule. It is in force within a second. Needs `rules:write`.
-#[utoipa::path(post, path = "/api/v1/rules", tag = "rules", request_body = Document,
+/// Create a rule. It is in force within a second. The answer says how many series it matches now. Needs `rules:write`.
+#[utoipa::path(post, path = "/api/v1/rules", tag = "rules", request_body = RuleDraft,
     params(("Idempotency-Key" = Option<String>, Header, description = "The same key again answers the first rule")),
-    responses((status = 201, body = Rule), (status = 400), (status = 409, description = "The name is taken")))]
+    responses((status = 201, body = Rule, headers(("ETag" = String))), (status = 409, description = "The name is taken, or the key was used for another rule")))]
 pub(crate) async fn create(
     State(state): State<AppState>,
     caller: Caller,
     headers: HeaderMap,
-    Body(document): Body<Document>,
+    Body(draft): Body<RuleDraft>,
 ) -> Result<Response, Fault> {
-    let idempotency_key = idempotency_key(&headers)?;
-    let request = CreateRuleRequest { document: Some(document.into_message()?), idempotency_key };
-    let rule = state.clients.rules.clone().create_rule(caller.request(request)).await?.into_inner();
-    Ok(answer(StatusCode::CREATED, rule))
+    let document = draft.into_message()?;
+    let request = CreateRuleRequest { document: Some(document), idempotency_key: idempotency_key(&headers)? };
+    let receivers = request.document.as_ref().map(|document| document.receivers.clone()).unwrap_or_default();
+    let request = caller.request(Permission::RulesWrite, request)?;
+    check_receivers(&state, &caller, &receivers).await?;
+    let rule = Rule::from(state.clients.rules.clone().create_rule(request).await?.into_inner());
+    let matches = matches(&state, &caller.0.scope(), rule.metric(), rule.selector()).await;
+    Ok(respond(StatusCode::CREATED, rule.matching(matches)))
 }
 
-/// One rule. Needs `rules:read`.
+/// One rule, and how many series or resources it is bound to now. Needs `rules:read`.
 #[utoipa::path(get, path = "/api/v1/rules/{id}", tag = "rules", params(("id" = String, Path)),
-    responses((status = 200, body = Rule), (status = 404)))]
-pub(crate) async fn get(
-    State(state): State<AppState>,
-    caller: Caller,
-    Path(id): Path<String>,
-) -> Result<Response, Fault> {
-    let rule = state.clients.rules.clone().get_rule(caller.request(GetRuleRequest { id })).await?.into_inner();
-    Ok(answer(StatusCode::OK, rule))
+    responses((status = 200, body = Rule, headers(("ETag" = String))), (status = 404)))]
+pub(crate) async fn get(State(state): State<AppState>, caller: Caller, Id(id): Id<String>) -> Result<Response, Fault> {
+    let request = caller.request(Permission::RulesRead, GetRuleRequest { id })?;
+    let rule = state.clients.rules.clone().get_rule(request).await?.into_inner();
+    Ok(respond(StatusCode::OK, rule.into()))
 }
 
-/// Replace a rule. Needs `rules:write`.
-#[utoipa::path(put, path = "/api/v1/rules/{id}", tag = "rules", request_body = Document,
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag that the rule was read with")),
-    responses((status = 200, body = Rule), (status = 404), (status = 412, description = "The rule changed since")))]
+/// Replace a rule. What it has firing goes on where only its presentation changes. Needs `rules:write`.
+#[utoipa::path(put, path = "/api/v1/rules/{id}", tag = "rules", request_body = RuleDraft,
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag that the rule was read with, or `*`")),
+    responses((status = 200, body = Rule, headers(("ETag" = String))), (status = 404), (status = 409, description = "The name is taken"),
+        (status = 412, description = "The rule changed since")))]
 pub(crate) async fn update(
     State(state): State<AppState>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id<String>,
     headers: HeaderMap,
-    Body(document): Body<Document>,
+    Body(draft): Body<RuleDraft>,
 ) -> Result<Response, Fault> {
     let expected_version = expected_version(&headers)?;
-    let request = UpdateRuleRequest { id, document: Some(document.into_message()?), expected_version };
-    let rule = state.clients.rules.clone().update_rule(caller.request(request)).await?.into_inner();
-    Ok(answer(StatusCode::OK, rule))
+    let document = draft.into_message()?;
+    let receivers = document.receivers.clone();
+    let request = UpdateRuleRequest { id, document: Some(document), expected_version };
+    let request = caller.request(Permission::RulesWrite, request)?;
+    check_receivers(&state, &caller, &receivers).await?;
+    let rule = state.clients.rules.clone().update_rule(request).await?.into_inner();
+    Ok(respond(StatusCode::OK, rule.into()))
 }
 
 /// Delete a rule; what it has firing resolves. Needs `rules:write`.
 #[utoipa::path(delete, path = "/api/v1/rules/{id}", tag = "rules",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag that the rule was read with")),
-    responses((status = 204), (status = 404), (status = 412)))]
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "The ETag that the rule was read with, or `*`")),
+    responses((status = 204), (status = 404), (status = 412, description = "The rule changed since")))]
 pub(crate) async fn delete(
     State(state): State<AppState>,
     caller: Caller,
-    Path(id): Path<String>,
+    Id(id): Id<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Fault> {
     let request = DeleteRuleRequest { id, expected_version: expected_version(&headers)? };
-    state.clients.rules.clone().delete_rule(caller.request(request)).await?;
+    let request = caller.request(Permission::RulesWrite, request)?;
+    state.clients.rules.clone().delete_rule(request).await?;
     Ok(StatusCode::NO_CONTENT)
 }

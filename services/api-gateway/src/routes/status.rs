@@ -10,17 +10,32 @@ use utoipa::ToSchema;
 use crate::state::{AppState, Caller};
 use crate::status::Service;
 
+/// Whose users see the account, which is of all tenants together.
+const OWN_TENANT: &str = "default";
+
 #[derive(Serialize, ToSchema)]
 pub(crate) struct StatusAnswer {
     version: &'static str,
     services: Vec<Service>,
-    broker: Broker,
+    /// Null for other tenants than the installation's own, and while nothing is known
+    broker: Option<Broker>,
+    /// What this answer lacks, or has only an old state of, and why; empty when it is whole
+    missing: Vec<Missing>,
+}
+
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Missing {
+    /// `broker`
+    part: &'static str,
+    reason: String,
 }
 
 #[derive(Serialize, ToSchema)]
 pub(crate) struct Broker {
     /// What a power cut can cost with the connected server and its settings
     durability: String,
+    /// Seconds since the account was taken
+    age_seconds: f64,
     /// One entry a stream, in messages: received = stored + passed + dead + in_flight + lost + unexplained + uncounted
     account: Vec<StreamAccount>,
 }
@@ -68,21 +83,23 @@ impl From<bus::Account> for StreamAccount {
     }
 }
 
-/// Readiness of every process, and the account of what was received. Needs `status:read`.
+/// Readiness of every process, and the account of what was received, a few seconds old at the most while the broker is there.
+/// Needs `status:read`.
 #[utoipa::path(get, path = "/api/v1/status", tag = "status", responses((status = 200, body = StatusAnswer)))]
-pub(crate) async fn get(State(state): State<AppState>, Caller(caller): Caller) -> Result<Json<StatusAnswer>, Fault> {
-    caller.require(Permission::StatusRead)?;
-    let bus = state.status.bus();
-    let account = bus
-        .account()
-        .await
-        .map_err(|error| Fault::unavailable("broker_unavailable", "the broker is away; try again shortly", error))?
-        .into_iter()
-        .map(StreamAccount::from)
-        .collect();
+pub(crate) async fn get(State(state): State<AppState>, caller: Caller) -> Result<Json<StatusAnswer>, Fault> {
+    caller.may(Permission::StatusRead)?;
+    let own = caller.0.scope().tenant() == OWN_TENANT;
+    let (counted, reason) = state.status.broker();
+    let broker = counted.filter(|_| own).map(|counted| Broker {
+        age_seconds: counted.age().as_secs_f64(),
+        durability: counted.durability,
+        account: counted.account.into_iter().map(StreamAccount::from).collect(),
+    });
+    let missing = reason.filter(|_| own).map(|reason| Missing { part: "broker", reason });
     Ok(Json(StatusAnswer {
         version: env!("CARGO_PKG_VERSION"),
         services: state.status.services(),
-        broker: Broker { durability: bus.durability(), account },
+        broker,
+        missing: missing.into_iter().collect(),
     }))
 }
