@@ -1,6 +1,5 @@
 //! What the worst selectors that are taken cost, in bytes that are allocated: kept, at the highest, and in all, which stands
 //! for the work, since nothing here computes long without building something.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;

@@ -2,6 +2,7 @@
 //! flows the same without Redis.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,6 +31,8 @@ type Sessions = HashMap<(Arc<str>, ResourceId), usize>;
 pub struct Heartbeats {
     seen: Arc<Mutex<Seen>>,
     sessions: Arc<Mutex<Sessions>>,
+    /// Resources that there was no room for since the last round.
+    left_out: Arc<AtomicU64>,
 }
 
 impl Heartbeats {
@@ -37,7 +40,9 @@ impl Heartbeats {
     pub fn note(&self, tenant: &Arc<str>, resources: impl IntoIterator<Item = ResourceId>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         match seen.get_mut(tenant) {
-            Some(known) if known.len() >= MOST => {}
+            Some(known) if known.len() >= MOST => {
+                self.left_out.fetch_add(1, Ordering::Relaxed);
+            }
             Some(known) => known.extend(resources),
             None => {
                 seen.insert(Arc::clone(tenant), resources.into_iter().collect());
@@ -77,6 +82,15 @@ impl Heartbeats {
                 () = stopping.cancelled() => {}
             }
             let seen = self.take();
+            let left_out = self.left_out.swap(0, Ordering::Relaxed);
+            if left_out > 0 {
+                metrics.heartbeats_left_out.inc_by(left_out);
+                tracing::warn!(
+                    left_out,
+                    most = MOST,
+                    "more resources than can be remembered between two rounds of heartbeats"
+                );
+            }
             match redis.write(&seen).await {
                 Ok(()) => {
                     metrics.heartbeat(Aside::Done);

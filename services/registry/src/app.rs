@@ -1,6 +1,7 @@
 //! Puts the service together.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,6 +10,9 @@ use bus::Bus;
 use lifecycle::{CancellationToken, Process};
 use proto::registry::registry_server::RegistryServer;
 use rpc::Identity;
+use store::Pools;
+use store::outbox::Outbox;
+use tokio::sync::Notify;
 use tonic::service::Routes;
 use uuid::Uuid;
 
@@ -17,12 +21,14 @@ use crate::consumer::Consumer;
 use crate::grpc::Api;
 use crate::heartbeats::Heartbeats;
 use crate::metrics::Metrics;
-use crate::presence::Status;
-use crate::relay::{self, Bell};
+use crate::publisher;
 use crate::store::{MIGRATIONS, Store};
 use crate::sweeper::Sweeper;
 
-const COUNT_EVERY: Duration = Duration::from_secs(15);
+/// A list does without what Redis knows rather than wait for it.
+const LAST_SEEN_WITHIN: Duration = Duration::from_millis(300);
+/// Changes that the broker refused for ever are kept for people to look at.
+const KEEP_DEAD: Duration = Duration::from_secs(30 * 24 * 3_600);
 
 /// Starts everything; returns when the service can answer.
 ///
@@ -49,41 +55,44 @@ pub async fn serve(
 ) -> anyhow::Result<SocketAddr> {
     let metrics = process.register(Metrics::register);
     let heartbeats = Heartbeats::new(&settings.redis_url, &broker.namespace)?;
-    let (redis, nats) = (process.ready("redis"), process.ready("nats"));
-    let pool = ::store::open(process, database, "registry", MIGRATIONS).await?.work;
-    let bus = Bus::connect(broker, nats).await?;
-    let (store, bell, thresholds) = (Store::new(pool), Bell::default(), settings.thresholds());
-    let consumer = Consumer { store: store.clone(), thresholds, metrics: metrics.clone(), bell: bell.clone() };
-    process.spawn("consume sightings", consumer.run(bus.clone(), process.stopping()));
-    let sweeper = Sweeper {
+    let redis = process.ready("redis");
+    let pools = ::store::open(process, database, "registry", MIGRATIONS).await?;
+    let bus = Bus::open(process, broker).await?;
+    let (store, wake) = (Store::new(pools.clone()), Arc::new(Notify::new()));
+    let consumer = Consumer {
         store: store.clone(),
-        heartbeats,
-        thresholds,
+        thresholds: settings.thresholds(),
         metrics: metrics.clone(),
-        bell: bell.clone(),
+        wake: Arc::clone(&wake),
+    };
+    process.spawn("consume sightings", consumer.run(bus.clone(), process.stopping()));
+    let api = Api { store: store.clone(), heartbeats: heartbeats.within(LAST_SEEN_WITHIN), verifier };
+    let sweeper = Sweeper {
+        store,
+        heartbeats,
+        settings: settings.clone(),
+        metrics: metrics.clone(),
+        wake: Arc::clone(&wake),
         redis,
         owner: Uuid::new_v4(),
     };
     process.spawn("sweep heartbeats", sweeper.run(process.stopping()));
-    process.spawn("relay changes", relay::run(store.clone(), bus, metrics.clone(), bell, process.stopping()));
-    process.spawn("count resources", count(store.clone(), metrics, process.stopping()));
-    let api = Api { store, verifier };
+    process.spawn("prune the outbox", prune(pools.clone(), process.stopping()));
+    let outbox = Outbox { pools, wake };
+    let stopping = process.stopping();
+    process.spawn("publish changes", async move {
+        let publish = |message| publisher::publish(&bus, message);
+        outbox.run(stopping, publish, |event| publisher::count(&metrics, event)).await
+    });
     rpc::serve(process, "registry", identity, settings.grpc_listen, Routes::new(RegistryServer::new(api))).await
 }
 
-/// Keeps the gauges of resources by status, on every replica alike.
-async fn count(store: Store, metrics: Metrics, stopping: CancellationToken) -> anyhow::Result<()> {
-    loop {
-        match store.count().await {
-            Ok(counts) => {
-                for status in Status::ALL {
-                    metrics.resources(status, counts.get(&status).copied().unwrap_or_default());
-                }
-            }
-            Err(error) => tracing::debug!(%error, "cannot count resources"),
-        }
-        if stopping.run_until_cancelled(tokio::time::sleep(COUNT_EVERY)).await.is_none() {
-            return Ok(());
+async fn prune(pools: Pools, stopping: CancellationToken) -> anyhow::Result<()> {
+    const EVERY: Duration = Duration::from_secs(3_600);
+    while stopping.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
+        if let Err(error) = ::store::outbox::prune(&pools.work, KEEP_DEAD).await {
+            tracing::debug!(%error, "cannot prune the outbox");
         }
     }
+    Ok(())
 }

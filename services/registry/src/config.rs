@@ -41,13 +41,33 @@ pub struct Settings {
     /// Silence after which a resource is offline
     #[arg(long, env = "SIGHTLINE_OFFLINE_AFTER", default_value = "60s", value_parser = settings::duration)]
     pub offline_after: Duration,
+    /// How often programs and what only writes lines are taken to report until it is learned
+    #[arg(long, env = "SIGHTLINE_FIRST_INTERVAL", default_value = "60s", value_parser = settings::duration)]
+    pub first_interval: Duration,
+    /// The longest interval of reports that is learned; who reports more seldom is idle or offline in between
+    #[arg(long, env = "SIGHTLINE_LONGEST_INTERVAL", default_value = "5m", value_parser = settings::duration)]
+    pub longest_interval: Duration,
+    /// For how long no gateway may say that it is there before silence proves nothing
+    #[arg(long, env = "SIGHTLINE_GATEWAYS_AWAY_AFTER", default_value = "10s", value_parser = settings::duration)]
+    pub gateways_away_after: Duration,
+    /// How long a resource that is offline is kept; what people have tagged stays
+    #[arg(long, env = "SIGHTLINE_RESOURCE_RETENTION", default_value = "30d", value_parser = settings::duration)]
+    pub resource_retention: Duration,
+    /// The same of containers and pods, which do not come back
+    #[arg(long, env = "SIGHTLINE_SHORT_LIVED_RETENTION", default_value = "3d", value_parser = settings::duration)]
+    pub short_lived_retention: Duration,
 }
 
 impl Settings {
     /// The silences that matter.
     #[must_use]
     pub fn thresholds(&self) -> Thresholds {
-        Thresholds { idle_after: self.idle_after, offline_after: self.offline_after }
+        Thresholds {
+            idle_after: self.idle_after,
+            offline_after: self.offline_after,
+            first_interval: self.first_interval,
+            longest_interval: self.longest_interval,
+        }
     }
 }
 
@@ -60,6 +80,12 @@ impl settings::Settings for Config {
         }
         if self.registry.offline_after <= self.registry.idle_after {
             wrong.push("--offline-after must be longer than --idle-after".to_owned());
+        }
+        if self.registry.resource_retention.min(self.registry.short_lived_retention) <= self.registry.offline_after {
+            wrong.push(
+                "SIGHTLINE_RESOURCE_RETENTION and SIGHTLINE_SHORT_LIVED_RETENTION must be longer than --offline-after"
+                    .to_owned(),
+            );
         }
         wrong
     }

@@ -1,15 +1,16 @@
 //! Takes sightings from the broker and writes them down, several at a time.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bus::{Batch, Bus, Delivery, Options, Stream};
+use bus::{Batch, Bus, Delivery, Options, Stream, Trial};
 use lifecycle::CancellationToken;
+use tokio::sync::Notify;
 
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::Metrics;
 use crate::presence::{Nanos, Status, Thresholds, nanos};
-use crate::relay::Bell;
 use crate::resource::Sighting;
-use crate::store::{Store, Told};
+use crate::store::{Fresh, Store, Told};
 
 /// The durable consumer that all replicas share, and whose name stands on dead letters.
 pub const DURABLE: &str = "registry";
@@ -21,7 +22,8 @@ pub struct Consumer {
     pub store: Store,
     pub thresholds: Thresholds,
     pub metrics: Metrics,
-    pub bell: Bell,
+    /// Told when there is something to publish.
+    pub wake: Arc<Notify>,
 }
 
 impl Consumer {
@@ -33,7 +35,9 @@ impl Consumer {
         let mut deliveries =
             bus.consume(Stream::Resources, DURABLE, Options { max_messages: BATCH, ..Options::default() });
         while let Some(arrived) = stopping.run_until_cancelled(deliveries.several(BATCH)).await {
+            let Some(trial) = Trial::begin(DURABLE, &arrived).await else { continue };
             self.take(arrived, &stopping).await;
+            trial.end().await;
         }
         deliveries.close().await;
         Ok(())
@@ -58,9 +62,12 @@ impl Consumer {
 
     async fn write(&self, sightings: &[Sighting]) -> Result<Vec<Told>, sqlx::Error> {
         let now = now();
-        // Lenient, since this clock is not the gateway's; whatever it says, the sweeper soon knows better.
-        let offline_from = self.thresholds.offline_from(now);
-        let fresh = |seen: Nanos| if seen >= offline_from { Status::Online } else { Status::Offline };
+        let fresh = |sighting: &Sighting| {
+            let interval = self.thresholds.assumed(&sighting.kind);
+            // Lenient, since this clock is not the gateway's; whatever it says, the sweeper soon knows better.
+            let is_gone = now - sighting.seen > self.thresholds.offline(interval);
+            Fresh { status: if is_gone { Status::Offline } else { Status::Online }, interval }
+        };
         self.store.write(sightings, now, fresh).await
     }
 
@@ -76,21 +83,17 @@ impl Consumer {
 
     fn count(&self, told: &[Told]) {
         for told in told {
-            self.metrics.sighting(match told {
-                Told::New => Outcome::Registered,
-                Told::Different => Outcome::Described,
-                Told::Nothing => Outcome::Known,
-            });
+            self.metrics.sightings.of([told.as_str()]).inc();
             if let Some(change) = told.change() {
-                self.metrics.change(change);
-                self.bell.ring();
+                self.metrics.changes.of([change.as_str()]).inc();
+                self.wake.notify_one();
             }
         }
     }
 
     async fn bury(&self, delivery: &Delivery, reason: &str) {
         if delivery.bury(DURABLE, reason).await {
-            self.metrics.sighting(Outcome::Dead);
+            self.metrics.sightings.of(["dead"]).inc();
         }
     }
 }

@@ -5,8 +5,9 @@
 //! or describes a resource; heartbeats alone decide whether it is online, idle or offline. Any replica takes sightings;
 //! one, by lease, judges heartbeats.
 //!
-//! Absence of heartbeats is evidence only while Redis was there to hold them: after it was away or lost its memory,
-//! nothing is judged to be gone until whoever is alive had time to say so.
+//! Absence of heartbeats is evidence only while a gateway was there to hear and Redis to hold them: otherwise nothing is
+//! judged to be gone until whoever is alive had time to say so. How long a silence must be to mean something is learned from
+//! each source. A second costs what reports and changes in it, not what there is.
 //!
 //! What changes is published from an outbox, so a change and its announcement happen both or not at all.
 
@@ -17,7 +18,8 @@ pub mod grpc;
 pub mod heartbeats;
 pub mod metrics;
 pub mod presence;
-pub mod relay;
+pub mod publisher;
 pub mod resource;
+pub mod roster;
 pub mod store;
 pub mod sweeper;

@@ -1,12 +1,12 @@
 //! A resource, and a sighting of one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use model::{ResourceId, ResourceKind};
+use model::{ResourceId, label_name};
 use prost::Message as _;
 use proto::registry::{ResourceChanged, ResourceSeen};
 
-use crate::presence::{Change, Nanos, Status};
+use crate::presence::{Change, Nanos};
 
 /// Something that reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,35 +19,54 @@ pub struct Resource {
     pub tags: HashMap<String, String>,
     pub agent_id: String,
     pub parent_id: String,
-    pub status: Status,
+    /// A [`Status`](crate::presence::Status), or what a newer release calls one.
+    pub status: String,
     pub first_seen: Nanos,
     pub last_seen: Nanos,
 }
 
+/// What a selector reads of a resource beside its properties: labels, then tags, under the names that labels have everywhere.
+pub type Facts = BTreeMap<String, String>;
+
+/// The facts that are kept beside `labels` and `tags`. Where several names become one, the smallest counts: an answer must not
+/// depend on the order of a map.
+#[must_use]
+pub fn facts(labels: &HashMap<String, String>, tags: &HashMap<String, String>) -> Facts {
+    let mut facts = Facts::new();
+    for pairs in [labels, tags] {
+        let mut pairs: Vec<_> = pairs.iter().collect();
+        // A name that is written as it is stored comes before those that become it.
+        pairs.sort_by_key(|(name, _)| (label_name(name) != **name, *name));
+        for (name, value) in pairs {
+            facts.entry(label_name(name)).or_insert_with(|| value.clone());
+        }
+    }
+    facts
+}
+
 impl Resource {
-    /// What a selector reads under `name`: a property of the resource itself, else a label, with every character that
-    /// selectors cannot write as `_`, else a tag.
+    /// What a selector reads under `name`: a property of the resource itself, else one of its `facts`.
     #[must_use]
-    pub fn label(&self, name: &str) -> Option<&str> {
+    pub fn label<'a>(&'a self, facts: &'a Facts, name: &str) -> Option<&'a str> {
         match name {
             "id" => Some(&self.id),
             "kind" => Some(&self.kind),
             "name" => Some(&self.name),
-            "status" => Some(self.status.as_str()),
+            "status" => Some(&self.status),
             "agent_id" if !self.agent_id.is_empty() => Some(&self.agent_id),
             "parent_id" => Some(&self.parent_id),
-            _ => find(&self.labels, name).or_else(|| find(&self.tags, name)),
+            _ => facts.get(name).map(String::as_str),
         }
     }
 
     /// The event that tells of `change`.
     #[must_use]
-    pub fn changed(&self, change: Change, before: Option<Status>, now: Nanos) -> ResourceChanged {
+    pub fn changed(&self, change: Change, before: Option<&str>, now: Nanos) -> ResourceChanged {
         ResourceChanged {
             tenant: self.tenant.clone(),
             resource: Some(self.clone().into()),
             change: change.as_str().to_owned(),
-            previous_status: before.map(|status| status.to_string()).unwrap_or_default(),
+            previous_status: before.unwrap_or_default().to_owned(),
             time_unix_nano: unsigned(now),
         }
     }
@@ -61,7 +80,7 @@ impl From<Resource> for proto::registry::Resource {
             name: resource.name,
             labels: resource.labels,
             tags: resource.tags,
-            status: resource.status.to_string(),
+            status: resource.status,
             first_seen_unix_nano: unsigned(resource.first_seen),
             last_seen_unix_nano: unsigned(resource.last_seen),
             agent_id: resource.agent_id,
@@ -74,22 +93,13 @@ fn unsigned(time: Nanos) -> u64 {
     u64::try_from(time).unwrap_or_default()
 }
 
-fn find<'a>(pairs: &'a HashMap<String, String>, name: &str) -> Option<&'a str> {
-    if let Some(value) = pairs.get(name) {
-        return Some(value);
-    }
-    let written = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-    // The smallest, where several names become one: an answer must not depend on the order of a map.
-    let alike = pairs.iter().filter(|(key, _)| key.chars().map(written).eq(name.chars()));
-    alike.min().map(|(_, value)| value.as_str())
-}
-
 /// A gateway's word that a resource is there and what it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sighting {
     pub tenant: String,
     pub id: String,
-    pub kind: ResourceKind,
+    /// One of `model`'s, or one that a newer gateway knows.
+    pub kind: String,
     pub labels: HashMap<String, String>,
     pub agent_id: String,
     pub parent_id: String,
@@ -119,8 +129,8 @@ impl Sighting {
         if seen.tenant.is_empty() || seen.tenant.contains('\0') {
             return Err(InvalidSighting::NoTenant);
         }
-        let id: ResourceId = seen.id.parse().map_err(|_| InvalidSighting::Id(seen.id.clone()))?;
-        if id.kind().as_str() != seen.kind {
+        let kind = kind(&seen.id).ok_or_else(|| InvalidSighting::Id(seen.id.clone()))?;
+        if kind != seen.kind {
             return Err(InvalidSighting::Kind { id: seen.id, kind: seen.kind });
         }
         // Nothing is seen after it was told of; a gateway's clock that is ahead must not make its word the last one.
@@ -129,7 +139,7 @@ impl Sighting {
         Ok(Self {
             tenant: seen.tenant,
             id: seen.id,
-            kind: id.kind(),
+            kind: seen.kind,
             labels: labels.collect(),
             agent_id: storable(seen.agent_id),
             parent_id: storable(seen.parent_id),
@@ -140,18 +150,27 @@ impl Sighting {
     /// What people call it: by its kind, the first of these labels that it has.
     #[must_use]
     pub fn name(&self) -> &str {
-        let labels: &[&str] = match self.kind {
-            ResourceKind::Agent => &["agent.name", "host.name", "agent.id"],
-            ResourceKind::Host => &["host.name", "host.id"],
-            ResourceKind::Container => &["container.name", "container.id"],
-            ResourceKind::App => &["service.name", "service.instance.id"],
-            ResourceKind::Pod => &["k8s.pod.name", "k8s.pod.uid"],
-            ResourceKind::Device | ResourceKind::Syslog => &["device.name", "host.name", "host.ip"],
-            ResourceKind::Otel => &["service.name", "host.name", "telemetry.sdk.name"],
+        let labels: &[&str] = match self.kind.as_str() {
+            "agent" => &["agent.name", "host.name", "agent.id"],
+            "host" => &["host.name", "host.id"],
+            "container" => &["container.name", "container.id"],
+            "app" => &["service.name", "service.instance.id"],
+            "pod" => &["k8s.pod.name", "k8s.pod.uid"],
+            "device" | "syslog" => &["device.name", "host.name", "host.ip"],
+            _ => &["service.name", "host.name", "telemetry.sdk.name"],
         };
         let named = labels.iter().filter_map(|label| self.labels.get(*label)).find(|name| !name.is_empty());
         named.map_or(self.id.as_str(), String::as_str)
     }
+}
+
+/// The kind in a resource's id: one that we know, or what reads like one of a newer release.
+fn kind(id: &str) -> Option<&str> {
+    let (kind, hash) = id.split_once('-')?;
+    let is_kind = !kind.is_empty() && kind.len() <= 32 && kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    // The same hash behind a kind that is known.
+    let is_hash = format!("host-{hash}").parse::<ResourceId>().is_ok();
+    (is_kind && is_hash).then_some(kind)
 }
 
 /// Postgres takes any text but one with NUL in it.
@@ -204,6 +223,16 @@ mod tests {
     }
 
     #[test]
+    fn a_kind_that_only_a_newer_gateway_knows_is_carried() {
+        let sighting = read(|seen| {
+            seen.id = seen.id.replace("host-", "lambda-");
+            seen.kind = "lambda".into();
+        });
+        assert_eq!(sighting.unwrap().kind, "lambda");
+        assert!(matches!(read(|seen| seen.id = "Host-x".into()), Err(InvalidSighting::Id(_))));
+    }
+
+    #[test]
     fn selectors_read_properties_then_labels_then_tags() {
         let resource = Resource {
             tenant: "default".into(),
@@ -214,13 +243,22 @@ mod tests {
             tags: [("env".to_owned(), "prod".to_owned()), ("host.name".to_owned(), "fake".to_owned())].into(),
             agent_id: String::new(),
             parent_id: String::new(),
-            status: Status::Idle,
+            status: "idle".into(),
             first_seen: 1,
             last_seen: 2,
         };
-        assert_eq!(resource.label("status"), Some("idle"));
-        assert_eq!(resource.label("host_name"), Some("web-1"));
-        assert_eq!(resource.label("env"), Some("prod"));
-        assert_eq!(resource.label("host_id"), None);
+        let facts = facts(&resource.labels, &resource.tags);
+        assert_eq!(resource.label(&facts, "status"), Some("idle"));
+        assert_eq!(resource.label(&facts, "host_name"), Some("web-1"));
+        assert_eq!(resource.label(&facts, "env"), Some("prod"));
+        assert_eq!(resource.label(&facts, "host_id"), None);
+    }
+
+    #[test]
+    fn of_names_that_become_one_the_stored_form_counts_and_then_the_smallest() {
+        let labels = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let read = |pairs: &[(&str, &str)]| facts(&labels(pairs), &HashMap::new())["a_b"].clone();
+        assert_eq!(read(&[("a.b", "1"), ("a_b", "2"), ("a-b", "3")]), "2");
+        assert_eq!(read(&[("a.b", "1"), ("a-b", "3")]), "3");
     }
 }

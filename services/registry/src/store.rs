@@ -1,87 +1,93 @@
 //! Every SQL statement of the registry.
 
 mod changes;
+mod forgetting;
 mod judging;
+mod listing;
 mod sightings;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use sqlx::postgres::PgRow;
 use sqlx::types::Json;
-use sqlx::{FromRow, Row as _};
-use store::{Migrations, Pool, fault};
+use sqlx::{FromRow, PgConnection, Row as _};
+use store::{Lease, Migrations, Pools};
 
 use crate::presence::Status;
-use crate::resource::Resource;
+use crate::resource::{Facts, Resource};
 
-pub use changes::Pending;
-pub(crate) use changes::published;
-pub use judging::{Judged, Unfenced, Verdict};
-pub use sightings::Told;
+pub(crate) use forgetting::Retention;
+pub use judging::{Settled, Unfenced};
+pub use listing::Narrow;
+pub use sightings::{Fresh, Told};
 
 /// Brings the schema `registry` up to date.
 pub const MIGRATIONS: Migrations = store::migrations!("../../../migrations/registry"; 1 "create_resources");
 
-const RESOURCE: &str = "r.tenant, r.id, r.kind, r.name, r.labels, r.tags, r.agent_id, r.parent_id, r.first_seen, p.status, \
-                        p.last_seen from resources r join presence p on p.tenant = r.tenant and p.id = r.id";
+const RESOURCE: &str = "r.tenant, r.id, r.kind, r.name, r.labels, r.tags, r.agent_id, r.parent_id, r.first_seen, r.status, \
+                        r.last_seen from resources r";
 
 /// The registry's tables.
 #[derive(Clone)]
 pub struct Store {
-    pool: Pool,
+    pools: Pools,
 }
 
-/// What a list is narrowed by before it leaves Postgres.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Narrow {
-    pub kind: Option<String>,
-    pub name: Option<String>,
-    pub status: Option<String>,
-    pub id: Option<String>,
+/// A resource and what selectors read of it.
+pub(crate) struct Listed {
+    pub(crate) resource: Resource,
+    pub(crate) facts: Facts,
 }
 
 impl Store {
-    /// Over the tables of `pool`'s schema.
+    /// Over the tables of the pools' schema.
     #[must_use]
-    pub fn new(pool: Pool) -> Self {
-        Self { pool }
+    pub fn new(pools: Pools) -> Self {
+        Self { pools }
     }
 
-    pub(crate) fn pool(&self) -> &Pool {
-        &self.pool
+    pub(crate) fn pools(&self) -> &Pools {
+        &self.pools
     }
 
-    /// Resources of `tenant` after the id `after`, in the order of their ids.
-    pub(crate) async fn list(
-        &self,
-        tenant: &str,
-        narrow: &Narrow,
-        after: &str,
-        limit: i64,
-    ) -> fault::Result<Vec<Resource>> {
-        let sql = format!(
-            "select {RESOURCE}
-             where r.tenant = $1 and r.id > $2 and ($3::text is null or r.kind = $3) and ($4::text is null or r.name = $4)
-               and ($5::text is null or p.status = $5) and ($6::text is null or r.id = $6)
-             order by r.id limit $7"
-        );
-        sqlx::query_as(sqlx::AssertSqlSafe(sql))
-            .bind(tenant)
-            .bind(after)
-            .bind(&narrow.kind)
-            .bind(&narrow.name)
-            .bind(&narrow.status)
-            .bind(&narrow.id)
-            .bind(limit)
-            .fetch_all(&self.pool)
-            .await
-            .map_err(fault)
+    /// Tenants that have resources, found by hopping through the index rather than by reading all of it.
+    pub(crate) async fn tenants(&self) -> sqlx::Result<Vec<Arc<str>>> {
+        let tenants: Vec<String> = sqlx::query_scalar(
+            "with recursive hop as (
+                 (select tenant from resources order by tenant limit 1)
+                 union all
+                 select (select r.tenant from resources r where r.tenant > hop.tenant order by r.tenant limit 1)
+                 from hop where hop.tenant is not null)
+             select tenant from hop where tenant is not null",
+        )
+        .fetch_all(&self.pools.work)
+        .await?;
+        Ok(tenants.into_iter().map(Arc::from).collect())
     }
 
-    pub(crate) async fn get(&self, tenant: &str, id: &str) -> fault::Result<Option<Resource>> {
-        let sql = format!("select {RESOURCE} where r.tenant = $1 and r.id = $2");
-        sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(tenant).bind(id).fetch_optional(&self.pool).await.map_err(fault)
+    /// How many there are of each status; those of a newer release count as none of ours.
+    pub(crate) async fn count(&self) -> sqlx::Result<HashMap<Status, i64>> {
+        let sql = "select status, count(*) as count from resources group by status";
+        let rows = sqlx::query(sql).fetch_all(&self.pools.work).await?;
+        let count = |row: &PgRow| {
+            let status = Status::named(row.try_get("status")?);
+            Ok(status.map(|status| row.try_get("count").map(|count| (status, count))).transpose()?)
+        };
+        rows.iter().filter_map(|row| count(row).transpose()).collect()
     }
+}
+
+/// Whoever wants to take the lease over waits until this transaction is over.
+async fn fence(connection: &mut PgConnection, lease: &Lease) -> Result<(), Unfenced> {
+    let held: Option<i64> =
+        sqlx::query_scalar("select epoch from leases where name = $1 and owner = $2 and epoch = $3 for share")
+            .bind(&lease.name)
+            .bind(lease.owner)
+            .bind(lease.epoch)
+            .fetch_optional(connection)
+            .await?;
+    held.map(|_| ()).ok_or(Unfenced::Lost)
 }
 
 impl FromRow<'_, PgRow> for Resource {
@@ -95,13 +101,15 @@ impl FromRow<'_, PgRow> for Resource {
             tags: row.try_get::<Json<HashMap<_, _>>, _>("tags")?.0,
             agent_id: row.try_get("agent_id")?,
             parent_id: row.try_get("parent_id")?,
-            status: status(row, "status")?,
+            status: row.try_get("status")?,
             first_seen: row.try_get("first_seen")?,
             last_seen: row.try_get("last_seen")?,
         })
     }
 }
 
-fn status(row: &PgRow, column: &str) -> Result<Status, sqlx::Error> {
-    row.try_get::<String, _>(column)?.parse().map_err(|error| sqlx::Error::Decode(Box::new(error)))
+impl FromRow<'_, PgRow> for Listed {
+    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self { resource: Resource::from_row(row)?, facts: row.try_get::<Json<Facts>, _>("facts")?.0 })
+    }
 }

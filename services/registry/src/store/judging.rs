@@ -1,35 +1,17 @@
 //! What the sweeper reads and writes, under its lease.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use futures::TryStreamExt as _;
 use sqlx::postgres::PgRow;
-use sqlx::{FromRow, PgConnection, Row as _};
+use sqlx::{PgConnection, Row as _};
 use store::Lease;
 
-use super::{RESOURCE, Store, changes, status};
-use crate::heartbeats::Heartbeat;
-use crate::presence::{Change, Nanos, Status, Thresholds, nanos};
+use super::{RESOURCE, Store, changes, fence};
+use crate::presence::{Change, Interval, Nanos, Status};
 use crate::resource::Resource;
-
-/// `last_seen` is written this seldom while nothing else changes, or every heartbeat would be a row's new version.
-/// Readers see it late by so much; judging does not, since it reads Redis.
-const SAVE_EVERY: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// A resource whose record may have to change.
-#[derive(Debug)]
-pub struct Judged {
-    pub tenant: String,
-    pub id: String,
-    pub before: Status,
-    /// The latest sign of life that anybody knows of.
-    pub seen: Nanos,
-}
-
-/// What is to be written about it.
-pub struct Verdict {
-    pub judged: Judged,
-    pub after: Status,
-}
+use crate::roster::{Key, Known, Verdict};
 
 /// Why nothing was written.
 #[derive(Debug, thiserror::Error)]
@@ -42,147 +24,154 @@ pub enum Unfenced {
     Store(#[from] sqlx::Error),
 }
 
-impl FromRow<'_, PgRow> for Judged {
-    fn from_row(row: &PgRow) -> Result<Self, sqlx::Error> {
-        Ok(Self {
-            tenant: row.try_get("tenant")?,
-            id: row.try_get("id")?,
-            before: status(row, "status")?,
-            seen: row.try_get("seen")?,
-        })
-    }
+/// What became of a verdict.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// It was written, and this is what happened.
+    Changed(Change),
+    /// It was so already.
+    Same,
+    /// The resource is gone, or has a status that only a newer release knows.
+    NotOurs,
 }
 
 impl Store {
-    /// Tenants that have resources, found by hopping through the index rather than by reading all of it.
-    pub(crate) async fn tenants(&self) -> Result<Vec<String>, sqlx::Error> {
-        sqlx::query_scalar(
-            "with recursive hop as (
-                 (select tenant from presence order by tenant limit 1)
-                 union all
-                 select (select p.tenant from presence p where p.tenant > hop.tenant order by p.tenant limit 1)
-                 from hop where hop.tenant is not null)
-             select tenant from hop where tenant is not null",
+    /// Everybody who is not offline, one after another into `each`.
+    pub(crate) async fn present(&self, mut each: impl FnMut(Key, Known)) -> sqlx::Result<()> {
+        let sql = "select tenant, id, status, last_seen, report_interval from resources where status <> 'offline'";
+        let mut rows = sqlx::query(sql).fetch(&self.pools.work);
+        let mut tenant: Arc<str> = Arc::from("");
+        while let Some(row) = rows.try_next().await? {
+            if let Some((key, known)) = known(&row, &mut tenant)? {
+                each(key, known);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is known of `keys`, as far as there are such resources with a status that we judge.
+    pub(crate) async fn known(&self, keys: &[Key]) -> sqlx::Result<Vec<(Key, Known)>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let rows = sqlx::query(
+            "select r.tenant, r.id, r.status, r.last_seen, r.report_interval from resources r
+             join unnest($1::text[], $2::text[]) as k (tenant, id) on k.tenant = r.tenant and k.id = r.id",
         )
-        .fetch_all(&self.pool)
-        .await
+        .bind(keys.iter().map(|key| &*key.tenant).collect::<Vec<_>>())
+        .bind(keys.iter().map(|key| &*key.id).collect::<Vec<_>>())
+        .fetch_all(&self.pools.work)
+        .await?;
+        let mut tenant: Arc<str> = Arc::from("");
+        rows.iter().filter_map(|row| known(row, &mut tenant).transpose()).collect()
     }
 
-    pub(crate) async fn count(&self) -> Result<HashMap<Status, i64>, sqlx::Error> {
-        let rows =
-            sqlx::query("select status, count(*) as count from presence group by status").fetch_all(&self.pool).await?;
-        rows.iter().map(|row| Ok((status(row, "status")?, row.try_get("count")?))).collect()
-    }
-
-    /// Judges everything by `beats`, writes what `believe` makes of it, and announces what changed; all or nothing, and
-    /// nothing if the lease is not held any more.
+    /// Writes verdicts and announces what they change; all or nothing, and nothing if the lease is not held any more. One
+    /// answer for each verdict.
     pub(crate) async fn judge(
         &self,
         lease: &Lease,
-        beats: &[Heartbeat],
-        thresholds: Thresholds,
+        verdicts: &[Verdict],
         now: Nanos,
-        believe: impl Fn(&Judged) -> Status,
-    ) -> Result<Vec<Change>, Unfenced> {
-        let mut transaction = self.pool.begin().await?;
-        fence(&mut transaction, lease).await?;
-        let judged = candidates(&mut transaction, beats, thresholds, now).await?;
-        let verdicts: Vec<Verdict> =
-            judged.into_iter().map(|judged| Verdict { after: believe(&judged), judged }).collect();
-        save(&mut transaction, &verdicts).await?;
-        let announced = announce(&mut transaction, &verdicts, now).await?;
-        transaction.commit().await?;
-        Ok(announced)
+    ) -> Result<Vec<Settled>, Unfenced> {
+        let mut lost = false;
+        let work = async {
+            let mut transaction = self.pools.work.begin().await?;
+            match fence(&mut transaction, lease).await {
+                Ok(()) => {}
+                Err(Unfenced::Lost) => {
+                    lost = true;
+                    return Ok(Vec::new());
+                }
+                Err(Unfenced::Store(error)) => return Err(error),
+            }
+            let mut rows = lock(&mut transaction, verdicts).await?;
+            let (mut settled, mut announced) = (Vec::with_capacity(verdicts.len()), Vec::new());
+            for verdict in verdicts {
+                let row = rows.get_mut(&verdict.key);
+                let (outcome, event) = row.map_or((Settled::NotOurs, None), |row| settle(row, verdict, now));
+                announced.extend(event);
+                settled.push(outcome);
+            }
+            save(&mut transaction, verdicts, &settled).await?;
+            changes::announce(&mut transaction, &announced).await?;
+            transaction.commit().await?;
+            Ok(settled)
+        };
+        let settled = self.pools.bounded(work).await?;
+        if lost { Err(Unfenced::Lost) } else { Ok(settled) }
+    }
+
+    /// Writes down how often resources report.
+    pub(crate) async fn learn(&self, learned: &[(Key, Interval)]) -> sqlx::Result<()> {
+        if learned.is_empty() {
+            return Ok(());
+        }
+        let query = sqlx::query(
+            "update resources r set report_interval = l.report_interval
+             from unnest($1::text[], $2::text[], $3::bigint[]) as l (tenant, id, report_interval)
+             where r.tenant = l.tenant and r.id = l.id",
+        )
+        .bind(learned.iter().map(|(key, _)| &*key.tenant).collect::<Vec<_>>())
+        .bind(learned.iter().map(|(key, _)| &*key.id).collect::<Vec<_>>())
+        .bind(learned.iter().map(|(_, interval)| interval.nanos()).collect::<Vec<_>>());
+        self.pools.bounded(query.execute(&self.pools.work)).await.map(|_| ())
     }
 }
 
-/// Whoever wants to take the lease over waits until this transaction is over.
-async fn fence(connection: &mut PgConnection, lease: &Lease) -> Result<(), Unfenced> {
-    let held: Option<i64> =
-        sqlx::query_scalar("select epoch from leases where name = $1 and owner = $2 and epoch = $3 for share")
-            .bind(&lease.name)
-            .bind(lease.owner)
-            .bind(lease.epoch)
-            .fetch_optional(connection)
-            .await?;
-    held.map(|_| ()).ok_or(Unfenced::Lost)
+/// `tenant` is the one of the row before, so that neighbours share it.
+fn known(row: &PgRow, tenant: &mut Arc<str>) -> sqlx::Result<Option<(Key, Known)>> {
+    let name: &str = row.try_get("tenant")?;
+    if **tenant != *name {
+        *tenant = name.into();
+    }
+    let Some(status) = Status::named(row.try_get("status")?) else { return Ok(None) };
+    let key = Key { tenant: Arc::clone(tenant), id: row.try_get::<&str, _>("id")?.into() };
+    let interval = Interval::of(row.try_get("report_interval")?);
+    Ok(Some((key, Known { status, heard: row.try_get("last_seen")?, interval })))
 }
 
-async fn candidates(
-    connection: &mut PgConnection,
-    beats: &[Heartbeat],
-    thresholds: Thresholds,
-    now: Nanos,
-) -> Result<Vec<Judged>, sqlx::Error> {
-    let save_every = nanos(SAVE_EVERY.min(thresholds.idle_after / 2));
-    // A sign of life from the future counts as one of now, lest a wrong clock keep a resource online for hours after.
-    let seen: Vec<Nanos> = beats.iter().map(|beat| beat.seen.min(now)).collect();
-    sqlx::query_as(
-        "select p.tenant, p.id, p.status, s.seen
-         from presence p
-         left join unnest($1::text[], $2::text[], $3::bigint[]) as b (tenant, id, seen)
-             on b.tenant = p.tenant and b.id = p.id
-         cross join lateral (select greatest(p.last_seen, b.seen) as seen) s
-         where (p.status <> 'offline' or b.seen > p.last_seen)
-           and (s.seen - p.last_seen >= $4
-                or p.status <> case when s.seen >= $5 then 'online' when s.seen >= $6 then 'idle' else 'offline' end)
-         order by p.tenant, p.id
-         for update of p",
-    )
-    .bind(beats.iter().map(|beat| beat.tenant.as_str()).collect::<Vec<_>>())
-    .bind(beats.iter().map(|beat| beat.id.as_str()).collect::<Vec<_>>())
-    .bind(seen)
-    .bind(save_every)
-    .bind(thresholds.idle_from(now))
-    .bind(thresholds.offline_from(now))
-    .fetch_all(connection)
-    .await
+async fn lock(connection: &mut PgConnection, verdicts: &[Verdict]) -> sqlx::Result<HashMap<Key, Resource>> {
+    let sql = format!(
+        "select {RESOURCE} join unnest($1::text[], $2::text[]) as v (tenant, id) on v.tenant = r.tenant and v.id = r.id
+         order by r.tenant, r.id for update of r"
+    );
+    let rows: Vec<Resource> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+        .bind(verdicts.iter().map(|verdict| &*verdict.key.tenant).collect::<Vec<_>>())
+        .bind(verdicts.iter().map(|verdict| &*verdict.key.id).collect::<Vec<_>>())
+        .fetch_all(connection)
+        .await?;
+    let key = |row: &Resource| Key { tenant: row.tenant.as_str().into(), id: row.id.as_str().into() };
+    Ok(rows.into_iter().map(|row| (key(&row), row)).collect())
 }
 
-async fn save(connection: &mut PgConnection, verdicts: &[Verdict]) -> Result<(), sqlx::Error> {
-    if verdicts.is_empty() {
+fn settle(row: &mut Resource, verdict: &Verdict, now: Nanos) -> (Settled, Option<proto::registry::ResourceChanged>) {
+    let Some(before) = Status::named(&row.status) else { return (Settled::NotOurs, None) };
+    let Some(change) = Change::between(before, verdict.after) else { return (Settled::Same, None) };
+    row.status = verdict.after.to_string();
+    row.last_seen = row.last_seen.max(verdict.heard);
+    (Settled::Changed(change), Some(row.changed(change, Some(before.as_str()), now)))
+}
+
+async fn save(connection: &mut PgConnection, verdicts: &[Verdict], settled: &[Settled]) -> sqlx::Result<()> {
+    let changed = verdicts.iter().zip(settled).filter(|(_, settled)| matches!(settled, Settled::Changed(_)));
+    let changed: Vec<&Verdict> = changed.map(|(verdict, _)| verdict).collect();
+    if changed.is_empty() {
         return Ok(());
     }
     sqlx::query(
-        "update presence p set status = v.status, last_seen = v.seen
-         from unnest($1::text[], $2::text[], $3::text[], $4::bigint[]) as v (tenant, id, status, seen)
-         where p.tenant = v.tenant and p.id = v.id",
+        "update resources r
+         set status = v.status, last_seen = greatest(r.last_seen, v.heard), report_interval = v.report_interval
+         from unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::bigint[])
+             as v (tenant, id, status, heard, report_interval)
+         where r.tenant = v.tenant and r.id = v.id",
     )
-    .bind(verdicts.iter().map(|verdict| verdict.judged.tenant.as_str()).collect::<Vec<_>>())
-    .bind(verdicts.iter().map(|verdict| verdict.judged.id.as_str()).collect::<Vec<_>>())
-    .bind(verdicts.iter().map(|verdict| verdict.after.as_str()).collect::<Vec<_>>())
-    .bind(verdicts.iter().map(|verdict| verdict.judged.seen).collect::<Vec<_>>())
+    .bind(changed.iter().map(|verdict| &*verdict.key.tenant).collect::<Vec<_>>())
+    .bind(changed.iter().map(|verdict| &*verdict.key.id).collect::<Vec<_>>())
+    .bind(changed.iter().map(|verdict| verdict.after.as_str()).collect::<Vec<_>>())
+    .bind(changed.iter().map(|verdict| verdict.heard).collect::<Vec<_>>())
+    .bind(changed.iter().map(|verdict| verdict.interval.nanos()).collect::<Vec<_>>())
     .execute(connection)
     .await?;
     Ok(())
-}
-
-async fn announce(connection: &mut PgConnection, verdicts: &[Verdict], now: Nanos) -> Result<Vec<Change>, sqlx::Error> {
-    let changed: HashMap<(&str, &str), (Change, Status)> = verdicts
-        .iter()
-        .filter_map(|Verdict { judged, after }| {
-            let change = Change::between(judged.before, *after)?;
-            Some(((judged.tenant.as_str(), judged.id.as_str()), (change, judged.before)))
-        })
-        .collect();
-    if changed.is_empty() {
-        return Ok(Vec::new());
-    }
-    let sql = format!(
-        "select {RESOURCE} join unnest($1::text[], $2::text[]) as c (tenant, id) on c.tenant = r.tenant and c.id = r.id"
-    );
-    let resources: Vec<Resource> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
-        .bind(changed.keys().map(|(tenant, _)| *tenant).collect::<Vec<_>>())
-        .bind(changed.keys().map(|(_, id)| *id).collect::<Vec<_>>())
-        .fetch_all(&mut *connection)
-        .await?;
-    let events: Vec<_> = resources
-        .iter()
-        .filter_map(|resource| {
-            let (change, before) = changed.get(&(resource.tenant.as_str(), resource.id.as_str()))?;
-            Some(resource.changed(*change, Some(*before), now))
-        })
-        .collect();
-    changes::announce(connection, &events).await?;
-    Ok(changed.into_values().map(|(change, _)| change).collect())
 }

@@ -14,10 +14,12 @@ use proto::registry::{
 };
 use registry::config::Settings;
 use settings::Secret;
+use sqlx::ConnectOptions as _;
 use testkit::{eventually, now};
 use tokio::task::JoinSet;
 
-pub const SOON: Duration = Duration::from_secs(10);
+/// Longer than a replica that lost its way to Postgres can hold what it was about to do.
+pub const SOON: Duration = Duration::from_secs(45);
 pub const IDLE_AFTER: Duration = Duration::from_millis(600);
 pub const OFFLINE_AFTER: Duration = Duration::from_millis(1_500);
 
@@ -55,14 +57,31 @@ impl Site {
         self.start_with(Duration::from_secs(600), Duration::from_secs(6_000)).await
     }
 
+    /// Settings of a registry that judges fast.
+    pub fn settings(&self) -> Settings {
+        self.settings_with(IDLE_AFTER, OFFLINE_AFTER)
+    }
+
     pub async fn start_with(&self, idle_after: Duration, offline_after: Duration) -> Registry {
-        let process = Process::for_test();
-        let settings = Settings {
+        self.start_as(self.settings_with(idle_after, offline_after)).await
+    }
+
+    fn settings_with(&self, idle_after: Duration, offline_after: Duration) -> Settings {
+        Settings {
             grpc_listen: settings::loopback(0),
             redis_url: self.redis_url.clone(),
             idle_after,
             offline_after,
-        };
+            first_interval: Duration::from_secs(60),
+            longest_interval: Duration::from_secs(300),
+            gateways_away_after: Duration::from_secs(10),
+            resource_retention: Duration::from_secs(30 * 24 * 3_600),
+            short_lived_retention: Duration::from_secs(3 * 24 * 3_600),
+        }
+    }
+
+    pub async fn start_as(&self, settings: Settings) -> Registry {
+        let process = Process::for_test();
         let verifier = testkit::tokens().verifier();
         let identity = testkit::identity("registry");
         let address = registry::app::serve(&settings, &self.database, &self.broker, &identity, verifier, &process);
@@ -116,6 +135,35 @@ impl Site {
             }
         });
         Beating(beating)
+    }
+
+    /// Leaves one heartbeat, as a gateway does.
+    pub async fn beat_once(&self, tenant: &str, id: &str) {
+        let mut redis = self.redis().await;
+        let (seconds, micros): (u64, u64) = redis::cmd("TIME").query_async(&mut redis).await.unwrap();
+        let now = seconds * 1_000 + micros / 1_000;
+        let key = self.heartbeats_key(tenant);
+        let _: i64 = redis::cmd("ZADD").arg(key).arg(now).arg(id).query_async(&mut redis).await.unwrap();
+    }
+
+    /// Says, as a gateway does, that one is there, until it is dropped.
+    pub async fn gateway(&self) -> Beating {
+        let (mut redis, key) = (self.redis().await, format!("{}:gateways", self.broker.namespace));
+        let mut beating = JoinSet::new();
+        beating.spawn(async move {
+            while let Ok((seconds, micros)) = redis::cmd("TIME").query_async::<(u64, u64)>(&mut redis).await {
+                let now = seconds * 1_000 + micros / 1_000;
+                let _ = redis::cmd("ZADD").arg(&key).arg(now).arg("gateway-1").query_async::<i64>(&mut redis).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+        Beating(beating)
+    }
+
+    /// A connection to the registry's tables.
+    pub async fn tables(&self) -> sqlx::PgConnection {
+        let options: sqlx::postgres::PgConnectOptions = self.database.database_url.reveal().parse().unwrap();
+        options.options([("search_path", "registry")]).connect().await.unwrap()
     }
 
     /// A host that is seen, beats, and is announced.
@@ -221,6 +269,24 @@ impl Registry {
         eventually("a later sign of life", SOON, async || {
             let resource = self.get(tenant, id).await.map_err(|fault| fault.to_string())?;
             if resource.last_seen_unix_nano > time { Ok(()) } else { Err(format!("{resource:?}")) }
+        })
+        .await;
+    }
+
+    /// The value of a metric, with its labels.
+    pub fn metric(&self, name: &str) -> Option<u64> {
+        let text = self.process.register(|registry| {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+            text
+        });
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
+    pub async fn until_metric(&self, name: &str, value: u64) {
+        eventually(name, SOON, async || {
+            let now = self.metric(name);
+            if now == Some(value) { Ok(()) } else { Err(format!("{now:?}")) }
         })
         .await;
     }
