@@ -70,6 +70,8 @@ pub struct Tally {
     pub too_old: u64,
     /// Log records of batches that a client sent again.
     pub repeated: u64,
+    /// Labels of resources that were left out of what travels with a transition.
+    pub cut_labels: u64,
     /// Times that there was no room for a subject that a rule is about.
     pub over_capacity: u64,
 }

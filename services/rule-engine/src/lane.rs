@@ -254,7 +254,8 @@ impl Lane {
     /// Takes up other rules where it is time: first those that a former owner took up at this place, then the newest.
     async fn rules(&mut self) -> Result<(), Ended> {
         while let Some((sequence, revision)) = self.noted.front().copied() {
-            if sequence > self.position.sequence {
+            // Where the broker lost the stream's end, numbers begin anew: what was noted is not waited for beyond the backlog.
+            if sequence > self.position.sequence && self.position.sequence < self.backlog_end {
                 return Ok(());
             }
             let current = self.with(|evaluation| Arc::clone(evaluation.rules()));
@@ -314,7 +315,8 @@ impl Lane {
 
     /// Says how many subjects each rule is about, where that changed.
     async fn report(&mut self) {
-        let (revision, bindings) = self.with(|evaluation| (evaluation.rules().revision, evaluation.bindings()));
+        let counting = self.off(|evaluation| (evaluation.rules().revision, evaluation.bindings())).await;
+        let Ok((revision, bindings)) = counting else { return };
         let mut now: HashMap<Uuid, Binding> = bindings.into_iter().map(|binding| (binding.rule, binding)).collect();
         for (rule, before) in &self.reported {
             now.entry(*rule).or_insert(Binding { subjects: 0, over_capacity: 0, ..*before });

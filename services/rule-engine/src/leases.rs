@@ -79,7 +79,10 @@ pub async fn run(tools: Tools, stopping: CancellationToken) -> anyhow::Result<()
 
 impl Keeper {
     async fn tick(&mut self) {
-        match tokio::time::timeout(TICK_DEADLINE, self.share()).await {
+        // Postgres is not waited for beyond the moment at which the first lease runs out.
+        let soonest = self.held.values().map(|held| TTL.saturating_sub(held.renewed.elapsed())).min();
+        let within = soonest.unwrap_or(TICK_DEADLINE).min(TICK_DEADLINE);
+        match tokio::time::timeout(within, self.share()).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "cannot keep the leases; trying again"),
             Err(_) => tracing::warn!("the leases could not be kept in time; trying again"),

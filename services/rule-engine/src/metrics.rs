@@ -12,6 +12,8 @@ telemetry::metrics! {
         evaluations: Counter by [signal],
         /// Samples and log records that no rule looked at, or not as they are, by reason
         skipped_samples: Counter by [reason],
+        /// Labels of resources that were left out of what travels with transitions
+        cut_labels: Counter,
         /// Transitions that the broker acknowledged
         pub transitions: Counter by [state],
         /// Transitions that came too late for anybody to be told
@@ -58,6 +60,7 @@ impl Metrics {
     pub fn evaluated(&self, signal: Signal, tally: Tally, lag_seconds: f64) {
         self.samples.of([signal.as_str()]).inc_by(tally.items);
         self.evaluations.of([signal.as_str()]).inc_by(tally.evaluated);
+        self.cut_labels.inc_by(tally.cut_labels);
         let skipped = [
             ("not_newer", tally.not_newer),
             ("ahead", tally.ahead),

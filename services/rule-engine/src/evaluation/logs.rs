@@ -88,7 +88,9 @@ impl Evaluation {
         }
         let time = u64::try_from(time.unix_nano).unwrap_or(0);
         if !self.subjects.knows(writer.id) {
-            let naming = Naming::Labels(Arc::new(writer.shown()));
+            let (labels, cut) = writer.shown();
+            tally.cut_labels += cut;
+            let naming = Naming::Labels(Arc::new(labels));
             if !self.subjects.admit(found.tenant, writer.id, &naming, &self.limits) {
                 tally.over_capacity += 1;
                 self.subjects.slots.refused(rule);
@@ -113,7 +115,7 @@ impl Writer {
         let (mut id, mut kind) = (String::new(), String::new());
         let mut labels: Vec<(String, String)> = Vec::new();
         for attribute in logs.attributes() {
-            let value = attribute.value.text().into_owned();
+            let value = series::label_value(&attribute.value.text()).into_owned();
             match attribute.key {
                 // Stamped behind what the client wrote, so the last one counts.
                 "sightline.resource.id" => id = value,
@@ -145,8 +147,8 @@ impl Writer {
         found.ok().map(|index| self.labels[index].1.as_str())
     }
 
-    /// The labels that travel.
-    fn shown(&self) -> Labels {
+    /// The labels that travel, and how many do not.
+    fn shown(&self) -> (Labels, u64) {
         let rank = |name: &str| match name {
             "kind" => 0,
             _ => 1 + FIRST.iter().position(|first| name.starts_with(first)).unwrap_or(FIRST.len()),
@@ -154,14 +156,15 @@ impl Writer {
         let mut descriptive: Vec<(String, String)> =
             self.labels.iter().filter(|(n, _)| n != "resource_id").cloned().collect();
         descriptive.sort_by_key(|(name, _)| rank(name));
+        let cut = descriptive.len().saturating_sub(MAX_LABELS) as u64;
         descriptive.truncate(MAX_LABELS);
         descriptive.sort_unstable();
         for (_, value) in &mut descriptive {
             value.truncate(value.floor_char_boundary(MAX_LABEL_VALUE));
         }
         if self.resource_id.is_empty() {
-            return Labels { identifying: descriptive, descriptive: Vec::new() };
+            return (Labels { identifying: descriptive, descriptive: Vec::new() }, cut);
         }
-        Labels { identifying: vec![("resource_id".to_owned(), self.resource_id.clone())], descriptive }
+        (Labels { identifying: vec![("resource_id".to_owned(), self.resource_id.clone())], descriptive }, cut)
     }
 }

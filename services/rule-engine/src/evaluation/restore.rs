@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::subject::Naming;
+use super::subjects::Thought;
 use super::{Evaluation, Limits};
 use crate::rule_set::RuleSet;
 use crate::saved::{Saved, SavedSubject};
@@ -54,7 +55,9 @@ impl Evaluation {
             };
             let state = rule.kind().filter(|_| rule.kind == one.kind).map(|kind| kind.restore(one.form, &one.state));
             match state {
-                Some(Ok(state)) => bound.push((Arc::clone(rule), state, one.last_id(), one.firing)),
+                Some(Ok(state)) => {
+                    bound.push(Thought { rule: Arc::clone(rule), state, last: one.last_id(), firing: one.firing });
+                }
                 _ => carried.push(one),
             }
         }

@@ -3,6 +3,10 @@
 //! A part is shared with whoever saves it: the first change after a snapshot was taken copies the part, if it is still being
 //! saved, so that the evaluation never waits for a snapshot. Parts that did not change are not saved again.
 
+mod firing;
+mod restoring;
+mod switching;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -13,12 +17,13 @@ use super::capacity::Capacity;
 use super::slots::{Binding, Slots};
 use super::subject::{Bound, Last, Naming, Subject};
 use super::tell::Teller;
-use super::{Fires, Limits, Tally};
+use super::{Limits, Tally};
 use crate::kinds::{Change, Kind, Seen, State};
 use crate::rule::Rule;
-use crate::rule_set::RuleSet;
-use crate::saved::{SavedBound, SavedFiring, SavedSubject};
-use crate::transition::{Decision, Facts, Id, State as Said};
+use crate::saved::SavedSubject;
+use crate::transition::Decision;
+
+pub(super) use restoring::Thought;
 
 /// Parts of the state. A part is what one row of a snapshot holds.
 pub(crate) const PARTS: usize = 64;
@@ -305,129 +310,6 @@ impl Subjects {
         Some(subject)
     }
 
-    /// Goes on with other rules.
-    pub(super) fn switch(&mut self, before: &RuleSet, rules: &RuleSet, limits: &Limits, decisions: &mut Vec<Decision>) {
-        for (slot, rule) in self.slots.in_order() {
-            match rules.in_force(rule.id, rule.evaluated_version) {
-                Some(same) => self.slots.show(slot, same),
-                None => {
-                    let reason = gone(rules, rule.id);
-                    for id in self.slots.end(slot) {
-                        self.release(id, slot, (&rule, reason), limits, decisions);
-                    }
-                }
-            }
-        }
-        for id in self.carried.clone() {
-            self.release_carried(id, before, rules, decisions);
-        }
-    }
-
-    /// A rule is no longer in force: what it thinks of a subject ends.
-    fn release(
-        &mut self,
-        id: u64,
-        slot: u32,
-        rule: (&Arc<Rule>, &'static str),
-        limits: &Limits,
-        decisions: &mut Vec<Decision>,
-    ) {
-        let Some(subject) = self.part(id).0.get_mut(&id) else { return };
-        let Some(place) = subject.bound.iter().position(|bound| bound.slot == slot) else { return };
-        let mut bound = subject.bound.remove(place);
-        let bytes = bound_bytes() + bound.state.extra_bytes();
-        subject.bytes = subject.bytes.saturating_sub(bytes);
-        let (tenant, naming) = (Arc::clone(&subject.tenant), subject.naming.clone());
-        let is_over = subject.bound.is_empty() && subject.carried.is_empty();
-        self.capacity.give_back(&tenant, bytes);
-        self.end(rule, (id, &naming), &mut bound, limits, decisions);
-        if is_over {
-            self.remove(id);
-        }
-    }
-
-    /// Lets go of what is carried for rules that are no longer in force; what fires there resolves, as far as is known.
-    fn release_carried(&mut self, id: u64, before: &RuleSet, rules: &RuleSet, decisions: &mut Vec<Decision>) {
-        let Some(subject) = self.part(id).0.get_mut(&id) else { return };
-        let naming = subject.naming.clone();
-        let kept =
-            |bound: &SavedBound| bound.rule().is_some_and(|rule| rules.in_force(rule, bound.version()).is_some());
-        let (stay, go): (Vec<_>, Vec<_>) = std::mem::take(&mut subject.carried).into_iter().partition(kept);
-        let (is_empty, is_over) = (stay.is_empty(), stay.is_empty() && subject.bound.is_empty());
-        subject.carried = stay;
-        for bound in go {
-            let Some(rule) = bound.rule() else { continue };
-            self.firing.remove(&(rule, id));
-            if let (Some(rule), Some(firing)) = (before.rule(rule), bound.firing()) {
-                self.order += 1;
-                let facts = Facts { sample: self.now, since: firing.since, received: self.now, late: firing.late };
-                decisions.push(Decision {
-                    rule: Arc::clone(rule),
-                    state: Said::Resolved,
-                    subject: id,
-                    labels: naming.labels(),
-                    value: f64::NAN,
-                    line: String::new(),
-                    facts,
-                    order: self.order,
-                    previous: bound.last_id(),
-                    reason: gone(rules, rule.id),
-                });
-            }
-        }
-        if is_empty {
-            self.carried.remove(&id);
-        }
-        if is_over {
-            self.remove(id);
-        }
-    }
-
-    pub(super) fn firing_count(&self) -> usize {
-        self.firing.len()
-    }
-
-    pub(super) fn firing(&self) -> impl Iterator<Item = Fires<'_>> {
-        self.firing.iter().filter_map(|(rule, id)| {
-            let subject = self.parts[part_of(*id)].0.get(id)?;
-            let transition = self.last_of(subject, *rule)?;
-            Some(Fires { tenant: &subject.tenant, rule: *rule, subject: *id, transition })
-        })
-    }
-
-    pub(super) fn firing_behind(&self, after: Option<(Uuid, u64)>, count: usize) -> Vec<(Uuid, u64)> {
-        let after = after.unwrap_or((Uuid::nil(), 0));
-        let rest = self.firing.range((std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded));
-        rest.chain(self.firing.range(..=after)).take(count).copied().collect()
-    }
-
-    fn last_of(&self, subject: &Subject, rule: Uuid) -> Option<Id> {
-        let slot = self.slots.known(rule);
-        let bound = subject.bound.iter().find(|bound| Some(bound.slot) == slot);
-        let carried = || subject.carried.iter().find(|bound| bound.rule() == Some(rule))?.last_id();
-        bound.and_then(|bound| bound.last.id()).or_else(carried)
-    }
-
-    pub(super) fn again(&self, rule: Uuid, id: u64) -> Option<Decision> {
-        let subject = self.parts[part_of(id)].0.get(&id)?;
-        let slot = self.slots.known(rule)?;
-        let bound = subject.bound.iter().find(|bound| bound.slot == slot)?;
-        let firing = bound.last.firing()?;
-        let (value, line) = bound.state.shows();
-        Some(Decision {
-            rule: Arc::clone(self.slots.rule(slot)?),
-            state: Said::Firing,
-            subject: id,
-            labels: subject.naming.labels(),
-            value,
-            line: line.to_owned(),
-            facts: firing.facts,
-            order: firing.order,
-            previous: firing.previous,
-            reason: "",
-        })
-    }
-
     /// What changed since it was last taken.
     pub(super) fn take_changes(&mut self) -> Changes {
         let changed = std::mem::replace(&mut self.changed, [false; PARTS]);
@@ -439,65 +321,10 @@ impl Subjects {
         parts.iter().filter(|part| **part < PARTS).for_each(|part| self.changed[*part] = true);
     }
 
-    /// Goes on from a snapshot: its time, and subjects one by one.
-    pub(super) fn restore_time(&mut self, now: u64) {
-        self.now = now;
-    }
-
-    /// Takes back a subject as it was saved. `bound` are its rules with what they think, `carried` what is not understood.
-    pub(super) fn restore(
-        &mut self,
-        (id, tenant, naming, (seen, queued)): (u64, &str, Naming, (u64, u64)),
-        bound: Vec<(Arc<Rule>, State, Option<Id>, Option<SavedFiring>)>,
-        carried: Vec<SavedBound>,
-    ) {
-        let tenant = self.capacity.tenant(tenant);
-        let mut bytes = size_of::<Subject>() + ENTRY_BYTES + naming.bytes();
-        bytes += carried.iter().map(SavedBound::bytes).sum::<usize>();
-        self.capacity.add(&tenant, bytes);
-        for saved in &carried {
-            if let (Some(rule), Some(_)) = (saved.rule(), saved.firing()) {
-                self.firing.insert((rule, id));
-            }
-        }
-        if !carried.is_empty() {
-            self.carried.insert(id);
-        }
-        let subject = Subject { tenant, naming, seen, queued, bytes, alias: 0, bound: Vec::new(), carried };
-        let tenant = Arc::clone(&subject.tenant);
-        self.put(id, subject);
-        for (rule, state, last, firing) in bound {
-            let extra = state.extra_bytes();
-            self.capacity.add(&tenant, bound_bytes() + extra);
-            let last = match (last, firing) {
-                (Some(id_of_last), Some(firing)) => {
-                    self.firing.insert((rule.id, id));
-                    Last::Firing(Box::new(firing.into_firing(id_of_last)))
-                }
-                (Some(id_of_last), None) => Last::Ended(Box::new(id_of_last)),
-                (None, _) => Last::Unknown,
-            };
-            let slot = self.slots.of(&rule);
-            self.attach(id, Bound { slot, state, last });
-            if let Some(subject) = self.part(id).0.get_mut(&id) {
-                subject.bytes += extra;
-            }
-        }
-    }
-
     fn part(&mut self, id: u64) -> &mut Part {
         let part = part_of(id);
         self.changed[part] = true;
         Arc::make_mut(&mut self.parts[part])
-    }
-}
-
-/// Why what a rule said ends when `rules` come into force.
-fn gone(rules: &RuleSet, rule: Uuid) -> &'static str {
-    match rules.rule(rule) {
-        None => "rule_deleted",
-        Some(rule) if rule.document.disabled => "rule_disabled",
-        Some(_) => "rule_changed",
     }
 }
 

@@ -26,7 +26,7 @@ impl Unwatched {
 
     pub(super) fn add(&mut self, hash: u64) {
         if self.taken * 2 > self.places.len() && self.places.len() < MOST {
-            let before = std::mem::replace(&mut self.places, Vec::new());
+            let before = std::mem::take(&mut self.places);
             self.places = vec![0; before.len() * 4];
             self.taken = 0;
             before.into_iter().filter(|hash| *hash != 0).for_each(|hash| self.put(hash));

@@ -53,11 +53,12 @@ impl Lane {
         rounds.next = Instant::now() + rounds.every;
         rounds.round = (rounds.round + 1).max(unix_nano_now() / 1_000_000);
         let (round, behind) = (rounds.round, rounds.behind);
-        let (order, firing, parts, again, bytes) = self.with(|evaluation| {
+        let counting = self.off(move |evaluation| {
             let count = evaluation.firing_count();
             let again = evaluation.firing_behind(behind, REPEATED.max(count / REPEATED_SHARE));
             (evaluation.order(), count, parts(evaluation), again, evaluation.bytes())
         });
+        let (order, firing, parts, again, bytes) = counting.await.map_err(|_| Ended::Panicked)?;
         let count = u32::try_from(parts.len()).unwrap_or(u32::MAX);
         for (part, firing) in (0..).zip(parts) {
             let (shard, epoch) = (self.publisher.lane().to_owned(), self.publisher.epoch());

@@ -20,18 +20,19 @@ async fn a_rule_of_an_unknown_kind_is_shown_said_to_be_unknown_and_kept() {
     );
     let pool = installation.pool().await;
     // As a newer replica would have written it.
-    sqlx::query(
-        "with next as (update rule_engine.revision set number = number + 1 returning number),
-              old as (update rule_engine.rule_versions set until_revision = number, retired_at = now() from next
-                      where rule_id = $1::uuid returning *)
-         insert into rule_engine.rule_versions
-         select rule_id, 2, tenant, name, 'tomorrow', $2, 2, number, created_at, now(), number, null, null from old, next",
-    )
-    .bind(&stranger.id)
-    .bind(&bytes)
-    .execute(&pool)
-    .await
-    .unwrap();
+    let mut transaction = pool.begin().await.unwrap();
+    let steps = [
+        "update rule_engine.revision set number = number + 1 where $1 <> '' and $2 <> ''::bytea",
+        "update rule_engine.rule_versions set until_revision = (select number from rule_engine.revision), retired_at = now()
+         where rule_id = $1::uuid and $2 <> ''::bytea",
+        "insert into rule_engine.rule_versions
+         select rule_id, 2, tenant, name, 'tomorrow', $2, 2, until_revision, created_at, now(), until_revision, null, null
+         from rule_engine.rule_versions where rule_id = $1::uuid",
+    ];
+    for step in steps {
+        sqlx::query(step).bind(&stranger.id).bind(&bytes).execute(&mut *transaction).await.unwrap();
+    }
+    transaction.commit().await.unwrap();
     testkit::eventually("the replica says so", PATIENCE, async || {
         let missing = replica.missing();
         let is_said = missing.get("rule kinds").is_some_and(|reason| reason.contains("tomorrow"));

@@ -11,7 +11,7 @@ use rule_engine::rule_set::RuleSet;
 use rule_engine::signal::Signal;
 use rule_engine::store::{Claim, LaneId, Position, SavedLane, Store};
 
-use crate::support::{Installation, SECOND, TENANT, gauge, line, log_rule, metric_rule, now, rules};
+use crate::support::{Installation, PATIENCE, SECOND, TENANT, gauge, line, log_rule, metric_rule, now, rules};
 
 /// Sample times and states that a run without disturbances gives.
 fn undisturbed(rule: &Wire, bodies: &[Vec<u8>]) -> Vec<(String, u64)> {
@@ -104,6 +104,60 @@ async fn kill_after_kill_between_snapshots_says_everything_once_and_in_order() {
 }
 
 #[tokio::test]
+async fn rules_that_changed_behind_the_snapshot_are_taken_up_where_the_killed_owner_took_them_up() {
+    let installation = Installation::new().await;
+    let first = installation.replica().await;
+    let rule = first.create(metric_rule("hot", "m", "> 90", 0)).await;
+    installation.rules_are_in_force(&first).await;
+    let begin = now() - 60 * SECOND;
+    installation.publish_metrics(TENANT, gauge("m", "web", begin, 60.0)).await;
+    let saved = newest(&installation).await;
+    installation.saved_beyond("metrics", saved - 1).await;
+    // The next snapshot is two seconds away.
+    first.update(&rule, metric_rule("hot", "m", "> 50", 0)).await;
+    let mut second = begin;
+    let fired = testkit::eventually("the changed rule fires", PATIENCE, async || {
+        second += SECOND / 10;
+        installation.publish_metrics(TENANT, gauge("m", "web", second, 70.0)).await;
+        installation.said().pop().ok_or("it does not")
+    })
+    .await;
+    first.kill();
+
+    let next = installation.replica().await;
+    installation.publish_metrics(TENANT, gauge("m", "web", begin + 50 * SECOND, 10.0)).await;
+    let ended = installation.says(2).await.remove(1);
+    assert_eq!((ended.state.as_str(), ended.evaluated_version, ended.epoch), ("resolved", 2, 2));
+    assert_eq!(ended.previous, fired.id, "it fired for the next owner as it did for the one before");
+    next.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn edits_in_a_row_do_not_stall_the_evaluation() {
+    let installation = Installation::new().await;
+    let replica = installation.replica().await;
+    replica.create(metric_rule("hot", "m", "> 1", 0)).await;
+    let mut edited = replica.create(metric_rule("edited", "other", "> 1", 0)).await;
+    installation.rules_are_in_force(&replica).await;
+    let begin = now() - 60 * SECOND;
+    for turn in 0..40 {
+        let document = metric_rule("edited", "other", &format!("> {turn}"), 0);
+        let value = if turn % 2 == 0 { 2.0 } else { 0.0 };
+        let sample = gauge("m", "web", begin + turn * SECOND, value);
+        let (changed, ()) =
+            tokio::join!(replica.update(&edited, document), installation.publish_metrics(TENANT, sample));
+        edited = changed;
+    }
+    let said = installation.says(40).await;
+    let times: Vec<u64> = said.iter().map(|said| (said.sample_unix_nano - begin) / SECOND).collect();
+    assert_eq!(times, (0..40).collect::<Vec<u64>>());
+    installation.rules_are_in_force(&replica).await;
+    replica.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
 async fn replicas_share_the_shards_and_take_over_from_one_that_dies() {
     let installation = Installation::new().await;
     let first = installation.replica().await;
@@ -190,9 +244,8 @@ async fn an_owner_that_was_replaced_cannot_write_its_snapshot() {
 
     let process = lifecycle::Process::for_test();
     let ready = process.ready("postgres");
-    let pools = store::connect(&installation.database, "rule_engine", rule_engine::store::MIGRATIONS, &ready)
-        .await
-        .unwrap();
+    let pools =
+        store::connect(&installation.database, "rule_engine", rule_engine::store::MIGRATIONS, &ready).await.unwrap();
     let store = Store::new(pools, 10);
     let lane = LaneId { number: 0, signal: Signal::Metrics };
     let Claim::Snapshot(snapshot, _) = store.claim(lane, 3).await.unwrap() else { panic!("there is a snapshot") };
