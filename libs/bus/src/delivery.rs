@@ -186,8 +186,7 @@ impl Delivery {
     /// # Errors
     /// The dead letter could not be written; the message comes again.
     pub async fn dead(&self, service: &'static str, reason: &str) -> Result<(), PublishError> {
-        let id = format!("dead-{service}-{}-{}-{}", self.stream, self.stream_sequence, self.published);
-        let mut letter = Outgoing::new(id, self.message.payload.clone()).within(DEAD_WITHIN);
+        let mut letter = Outgoing::new(self.letter_id(service), self.message.payload.clone()).within(DEAD_WITHIN);
         letter.headers = self.message.headers.clone().unwrap_or_default();
         let sequence = self.stream_sequence.to_string();
         let letter = letter
@@ -208,6 +207,11 @@ impl Delivery {
             self.nak(RETRY_AFTER).await;
             Err(PublishError::Unavailable("the dead letter cannot be counted".to_owned()))
         }
+    }
+
+    /// What the dead letter is called that `service` makes of it.
+    pub(crate) fn letter_id(&self, service: &str) -> String {
+        format!("dead-{service}-{}-{}-{}", self.stream, self.stream_sequence, self.published)
     }
 
     /// As [`dead`](Self::dead), for who can do nothing more about it: whether it is kept, or else comes again, which is

@@ -11,6 +11,7 @@
 
 mod account;
 mod batch;
+mod buried;
 mod claim;
 mod connection;
 mod consume;
@@ -39,6 +40,7 @@ use lifecycle::{Process, Ready};
 pub use account::{Account, Backlog, Progress};
 pub use async_nats::HeaderMap;
 pub use batch::Batch;
+pub use buried::Buried;
 pub use claim::Claim;
 pub use consume::Deliveries;
 pub use delivery::{Delivery, ack_all, in_work};
@@ -160,6 +162,14 @@ impl Bus {
     /// Reads along `stream`. Returns when the place to begin is known, so that whatever is published after that is read.
     pub async fn follow(&self, stream: Stream, from: From) -> Follow {
         Follow::begin(self.clone(), stream, from).await
+    }
+
+    /// Which messages `service` has made dead letters of.
+    ///
+    /// # Errors
+    /// The broker is away.
+    pub async fn buried(&self, service: &'static str) -> anyhow::Result<Buried> {
+        Buried::read(self, service).await
     }
 
     /// What a replica of `service` knows of who does `what` for all of them; both are words of a subject.

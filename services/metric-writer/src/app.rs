@@ -48,7 +48,7 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
     let reader = Reader::new(cache_bytes - cache_bytes / FOR_REPLAYS).believing(times);
     let limits = Limits { samples: config.write_samples, bytes: size(config.write_bytes) };
     let gathering = Gathering::new(&bus, &process.stopping(), reader, limits, metrics.clone());
-    let writer = Writer::new(bus, sending, metrics, process.ready("remote-write"), process.stopping());
+    let writer = Writer::new(bus, sending, times, metrics, &process);
     process.spawn("write", writer.run(gathering));
     Ok(())
 }

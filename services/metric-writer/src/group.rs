@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::SERVICE;
 use crate::metrics::Metrics;
+use crate::samples::Samples;
 use crate::taken::Taken;
 
 /// How long the first envelope of a group waits for others.
@@ -30,10 +31,11 @@ const ONE_TRY: Duration = Duration::from_secs(120);
 /// What is written and answered for together.
 pub(crate) struct Group {
     pub(crate) batch: Batch<Taken>,
+    /// Of all envelopes together.
+    pub(crate) samples: Samples,
+    pub(crate) envelopes: usize,
     /// Where it is one envelope that may be the end of us.
     pub(crate) trial: Option<Trial>,
-    envelopes: usize,
-    samples: usize,
     bytes: usize,
 }
 
@@ -58,18 +60,18 @@ pub(crate) struct Gathering {
 
 impl Group {
     fn new() -> Self {
-        Self { batch: Batch::default().within(ONE_TRY), trial: None, envelopes: 0, samples: 0, bytes: 0 }
+        let batch = Batch::default().within(ONE_TRY);
+        Self { batch, samples: Samples::default(), envelopes: 0, trial: None, bytes: 0 }
     }
 
     fn push(&mut self, delivery: Delivery, taken: Taken) {
         self.envelopes += 1;
-        self.samples += taken.samples.len();
         self.bytes += taken.bytes;
         self.batch.push(delivery, taken);
     }
 
     fn is_enough(&self, limits: Limits) -> bool {
-        self.samples >= limits.samples || self.bytes >= limits.bytes
+        self.samples.len() >= limits.samples || self.bytes >= limits.bytes
     }
 }
 
@@ -135,7 +137,7 @@ impl Gathering {
                     None => continue,
                 }
             }
-            match self.read(&delivery) {
+            match self.read(&delivery, &mut group.samples) {
                 Ok(taken) => {
                     group.push(delivery, taken);
                     begun.get_or_insert_with(Instant::now);
@@ -150,9 +152,9 @@ impl Gathering {
     /// A group of one envelope that may be what ends its readers.
     async fn alone(&mut self, delivery: Delivery) -> Option<Group> {
         let trial = Trial::begin(SERVICE, from_ref(&delivery)).await?;
-        match self.read(&delivery) {
+        let mut group = Group::new();
+        match self.read(&delivery, &mut group.samples) {
             Ok(taken) => {
-                let mut group = Group::new();
                 group.push(delivery, taken);
                 group.trial = Some(trial);
                 return Some(group);
@@ -168,8 +170,8 @@ impl Gathering {
         None
     }
 
-    fn read(&mut self, delivery: &Delivery) -> Result<Taken, Verdict> {
-        let taken = Taken::read(&mut self.reader, delivery).map_err(|unreadable| {
+    fn read(&mut self, delivery: &Delivery, samples: &mut Samples) -> Result<Taken, Verdict> {
+        let taken = Taken::read(&mut self.reader, delivery, samples).map_err(|unreadable| {
             let reason = unreadable.to_string();
             if unreadable.is_unknown() { Verdict::Unknown(reason) } else { Verdict::Dead(reason) }
         })?;

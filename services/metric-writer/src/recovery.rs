@@ -31,6 +31,8 @@ use crate::{SERVICE, marks};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Once in how long it is said aloud that the store drops something.
 const SAY_EVERY: Duration = Duration::from_secs(60);
+/// An envelope that only a newer version can read may wait for hours; a suspect is put aside after a few deliveries.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(180);
 const RELEASE_WITHIN: Duration = Duration::from_secs(2);
 
 /// Keeps watch over the store.
@@ -158,6 +160,7 @@ impl Recovery {
         *known = Some(Known::unfinished(certain.clone()));
         let ends = self.progress(|progress| progress.delivered).await?;
         let work = async {
+            self.answered(&ends).await?;
             let samples = self.replay.run(&certain, &ends).await;
             samples.context("write again what a restart of the store may have lost")
         };
@@ -191,6 +194,20 @@ impl Recovery {
             }
             None => Ok(Some(vec![0; usize::from(shards)])),
         }
+    }
+
+    /// Waits until all up to `ends` has been answered for, or put aside: what may end its readers is found out by those who
+    /// acknowledge it, and must not end whoever writes it again.
+    async fn answered(&self, ends: &[u64]) -> anyhow::Result<()> {
+        let begun = Instant::now();
+        while begun.elapsed() < ANSWERED_WITHIN {
+            let stored = self.progress(|progress| progress.stored).await?;
+            if stored.iter().zip(ends).all(|(stored, end)| stored >= end) {
+                break;
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+        Ok(())
     }
 
     async fn progress(&self, of: impl Fn(bus::Progress) -> u64) -> anyhow::Result<Vec<u64>> {

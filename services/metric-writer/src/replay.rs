@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use bus::{Bus, From, Stream};
+use anyhow::Context as _;
+use bus::{Buried, Bus, From, Stream};
 use model::Times;
 use series::Reader;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use crate::SERVICE;
 use crate::metrics::Metrics;
 use crate::samples::Samples;
 use crate::sending::Sending;
@@ -35,22 +37,23 @@ pub(crate) struct Replay {
 #[derive(Default)]
 struct Chunk {
     taken: Vec<Taken>,
-    samples: usize,
+    samples: Samples,
     bytes: usize,
 }
 
 impl Replay {
     /// Writes of each shard the messages behind `after` and up to `ends`; says how many samples that were.
     pub(crate) async fn run(&self, after: &[u64], ends: &[u64]) -> anyhow::Result<u64> {
+        let buried = self.bus.buried(SERVICE).await.context("look for dead letters")?;
         let mut samples = 0;
         for shard in 0..self.bus.settings().shards {
             let of = |sequences: &[u64]| sequences.get(usize::from(shard)).copied().unwrap_or(0);
-            samples += self.shard(shard, of(after), of(ends)).await?;
+            samples += self.shard(shard, of(after), of(ends), &buried).await?;
         }
         Ok(samples)
     }
 
-    async fn shard(&self, shard: u16, after: u64, end: u64) -> anyhow::Result<u64> {
+    async fn shard(&self, shard: u16, after: u64, end: u64, buried: &Buried) -> anyhow::Result<u64> {
         if after >= end {
             return Ok(0);
         }
@@ -75,13 +78,15 @@ impl Replay {
                 warn!(%stream, messages = at - expected, "the stream no longer keeps all of what the store may have lost");
             }
             expected = at + 1;
-            if at <= end && delivery.tick().is_none() {
-                match Taken::read(&mut reader, &delivery) {
+            if at <= end && delivery.tick().is_none() && !buried.has(&delivery) {
+                match Taken::read(&mut reader, &delivery, &mut chunk.samples) {
                     Ok(taken) => chunk.push(taken),
-                    Err(_) => debug!(%stream, at, "what cannot be read is a dead letter already, or will be one"),
+                    Err(_) => {
+                        debug!(%stream, at, "what cannot be read will be a dead letter, or waits for a newer version")
+                    }
                 }
             }
-            if chunk.samples >= ENOUGH_SAMPLES || chunk.bytes >= ENOUGH_BYTES {
+            if chunk.samples.len() >= ENOUGH_SAMPLES || chunk.bytes >= ENOUGH_BYTES {
                 written += self.rewrite(std::mem::take(&mut chunk)).await?;
             }
         }
@@ -92,19 +97,19 @@ impl Replay {
     /// Writes a chunk whole or, where the store refuses it, envelope by envelope: those that it refused the first time were
     /// never stored, their neighbours were.
     async fn rewrite(&self, chunk: Chunk) -> anyhow::Result<u64> {
-        if let Some(written) = self.write(&chunk.taken).await? {
+        if let Some(written) = self.write(&chunk.samples).await? {
             return Ok(written);
         }
         let mut written = 0;
-        for taken in chunk.taken.chunks(1) {
-            written += self.write(taken).await?.unwrap_or_default();
+        for taken in &chunk.taken {
+            written += self.write(&taken.alone(self.times)).await?.unwrap_or_default();
         }
         Ok(written)
     }
 
     /// None when the store refuses them.
-    async fn write(&self, taken: &[Taken]) -> Result<Option<u64>, WriteError> {
-        match self.sending.write(&Samples::of(taken)).await {
+    async fn write(&self, samples: &Samples) -> Result<Option<u64>, WriteError> {
+        match self.sending.write(samples).await {
             Ok(written) => {
                 self.metrics.samples_replayed.inc_by(written.samples);
                 Ok(Some(written.samples))
@@ -124,7 +129,6 @@ impl Replay {
 
 impl Chunk {
     fn push(&mut self, taken: Taken) {
-        self.samples += taken.samples.len();
         self.bytes += taken.bytes;
         self.taken.push(taken);
     }

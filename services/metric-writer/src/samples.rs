@@ -6,8 +6,6 @@ use std::sync::Arc;
 use model::HashedMap;
 use series::Series;
 
-use crate::taken::Taken;
-
 /// One value of one series.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Value {
@@ -31,16 +29,6 @@ struct Row {
 }
 
 impl Samples {
-    /// Everything that was read from these envelopes.
-    pub(crate) fn of(taken: &[Taken]) -> Self {
-        let mut samples = Self::default();
-        samples.values.reserve(taken.iter().map(|taken| taken.samples.len()).sum());
-        for (series, value) in taken.iter().flat_map(|taken| &taken.samples) {
-            samples.push(series, value.time_ms, value.value);
-        }
-        samples
-    }
-
     pub(crate) fn push(&mut self, series: &Arc<Series>, time_ms: i64, value: f64) {
         let place = self.place(series);
         self.series[place as usize].count += 1;

@@ -1,25 +1,26 @@
 //! From an envelope to samples in memory.
 
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bus::{Delivery, Envelope, InvalidEnvelope, Schema};
-use series::{Reader, Series, Tally};
+use model::Times;
+use series::{Reader, Tally};
 
-use crate::samples::Value;
-
-/// What was read from an envelope.
-pub(crate) struct Taken {
-    pub(crate) received_unix_nano: u64,
-    pub(crate) traceparent: Option<String>,
-    pub(crate) samples: Vec<(Arc<Series>, Value)>,
-    pub(crate) tally: Tally,
-    /// Of labels and samples, as they are written; what has a series in common is counted each time.
-    pub(crate) bytes: usize,
-}
+use crate::samples::Samples;
 
 /// Bytes of a sample in a request.
 const SAMPLE: usize = 20;
+/// Bytes of series that are remembered while one envelope is read by itself.
+const ALONE: usize = 1 << 20;
+
+/// An envelope whose samples lie among those of its group.
+pub(crate) struct Taken {
+    delivery: Delivery,
+    received_unix_nano: u64,
+    pub(crate) tally: Tally,
+    /// Of labels and samples as they would be written; of a series that comes several times, each time.
+    pub(crate) bytes: usize,
+}
 
 /// Why an envelope can never be stored.
 #[derive(Debug, thiserror::Error)]
@@ -40,19 +41,32 @@ impl Unreadable {
 }
 
 impl Taken {
-    /// Reads an envelope whole, or not at all.
-    pub(crate) fn read(reader: &mut Reader, delivery: &Delivery) -> Result<Self, Unreadable> {
+    /// Reads an envelope and adds what it holds to `samples`; nothing, when it cannot be read.
+    pub(crate) fn read(reader: &mut Reader, delivery: &Delivery, samples: &mut Samples) -> Result<Self, Unreadable> {
         let envelope = Envelope::decode(delivery)?;
         if envelope.schema != Schema::OtlpMetrics {
             return Err(Unreadable::Schema(envelope.schema));
         }
-        let (mut samples, mut bytes) = (Vec::new(), 0);
+        let mut bytes = 0;
         let tally = reader.read(&envelope.tenant, &envelope.body, envelope.received_unix_nano, |sample| {
             bytes += sample.series.encoded_len() + SAMPLE;
-            samples.push((Arc::clone(sample.series), Value { time_ms: sample.time_ms, value: sample.value }));
+            samples.push(sample.series, sample.time_ms, sample.value);
         })?;
-        let traceparent = delivery.traceparent().map(str::to_owned);
-        Ok(Self { received_unix_nano: envelope.received_unix_nano, traceparent, samples, tally, bytes })
+        Ok(Self { delivery: delivery.clone(), received_unix_nano: envelope.received_unix_nano, tally, bytes })
+    }
+
+    /// Its samples without those of its group.
+    pub(crate) fn alone(&self, times: Times) -> Samples {
+        let mut samples = Samples::default();
+        let mut reader = Reader::new(ALONE).believing(times);
+        if let Err(error) = Self::read(&mut reader, &self.delivery, &mut samples) {
+            tracing::error!(%error, "an envelope that was read before cannot be read again");
+        }
+        samples
+    }
+
+    pub(crate) fn traceparent(&self) -> Option<&str> {
+        self.delivery.traceparent()
     }
 }
 

@@ -4,16 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::{Bus, Delivery, ack_all};
-use lifecycle::{CancellationToken, Ready};
+use lifecycle::{CancellationToken, Process, Ready};
+use model::Times;
 use tokio::sync::Semaphore;
-use tokio::task::{JoinSet, block_in_place};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{Instrument as _, info_span, warn};
 
 use crate::SERVICE;
 use crate::group::{Gathering, Group};
 use crate::metrics::Metrics;
-use crate::samples::Samples;
 use crate::sending::{Sending, Written};
 use crate::store::WriteError;
 use crate::taken::{Taken, age};
@@ -27,6 +27,7 @@ const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 pub(crate) struct Writer {
     bus: Bus,
     sending: Sending,
+    times: Times,
     metrics: Metrics,
     ready: Ready,
     stopping: CancellationToken,
@@ -35,8 +36,9 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    pub(crate) fn new(bus: Bus, sending: Sending, metrics: Metrics, ready: Ready, stopping: CancellationToken) -> Self {
-        Self { bus, sending, metrics, ready, stopping, turn: Arc::new(Semaphore::new(1)) }
+    pub(crate) fn new(bus: Bus, sending: Sending, times: Times, metrics: Metrics, process: &Process) -> Self {
+        let (ready, stopping) = (process.ready("remote-write"), process.stopping());
+        Self { bus, sending, times, metrics, ready, stopping, turn: Arc::new(Semaphore::new(1)) }
     }
 
     /// Writes until nothing more arrives because the process stops, then finishes what is in flight.
@@ -61,7 +63,7 @@ impl Writer {
 
     /// Stores a group whole, or all of it but the envelopes that the store refuses.
     async fn deliver(&self, group: Group) {
-        let work = |taken| self.write(taken);
+        let work = |taken| self.write(taken, &group);
         let settle = |held, stored| self.settle(held, stored);
         group.batch.work_off(&self.stopping, WriteError::is_refused, work, settle).await;
         if let Some(trial) = group.trial {
@@ -69,14 +71,17 @@ impl Writer {
         }
     }
 
-    async fn write(&self, taken: &[Taken]) -> Result<Written, WriteError> {
+    /// Writes all of a group, or one of its envelopes.
+    async fn write(&self, taken: &[Taken], group: &Group) -> Result<Written, WriteError> {
         // It is never closed.
         let _turn = self.turn.acquire().await;
         self.metrics.backlog_age.set(age(taken));
         let span = info_span!("store", envelopes = taken.len());
-        telemetry::context::adopt_all(&span, taken.iter().filter_map(|taken| taken.traceparent.as_deref()));
-        let samples = block_in_place(|| Samples::of(taken));
-        let written = self.sending.write(&samples).instrument(span).await;
+        telemetry::context::adopt_all(&span, taken.iter().filter_map(Taken::traceparent));
+        let written = match taken {
+            [one] if group.envelopes > 1 => self.sending.write(&one.alone(self.times)).instrument(span).await,
+            _ => self.sending.write(&group.samples).instrument(span).await,
+        };
         match &written {
             Err(WriteError::Away(reason)) => self.ready.down(reason),
             Ok(_) | Err(WriteError::Refused { .. }) => self.ready.up(),

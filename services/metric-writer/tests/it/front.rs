@@ -99,6 +99,12 @@ impl Front {
         self.told.lock().unwrap().seen.iter().filter(|body| holds(body, text)).count()
     }
 
+    /// How many writes so far held `one` and `other`.
+    pub fn writes_with_both(&self, one: &str, other: &str) -> usize {
+        let told = self.told.lock().unwrap();
+        told.seen.iter().filter(|body| holds(body, one) && holds(body, other)).count()
+    }
+
     /// Forgets the writes so far.
     pub fn clear(&self) {
         self.told.lock().unwrap().seen.clear();

@@ -1,11 +1,13 @@
 //! Envelopes that can never be stored.
 
+use std::time::Duration;
+
 use bus::{From, Stream};
 
 use opentelemetry_proto::tonic::metrics::v1::{Gauge, Metric, NumberDataPoint, metric, number_data_point};
 
 use crate::front::{Front, Writes};
-use crate::support::{Observer, attribute, now, request_of, wait_for_missing};
+use crate::support::{Observer, PATIENCE, REDELIVERY, attribute, now, request_of, wait_for_missing, wait_until_ready};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_can_never_be_stored_is_a_dead_letter_and_its_neighbours_are_stored() {
@@ -102,6 +104,61 @@ async fn a_request_that_something_in_between_finds_too_large_is_made_smaller() {
     observer.wait_for_acknowledged(1).await;
     assert_eq!(observer.stored("many").await.len(), 10_000);
     assert_eq!(observer.account().await.dead, 0);
+    writer.stop().await;
+    observer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ended_its_readers_is_put_aside_and_the_rest_is_stored() {
+    let observer = Observer::start().await;
+    let deadly = observer.envelope("deadly", 1.0, 20);
+    observer.publish("deadly", &deadly).await;
+    observer.publish("good", &observer.envelope("good", 1.0, 10)).await;
+    // Readers that take it and are not heard of again.
+    let mut lost = 0;
+    let mut deliveries = observer.bus.consume(Stream::Metrics(0), "metric-writer", bus::Options::default());
+    while lost < 2 {
+        let delivery = tokio::time::timeout(PATIENCE, deliveries.next()).await.expect("a delivery");
+        if delivery.id() == "deadly" && delivery.is_suspect() {
+            let trial = bus::Trial::begin("metric-writer", std::slice::from_ref(&delivery)).await;
+            lost += u32::from(trial.is_some());
+        }
+        delivery.nak(Duration::ZERO).await;
+    }
+    deliveries.close().await;
+    let front = Front::start().await;
+    let writer = observer.writer(&front.url()).await;
+    observer.wait_long_for_acknowledged(2, REDELIVERY).await;
+    assert_eq!(observer.stored("good").await, [1.0]);
+    assert_eq!(front.writes_with("deadly"), 0);
+    let account = observer.account().await;
+    assert_eq!((account.stored, account.dead, account.in_flight), (1, 1, 0));
+    writer.stop().await;
+    observer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_again_and_again_is_written_alone() {
+    let observer = Observer::start().await;
+    let front = Front::start().await;
+    // It has seen to the store, so that each envelope is written once.
+    let writer = observer.writer(&front.url()).await;
+    wait_until_ready(&writer).await;
+    writer.stop().await;
+    observer.publish("suspect", &observer.envelope("suspect", 1.0, 20)).await;
+    let mut deliveries = observer.bus.consume(Stream::Metrics(0), "metric-writer", bus::Options::default());
+    for _ in 0..3 {
+        let delivery = tokio::time::timeout(PATIENCE, deliveries.next()).await.expect("a delivery");
+        delivery.nak(Duration::ZERO).await;
+    }
+    deliveries.close().await;
+    for n in 0..20_u32 {
+        observer.publish(&format!("m{n}"), &observer.envelope("count", f64::from(n), 100 - u64::from(n))).await;
+    }
+    let writer = observer.writer(&front.url()).await;
+    observer.wait_long_for_acknowledged(21, REDELIVERY).await;
+    assert_eq!(observer.stored("suspect").await, [1.0]);
+    assert_eq!((front.writes_with("suspect"), front.writes_with_both("suspect", "count")), (1, 0));
     writer.stop().await;
     observer.stop().await;
 }
