@@ -14,7 +14,7 @@ use crate::wire::{Invalid, Reader};
 
 /// One `ResourceMetrics` or `ResourceLogs` of a request.
 #[derive(Debug, Clone)]
-pub struct Part<'a> {
+pub struct Checked<'a> {
     content: &'a [u8],
     signal: Signal,
     /// Items that are taken.
@@ -27,24 +27,18 @@ pub struct Part<'a> {
     reserved: bool,
 }
 
-impl<'a> Part<'a> {
+impl<'a> Checked<'a> {
     /// The resource's attributes, without those that the client may not set.
     pub fn attributes(&self) -> impl Iterator<Item = Attribute<'a>> + use<'a> {
         resource_attributes(self.content).filter(|attribute| !attribute.key.starts_with(RESERVED_PREFIX))
     }
 
-    /// The bytes of the resource, when it stands in one place: parts with equal bytes are about the same resource.
+    /// The bytes of the resource, when it stands in one place: where they are equal it is the same resource.
     #[must_use]
     pub fn resource(&self) -> Option<&'a [u8]> {
         let mut found = each(self.content, 1);
         let first = found.next().unwrap_or_default();
         found.next().is_none().then_some(first)
-    }
-
-    /// The bytes that arrived.
-    #[must_use]
-    pub fn size(&self) -> usize {
-        self.content.len()
     }
 
     /// What is handed on: the bytes that arrived, or a copy without refused items and reserved attributes.
@@ -64,7 +58,7 @@ impl<'a> Part<'a> {
 #[derive(Debug, Clone, Default)]
 pub struct Walk<'a> {
     /// Resource by resource, in the request's order; those without any item left are there too.
-    pub parts: Vec<Part<'a>>,
+    pub resources: Vec<Checked<'a>>,
     /// Items that are taken.
     pub items: u64,
     /// Items that are not.
@@ -83,48 +77,49 @@ pub fn count_resources(request: &[u8], most: usize) -> usize {
 /// Not a single byte of it can be used.
 pub fn check<'a>(request: &'a [u8], signal: Signal, rules: &Rules) -> Result<Walk<'a>, Invalid> {
     let mut walk = Walk::default();
-    each_part(request, signal, Mode::Gateway(rules), |part| {
-        walk.items += part.items;
-        walk.refused.merge(&part.refused);
-        walk.parts.push(part);
+    each_resource(request, signal, Mode::Gateway(rules), |checked| {
+        walk.items += checked.items;
+        walk.refused.merge(&checked.refused);
+        walk.resources.push(checked);
     })?;
     Ok(walk)
 }
 
 /// Whether any reader can read it.
 pub(crate) fn well_formed(request: &[u8], signal: Signal) -> Result<(), Invalid> {
-    each_part(request, signal, Mode::Reader, |_| {})
+    each_resource(request, signal, Mode::Reader, |_| {})
 }
 
-fn each_part<'a>(
+fn each_resource<'a>(
     request: &'a [u8],
     signal: Signal,
     mode: Mode<'_>,
-    mut take: impl FnMut(Part<'a>),
+    mut take: impl FnMut(Checked<'a>),
 ) -> Result<(), Invalid> {
     let schema = signal.levels().request;
     let mut reader = Reader::new(request);
     while let Some((number, wire)) = reader.next().map_err(|problem| schema.invalid(problem))? {
         if number == 1 {
-            take(part(nested(schema, wire)?, signal, mode)?);
+            take(one(nested(schema, wire)?, signal, mode)?);
         }
     }
     Ok(())
 }
 
-fn part<'a>(content: &'a [u8], signal: Signal, mode: Mode<'_>) -> Result<Part<'a>, Invalid> {
+fn one<'a>(content: &'a [u8], signal: Signal, mode: Mode<'_>) -> Result<Checked<'a>, Invalid> {
     let schema = signal.levels().resource;
-    let mut part = Part { content, signal, items: 0, refused: Refusals::default(), timed: false, reserved: false };
+    let mut checked =
+        Checked { content, signal, items: 0, refused: Refusals::default(), timed: false, reserved: false };
     let (mut scopes, mut header) = (0, 0);
     let mut reader = Reader::new(content);
     let mut begin = 0;
     while let Some((number, wire)) = reader.next().map_err(|problem| schema.invalid(problem))? {
         if number == 2 {
             scopes += 1;
-            scope(nested(schema, wire)?, &mut part, mode)?;
+            scope(nested(schema, wire)?, &mut checked, mode)?;
         } else {
             match number {
-                1 => part.reserved |= resource(nested(schema, wire)?)?,
+                1 => checked.reserved |= resource(nested(schema, wire)?)?,
                 _ => schema.check_field(number, wire, MAX_NESTING)?,
             }
             header += reader.position() - begin;
@@ -135,10 +130,10 @@ fn part<'a>(content: &'a [u8], signal: Signal, mode: Mode<'_>) -> Result<Part<'a
         && (header > rules.limits.header_bytes || scopes > rules.limits.scopes)
     {
         // The request's other resources are none the worse for it.
-        part.refused = Refusals::all(Reason::TooLarge, part.items + part.refused.total());
-        part.items = 0;
+        checked.refused = Refusals::all(Reason::TooLarge, checked.items + checked.refused.total());
+        checked.items = 0;
     }
-    Ok(part)
+    Ok(checked)
 }
 
 /// Whether the client used reserved keys.
@@ -148,8 +143,8 @@ fn resource(content: &[u8]) -> Result<bool, Invalid> {
     Ok(keys.any(|attribute| attribute.key.starts_with(RESERVED_PREFIX)))
 }
 
-fn scope(content: &[u8], part: &mut Part<'_>, mode: Mode<'_>) -> Result<(), Invalid> {
-    let schema = part.signal.levels().scope;
+fn scope(content: &[u8], checked: &mut Checked<'_>, mode: Mode<'_>) -> Result<(), Invalid> {
+    let schema = checked.signal.levels().scope;
     let (mut items, mut refused, mut timed) = (0, Refusals::default(), false);
     let mut header = judge::ScopeHeader::default();
     let mut reader = Reader::new(content);
@@ -163,7 +158,7 @@ fn scope(content: &[u8], part: &mut Part<'_>, mode: Mode<'_>) -> Result<(), Inva
         }
         begin = reader.position();
         let item = nested(schema, wire)?;
-        match part.signal {
+        match checked.signal {
             Signal::Metrics => {
                 let metric = judge::metric(item, mode)?;
                 match metric.whole {
@@ -186,12 +181,12 @@ fn scope(content: &[u8], part: &mut Part<'_>, mode: Mode<'_>) -> Result<(), Inva
             }
         }
     }
-    if let Some(reason) = header.refused(part.signal, mode) {
-        part.refused.add(reason, items + refused.total());
+    if let Some(reason) = header.refused(checked.signal, mode) {
+        checked.refused.add(reason, items + refused.total());
         return Ok(());
     }
-    part.items += items;
-    part.timed |= timed;
-    part.refused.merge(&refused);
+    checked.items += items;
+    checked.timed |= timed;
+    checked.refused.merge(&refused);
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Reads, checks, cuts, splits and stamps OTLP metrics and logs on the wire.
 //!
 //! Nothing here builds an owned tree of what it reads. A receiver calls [`check`] on a request: it is walked once, and the
-//! answer has a [`Part`] for each `ResourceMetrics` or `ResourceLogs`, whose bytes are handed on as they arrived
-//! ([`Part::kept`] rebuilds only those with refused items). [`split`] cuts what is too large for a message, and [`Stamp`]
+//! answer has a [`Checked`] for each `ResourceMetrics` or `ResourceLogs`, whose bytes are handed on as they arrived
+//! ([`Checked::kept`] rebuilds only those with refused items). [`split`] cuts what is too large for a message, and [`Stamp`]
 //! adds attributes by appending a second `resource` field, which protobuf merges with the first. OTLP as JSON is written
 //! as protobuf first ([`from_json`]).
 //!
@@ -32,7 +32,7 @@ mod value;
 mod walk;
 mod wire;
 
-pub use check::{Part, Walk, check, count_resources};
+pub use check::{Checked, Walk, check, count_resources};
 pub use json::{BadJson, FromJson, from_json};
 pub use judge::MAX_NESTING;
 pub use limits::{Limits, MOST_POINT_ATTRIBUTES, Reason, Refusals, Rules};
@@ -43,6 +43,6 @@ pub use metrics::{
 };
 pub use signal::Signal;
 pub use split::{Most, Piece, split};
-pub use stamp::{RESERVED_PREFIX, Stamp, append_part};
+pub use stamp::{RESERVED_PREFIX, Stamp, append_stamped};
 pub use value::{Attribute, Attributes, Value};
 pub use wire::Invalid;

@@ -45,7 +45,7 @@ impl Stamp {
 }
 
 /// Appends `content` (of a `ResourceMetrics` or `ResourceLogs`) to a request, with `stamp` behind it.
-pub fn append_part(request: &mut Vec<u8>, content: &[u8], stamp: &Stamp) {
+pub fn append_stamped(request: &mut Vec<u8>, content: &[u8], stamp: &Stamp) {
     let mut header = Vec::with_capacity(8);
     put_header(&mut header, 1, stamp.attributes.len());
     put_header(request, 1, content.len() + header.len() + stamp.attributes.len());

@@ -169,3 +169,29 @@ impl<'a> Attributes<'a> {
         self.iter().map(|attribute| (attribute.key.to_owned(), attribute.value.json())).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_the_same_text_everywhere() {
+        for (value, text) in [
+            (Value::Empty, ""),
+            (Value::Str("a\"b"), "a\"b"),
+            (Value::Bool(true), "true"),
+            (Value::Int(-5), "-5"),
+            (Value::Double(0.0), "0.0"),
+            (Value::Double(1.5), "1.5"),
+            (Value::Double(1e300), "1e+300"),
+            (Value::Double(f64::NAN), "NaN"),
+            (Value::Double(f64::INFINITY), "Infinity"),
+            (Value::Double(f64::NEG_INFINITY), "-Infinity"),
+            (Value::Bytes(&[0xff, 0, 1]), "/wAB"),
+            // A list with NaN: field 1 of the list, field 4 of the value.
+            (Value::Array(&[0x0a, 9, 0x21, 0, 0, 0, 0, 0, 0, 0xf8, 0x7f]), "[\"NaN\"]"),
+        ] {
+            assert_eq!(value.text(), text, "{value:?}");
+        }
+    }
+}

@@ -14,7 +14,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
     NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use otlp::{Limits, Logs, Metrics, Most, Piece, Rules, Sample, Signal, Stamp, append_part, check, describe, split};
+use otlp::{Limits, Logs, Metrics, Most, Piece, Rules, Sample, Signal, Stamp, append_stamped, check, describe, split};
 use proptest::prelude::*;
 use prost::Message as _;
 
@@ -208,8 +208,8 @@ fn all_records(request: &ExportLogsServiceRequest) -> impl Iterator<Item = &LogR
 fn handed_on(walk: &otlp::Walk<'_>, rules: &Rules) -> Vec<u8> {
     let stamp = Stamp::new().text("sightline.resource.id", "host-x").int("sightline.batch.part", 300);
     let mut out = Vec::new();
-    for part in walk.parts.iter().filter(|part| part.items > 0) {
-        append_part(&mut out, &part.kept(rules), &stamp);
+    for resource in walk.resources.iter().filter(|resource| resource.items > 0) {
+        append_stamped(&mut out, &resource.kept(rules), &stamp);
     }
     out
 }

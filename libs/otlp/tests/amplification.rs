@@ -3,7 +3,7 @@
 //! Each request is written by hand on the wire, since the worst ones are those that no encoder would write: many tiny
 //! messages, few huge ones, empty ones, repeated ones.
 
-use otlp::{Limits, Most, Rules, Signal, Stamp, append_part, check, count_resources, split};
+use otlp::{Limits, Most, Rules, Signal, Stamp, append_stamped, check, count_resources, split};
 use proptest::prelude::*;
 
 const NOW: u64 = 1_790_000_000_000_000_000;
@@ -44,11 +44,11 @@ fn made(request: &[u8], signal: Signal) -> Made {
     }
     let Ok(walk) = check(request, signal, &rules) else { return made };
     let stamp = Stamp::new().text("sightline.resource.id", &"x".repeat(32)).text("sightline.batch.id", &"x".repeat(32));
-    for part in walk.parts.iter().filter(|part| part.items > 0) {
+    for resource in walk.resources.iter().filter(|resource| resource.items > 0) {
         made.resources += 1;
-        split(part.kept(&rules), signal, part.items, MOST, |piece| {
+        split(resource.kept(&rules), signal, resource.items, MOST, |piece| {
             let mut body = Vec::new();
-            append_part(&mut body, &piece.content, &stamp);
+            append_stamped(&mut body, &piece.content, &stamp);
             made.pieces += 1;
             made.bytes += body.len();
             made.largest = made.largest.max(body.len());

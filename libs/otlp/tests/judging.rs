@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::metrics::v1::{
     SummaryDataPoint,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use otlp::{Limits, Reason, Rules, Signal, Walk, append_part, check};
+use otlp::{Limits, Reason, Rules, Signal, Walk, append_stamped, check};
 use prost::Message as _;
 
 const NOW: u64 = 1_790_000_000_000_000_000;
@@ -70,8 +70,8 @@ fn judged(resources: Vec<ResourceMetrics>) -> (u64, Vec<(Reason, u64)>) {
     let bytes = ExportMetricsServiceRequest { resource_metrics: resources }.encode_to_vec();
     let walk: Walk<'_> = check(&bytes, Signal::Metrics, &rules()).unwrap();
     let mut out = Vec::new();
-    for part in walk.parts.iter().filter(|part| part.items > 0) {
-        append_part(&mut out, &part.kept(&rules()), &otlp::Stamp::new());
+    for resource in walk.resources.iter().filter(|resource| resource.items > 0) {
+        append_stamped(&mut out, &resource.kept(&rules()), &otlp::Stamp::new());
     }
     let again = check(&out, Signal::Metrics, &rules()).unwrap();
     assert_eq!((again.items, again.refused.total()), (walk.items, 0));

@@ -99,7 +99,7 @@ pub struct Collector {
 struct Inner {
     bus: Bus,
     metrics: Metrics,
-    lanes: Mutex<HashMap<Lane, Filling>>,
+    lanes: Mutex<HashMap<Lane, Gathering>>,
     /// Somebody waits for company.
     waiting: Notify,
     tasks: TaskTracker,
@@ -109,13 +109,13 @@ struct Inner {
 
 /// What a lane has gathered and not yet published.
 #[derive(Default)]
-struct Filling {
-    batch: Batch,
+struct Gathering {
+    load: Load,
     on_the_way: usize,
 }
 
 #[derive(Default)]
-struct Batch {
+struct Load {
     body: Vec<u8>,
     items: u64,
     received_unix_nano: u64,
@@ -130,7 +130,7 @@ struct Waiter {
     request: Span,
 }
 
-impl Batch {
+impl Load {
     fn has_no_room_for(&self, part: &Part<'_>) -> bool {
         let over = self.body.len() + part.size > MAX_BODY || self.items + part.items > MAX_ITEMS;
         over && !self.body.is_empty()
@@ -183,23 +183,23 @@ impl Collector {
         let mut ready = [None, None];
         {
             let mut lanes = self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-            let filling = match lanes.get_mut(lane) {
-                Some(filling) => filling,
+            let gathering = match lanes.get_mut(lane) {
+                Some(gathering) => gathering,
                 None => lanes.entry(lane.clone()).or_default(),
             };
-            if filling.batch.has_no_room_for(part) {
-                ready[0] = Some(filling.take());
+            if gathering.load.has_no_room_for(part) {
+                ready[0] = Some(gathering.take());
             }
-            filling.batch.add(part, waiter, Arc::clone(hold));
-            if filling.on_the_way == 0 || filling.batch.body.len() >= ENOUGH {
-                ready[1] = Some(filling.take());
+            gathering.load.add(part, waiter, Arc::clone(hold));
+            if gathering.on_the_way == 0 || gathering.load.body.len() >= ENOUGH {
+                ready[1] = Some(gathering.take());
             }
         }
         if ready[1].is_none() {
             self.inner.waiting.notify_one();
         }
-        for batch in ready.into_iter().flatten() {
-            self.publish(lane.clone(), batch);
+        for load in ready.into_iter().flatten() {
+            self.publish(lane.clone(), load);
         }
         Receipt(receipt)
     }
@@ -228,35 +228,35 @@ impl Collector {
         let mut young = false;
         {
             let mut lanes = self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-            for (lane, filling) in lanes.iter_mut() {
-                match filling.batch.since {
-                    Some(since) if since.elapsed() >= age => ready.push((lane.clone(), filling.take())),
+            for (lane, gathering) in lanes.iter_mut() {
+                match gathering.load.since {
+                    Some(since) if since.elapsed() >= age => ready.push((lane.clone(), gathering.take())),
                     Some(_) => young = true,
                     None => {}
                 }
             }
             if lanes.len() > KEPT_LANES {
-                lanes.retain(|_, filling| filling.on_the_way > 0 || filling.batch.since.is_some());
+                lanes.retain(|_, gathering| gathering.on_the_way > 0 || gathering.load.since.is_some());
             }
         }
         if young {
             self.inner.waiting.notify_one();
         }
-        for (lane, batch) in ready {
-            self.publish(lane, batch);
+        for (lane, load) in ready {
+            self.publish(lane, load);
         }
     }
 
     /// Publishes in a task of its own, so that no client's going away can stop it.
-    fn publish(&self, lane: Lane, batch: Batch) {
+    fn publish(&self, lane: Lane, load: Load) {
         let collector = self.clone();
-        let span = batch.span(&lane);
+        let span = load.span(&lane);
         let work = async move {
-            let fate = collector.inner.send(&lane, batch.body, batch.items, batch.received_unix_nano).await;
+            let fate = collector.inner.send(&lane, load.body, load.items, load.received_unix_nano).await;
             if fate == Fate::Safe {
-                collector.inner.metrics.accepted(lane.signal, batch.items);
+                collector.inner.metrics.accepted(lane.signal, load.items);
             }
-            for waiter in batch.waiters {
+            for waiter in load.waiters {
                 // Who does not wait any more has gone away; the data is taken all the same.
                 let _ = waiter.told.send(fate);
             }
@@ -269,20 +269,20 @@ impl Collector {
     fn landed(&self, lane: Lane) {
         let next = {
             let mut lanes = self.inner.lanes.lock().unwrap_or_else(PoisonError::into_inner);
-            let Some(filling) = lanes.get_mut(&lane) else { return };
-            filling.on_the_way = filling.on_the_way.saturating_sub(1);
-            filling.batch.since.map(|_| filling.take())
+            let Some(gathering) = lanes.get_mut(&lane) else { return };
+            gathering.on_the_way = gathering.on_the_way.saturating_sub(1);
+            gathering.load.since.map(|_| gathering.take())
         };
-        if let Some(batch) = next {
-            self.publish(lane, batch);
+        if let Some(load) = next {
+            self.publish(lane, load);
         }
     }
 }
 
-impl Filling {
-    fn take(&mut self) -> Batch {
+impl Gathering {
+    fn take(&mut self) -> Load {
         self.on_the_way += 1;
-        std::mem::take(&mut self.batch)
+        std::mem::take(&mut self.load)
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use fault::Fault;
 use model::{BatchId, Times};
-use otlp::{Limits, Most, Refusals, Rules, Walk, append_part, split};
+use otlp::{Limits, Most, Refusals, Rules, Walk, append_stamped, split};
 use tracing::Span;
 
 use crate::admission::Hold;
@@ -131,12 +131,12 @@ impl Intake {
         self.metrics.refused(label, &walk.refused);
         let hold = Arc::new(hold);
         let mut receipts = Vec::with_capacity(named.len());
-        for (part, named) in walk.parts.iter().filter(|part| part.items > 0).zip(&named) {
-            split(part.kept(&rules), signal, part.items, MOST, |piece| {
+        for (resource, named) in walk.resources.iter().filter(|resource| resource.items > 0).zip(&named) {
+            split(resource.kept(&rules), signal, resource.items, MOST, |piece| {
                 let stamp = named.stamp(batch.map(|batch| (batch, receipts.len())));
                 let part = Part {
                     size: piece.content.len() + STAMP_ROOM,
-                    write: &|body| append_part(body, &piece.content, &stamp),
+                    write: &|body| append_stamped(body, &piece.content, &stamp),
                     items: piece.items,
                     received_unix_nano: received,
                 };
@@ -165,17 +165,17 @@ impl Intake {
         Ok(count)
     }
 
-    /// Names the resource of each part that has items; tells of it, and looks whether its lane has room.
+    /// Names each resource that has items; tells of it, and looks whether its lane has room.
     fn name(&self, walk: &Walk<'_>, signal: Signal, sender: &Sender, received: u64) -> Result<Vec<Rc<Named>>, Fault> {
         let mut known: HashMap<&[u8], Rc<Named>> = HashMap::new();
-        let mut all = Vec::with_capacity(walk.parts.len());
-        for part in walk.parts.iter().filter(|part| part.items > 0) {
-            let resource = part.resource();
+        let mut all = Vec::with_capacity(walk.resources.len());
+        for checked in walk.resources.iter().filter(|checked| checked.items > 0) {
+            let resource = checked.resource();
             if let Some(named) = resource.and_then(|resource| known.get(resource)) {
                 all.push(Rc::clone(named));
                 continue;
             }
-            let mut labels = crate::seen::labels(part.attributes());
+            let mut labels = crate::seen::labels(checked.attributes());
             let named = naming::name(sender, signal, &mut labels, self.shards)?;
             self.note(sender, &named, &labels, received, Detail::Full);
             self.backlog.check(&named.lane)?;

@@ -112,6 +112,8 @@ telemetry::metrics! {
         pub(crate) resource_sightings: Counter by [outcome],
         /// Rounds of heartbeats written to Redis
         pub(crate) heartbeat_rounds: Counter by [outcome],
+        /// Signs of life that were left out, since too many resources were seen at once
+        pub(crate) heartbeats_left_out: Counter,
         /// Bytes of messages that are read or wait for the broker, and of what is made of them
         pub(crate) in_flight_bytes: Gauge,
         /// Streams of agents that are open

@@ -1,4 +1,4 @@
-//! What a part of a request is about: its resource's id, its agent, its lane, and the batch that it belongs to.
+//! What a resource of a request is about: its resource's id, its agent, its lane, and the batch that it belongs to.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -94,7 +94,7 @@ fn settle_agent(sender: &Sender, labels: &mut Labels<'_>) -> Result<Option<Strin
 pub fn batch_id(walk: &Walk<'_>, request: &[u8], sender: &Sender, header: Option<&str>) -> Result<BatchId, Fault> {
     if let Some(header) = header {
         let claimed = || {
-            let mut attributes = walk.parts.iter().flat_map(otlp::Part::attributes);
+            let mut attributes = walk.resources.iter().flat_map(otlp::Checked::attributes);
             let agent = attributes.find(|attribute| attribute.key == "agent.id")?;
             agent.value.as_str().filter(|_| sender.may_claim())
         };
@@ -105,7 +105,7 @@ pub fn batch_id(walk: &Walk<'_>, request: &[u8], sender: &Sender, header: Option
             return Ok(BatchId::from_agent(agent, batch));
         }
     }
-    if walk.parts.iter().any(|part| part.timed) {
+    if walk.resources.iter().any(|resource| resource.timed) {
         Ok(BatchId::from_bytes(&sender.identity(), request))
     } else {
         random_batch()

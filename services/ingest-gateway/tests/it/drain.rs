@@ -106,10 +106,13 @@ async fn a_connection_with_a_stream_of_an_agent_has_no_age() {
     let io = TokioIo::new(knock(gateway.addresses.grpc).await);
     let (mut connection, work) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
     let work = tokio::spawn(work);
-    let (frames, receiver) = mpsc::channel::<Result<Frame<Bytes>, std::convert::Infallible>>(8);
-    let body = StreamBody::new(ReceiverStream::new(receiver));
-    let request = http::Request::post(format!("http://{}/proto.StreamService/Stream", gateway.addresses.grpc));
-    let request = request.header("content-type", "application/grpc").body(body).unwrap();
+    let call = |path: &str| {
+        let (frames, receiver) = mpsc::channel::<Result<Frame<Bytes>, std::convert::Infallible>>(8);
+        let body = StreamBody::new(ReceiverStream::new(receiver));
+        let request = http::Request::post(format!("http://{}{path}", gateway.addresses.grpc));
+        (frames, request.header("content-type", "application/grpc").body(body).unwrap())
+    };
+    let (frames, request) = call("/proto.StreamService/Stream");
     let mut answers = connection.send_request(request).await.unwrap().into_body();
     for pid in 1..=3 {
         let message = snapshot(pid).encode_to_vec();
@@ -119,7 +122,8 @@ async fn a_connection_with_a_stream_of_an_agent_has_no_age() {
         assert!(answers.frame().await.unwrap().unwrap().is_data(), "snapshot {pid} is answered");
         outlive_another(&gateway).await;
         // After a farewell it would take no more requests.
-        connection.ready().await.unwrap();
+        let (_, request) = call("/nothing");
+        connection.send_request(request).await.unwrap();
     }
     drop((frames, answers, connection));
     work.await.unwrap().unwrap();

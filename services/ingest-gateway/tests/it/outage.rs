@@ -85,3 +85,15 @@ async fn telemetry_is_taken_while_redis_is_away() {
     nowhere.metrics().await.export(gauge(&HOST, 1)).await.unwrap();
     assert!(nowhere.process.missing().is_empty(), "{:?}", nowhere.process.missing());
 }
+
+#[tokio::test]
+async fn what_the_broker_will_never_take_is_not_to_be_sent_again() {
+    let broker = Broker::configured("max_payload: 64KB");
+    let gateway = Gateway::start_with(&broker.settings(), &["--anonymous-networks", "127.0.0.0/8"]).await;
+    let noise: String = (0..5_000).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect();
+    let mut client = gateway.logs().await;
+    let status = client.export(lines(&HOST, &[noise.as_str()])).await.unwrap_err();
+    assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+    assert!(status.message().contains("smaller batches"), "{}", status.message());
+    client.export(lines(&HOST, &["a"])).await.unwrap();
+}

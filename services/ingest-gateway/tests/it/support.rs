@@ -139,21 +139,30 @@ impl Tap {
 pub struct Broker {
     child: Option<Child>,
     port: u16,
+    /// Lines of its configuration.
+    configuration: &'static str,
     directory: TempDir,
 }
 
 impl Broker {
     pub fn started() -> Self {
+        Self::configured("")
+    }
+
+    pub fn configured(configuration: &'static str) -> Self {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         drop(listener);
-        let mut broker = Self { child: None, port, directory: tempfile::tempdir().unwrap() };
+        let mut broker = Self { child: None, port, configuration, directory: tempfile::tempdir().unwrap() };
         broker.start();
         broker
     }
 
     pub fn start(&mut self) {
+        let file = self.directory.path().join("nats.conf");
+        std::fs::write(&file, self.configuration).unwrap();
         let mut command = Command::new(&testkit::servers().nats_server);
+        command.arg("-c").arg(file);
         command.args(["-js", "-a", "127.0.0.1", "-p"]).arg(self.port.to_string()).arg("-sd").arg(self.directory.path());
         self.child = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     }

@@ -69,7 +69,8 @@ async fn protobuf_with_a_header_that_would_be_repeated_becomes_no_more_than_four
     assert!(!answer.bytes().await.unwrap().is_empty());
     let worst = long_scope(65_000, 200_000);
     let size = worst.len();
-    assert_eq!(post(&gateway, PROTOBUF, "identity", worst).await.bytes().await.unwrap().len(), 0);
+    // A few hundred bytes on the way here.
+    assert_eq!(post(&gateway, PROTOBUF, "gzip", gzip(&worst)).await.bytes().await.unwrap().len(), 0);
     let bytes = bytes_of(&mut tap, 200_000).await;
     assert!(bytes <= 4 * size, "{size} bytes became {bytes}");
 }
@@ -102,4 +103,18 @@ async fn json_of_three_bytes_a_record_becomes_less_than_it_was() {
     assert_eq!(post(&gateway, "application/json", "identity", worst.into()).await.status(), 200);
     let bytes = bytes_of(&mut tap, records as u64).await;
     assert!(bytes <= size, "{size} bytes became {bytes}");
+}
+
+#[tokio::test]
+async fn resources_share_envelopes_only_up_to_so_many_items() {
+    let gateway = Gateway::start().await;
+    let mut tap = gateway.tap(Stream::Logs).await;
+    let one = |name: &str| {
+        let attribute = field(1, &[field(1, b"host.id"), field(2, &field(1, name.as_bytes()))].concat());
+        field(1, &[field(1, &attribute), field(2, &field(2, &[]).repeat(15_000))].concat())
+    };
+    // While the first is on its way the others gather.
+    let request: Vec<u8> = (0..8).flat_map(|n| one(&n.to_string())).collect();
+    assert_eq!(post(&gateway, PROTOBUF, "identity", request).await.status(), 200);
+    bytes_of(&mut tap, 8 * 15_000).await;
 }
