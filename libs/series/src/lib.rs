@@ -26,7 +26,7 @@ mod wanted;
 pub use cache::CacheUse;
 pub use labels::{Labels, Series};
 pub use model::{label_name, label_value};
-pub use name::{Type, metric_name};
+pub use name::Type;
 pub use prepare::MAX_LABELS;
 pub use read::{Reader, Sample, Tally};
 pub use skip::{Skip, Skipped};

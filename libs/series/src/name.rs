@@ -63,13 +63,6 @@ pub(crate) fn plain(name: &str) -> String {
     joined(&words(name))
 }
 
-/// The stored name of an instrument without a unit; [`crate::WantedName`] is what looks names up.
-#[must_use]
-pub fn metric_name(written: &str) -> String {
-    let written = written.trim();
-    if is_stored_form(written) { written.to_owned() } else { plain(written) }
-}
-
 /// Whether names that begin with this word are those of agents, whose scopes are `System.CPU`, `Container.Docker`.
 pub(crate) fn is_agents_word(word: &str) -> bool {
     ["system", "container"].iter().any(|known| word.eq_ignore_ascii_case(known))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use model::{Disbelieved, Times};
+use model::{Disbelieved, Times, Window};
 use otlp::{Metric, Metrics, Point, ResourceMetrics};
 
 use crate::cache::{Cache, CacheUse, hash_of};
@@ -18,6 +18,8 @@ use crate::skip::{Skip, Skipped};
 /// The share of what is remembered that is for resources.
 const FOR_RESOURCES: usize = 8;
 
+/// Longer than a gateway gathers an envelope.
+const GATHERING: Duration = Duration::from_secs(10);
 /// Bytes of a scope that stand in keys as they are.
 const LONG_SCOPE: usize = 128;
 
@@ -86,7 +88,8 @@ impl Reader {
     /// Passes over points whose time is not believed; without this, all are that fit into 64 bits.
     #[must_use]
     pub fn believing(self, times: Times) -> Self {
-        Self { times, ..self }
+        // A gateway held each request against its own moment, and the envelope tells that of the oldest.
+        Self { times: Times { ahead: times.ahead.saturating_add(GATHERING), ..times }, ..self }
     }
 
     /// How well it remembers, since it was made.
@@ -110,6 +113,7 @@ impl Reader {
         mut each: impl FnMut(Sample<'_>),
     ) -> Result<Tally, otlp::Invalid> {
         let metrics = Metrics::parse(bytes)?;
+        let moment = Moment { received_unix_nano, window: self.times.window(received_unix_nano) };
         // What is forgotten changes no sample, so a clock may decide it.
         let now = u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX);
         let mut tally = Tally::default();
@@ -125,7 +129,7 @@ impl Reader {
                 let prefix = self.key.len();
                 for metric in scope.metrics() {
                     self.key.truncate(prefix);
-                    let place = Place { resource: &resource, scope: &about, received_unix_nano, now };
+                    let place = Place { resource: &resource, scope: &about, moment, now };
                     self.metric(place, metric, &mut tally, |sample| {
                         latest = latest.max(Some(sample.time_ms));
                         each(sample);
@@ -167,7 +171,7 @@ impl Reader {
         let prefix = self.key.len();
         for point in metric.points() {
             tally.points += 1;
-            let time = point::judge(metric, point).and_then(|()| self.time(point, place.received_unix_nano));
+            let time = point::judge(metric, point).and_then(|()| place.moment.time(point));
             let time_ms = match time {
                 Ok(time_ms) => time_ms,
                 Err(skip) => {
@@ -192,15 +196,6 @@ impl Reader {
         }
     }
 
-    fn time(&self, point: Point<'_>, received_unix_nano: u64) -> Result<i64, Skip> {
-        let nanos = if point.time_unix_nano == 0 {
-            i64::try_from(received_unix_nano).map_err(|_| Disbelieved::Beyond)
-        } else {
-            self.times.judge(point.time_unix_nano, received_unix_nano)
-        };
-        nanos.map(|nanos| nanos / 1_000_000).map_err(Skip::Time)
-    }
-
     /// What `self.key` stands for.
     fn prepared(&mut self, place: Place<'_>, metric: Metric<'_>, point: Point<'_>) -> &Prepared {
         if let Some(at) = self.points.find(&self.key, place.now) {
@@ -220,9 +215,28 @@ impl Reader {
 struct Place<'a> {
     resource: &'a Resource,
     scope: &'a Scope<'a>,
-    received_unix_nano: u64,
+    moment: Moment,
     /// Seconds since the reader was made.
     now: u32,
+}
+
+/// When an envelope was received.
+#[derive(Clone, Copy)]
+struct Moment {
+    received_unix_nano: u64,
+    window: Window,
+}
+
+impl Moment {
+    /// A point's time in milliseconds.
+    fn time(&self, point: Point<'_>) -> Result<i64, Skip> {
+        let nanos = if point.time_unix_nano == 0 {
+            i64::try_from(self.received_unix_nano).map_err(|_| Disbelieved::Beyond)
+        } else {
+            self.window.judge(point.time_unix_nano)
+        };
+        nanos.map(|nanos| nanos / 1_000_000).map_err(Skip::Time)
+    }
 }
 
 /// Length and bytes, so that neighbours in a key do not run into each other.
