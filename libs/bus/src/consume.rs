@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use async_nats::jetstream::consumer::PullConsumer;
 use futures::{FutureExt as _, StreamExt as _};
 use lifecycle::CancellationToken;
+use tokio::time::Instant;
 
 use crate::delivery::Delivery;
 use crate::lines::Seat;
@@ -17,6 +18,11 @@ use crate::{Bus, topology};
 
 /// By then the server knows that this pull is gone; at once, it would send the message to it again.
 pub(crate) const GIVE_BACK_AFTER: Duration = Duration::from_millis(500);
+
+/// What the server has sent by the time that it hears that nobody pulls any more would come to somebody else only after the
+/// time to acknowledge: so the pull is read on until it has been quiet for so long, but not without end.
+const QUIET: Duration = Duration::from_millis(50);
+const LONGEST_FAREWELL: Duration = Duration::from_millis(200);
 
 /// The endless sequence of a durable consumer's messages.
 pub struct Deliveries {
@@ -96,7 +102,10 @@ impl Deliveries {
             apart.nak(GIVE_BACK_AFTER).await;
         }
         let Some(mut pull) = self.pull.close() else { return };
-        while let Some(Some(Ok(message))) = pull.next().now_or_never() {
+        let end = Instant::now() + LONGEST_FAREWELL;
+        while Instant::now() < end
+            && let Ok(Some(Ok(message))) = tokio::time::timeout(QUIET, pull.next()).await
+        {
             if let Ok(delivery) = Delivery::new(self.bus.clone(), message) {
                 delivery.nak(GIVE_BACK_AFTER).await;
             }
