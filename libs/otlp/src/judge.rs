@@ -164,7 +164,7 @@ fn whole(kind: u32, cumulative: bool, (name, unit): (usize, usize), header: usiz
 
 /// What was seen of a point on the way through it.
 #[derive(Default)]
-struct Seen {
+struct Seen<'a> {
     attributes: usize,
     label_bytes: usize,
     longest_key: usize,
@@ -176,6 +176,11 @@ struct Seen {
     sum: f64,
     /// Quantiles of a summary.
     quantiles: usize,
+    /// Counts and bounds of a histogram's buckets as every encoder writes them: packed, in one field each.
+    counts: &'a [u8],
+    bounds: &'a [u8],
+    /// They stand in another way, which is allowed.
+    scattered: bool,
 }
 
 pub(crate) fn point(content: &[u8], shape: Shape, mode: Mode<'_>) -> Result<Option<Reason>, Invalid> {
@@ -199,6 +204,7 @@ pub(crate) fn point(content: &[u8], shape: Shape, mode: Mode<'_>) -> Result<Opti
                 shape.point.check_field(number, wire, MAX_NESTING)?;
                 match (number, wire) {
                     (5, Wire::Fixed64(bits)) => seen.sum = f64::from_bits(bits),
+                    (6 | 7, _) if shape.says == Says::Histogram => seen.note_buckets(number, wire),
                     (6, Wire::Fixed64(bits)) => seen.value = Some(Wire::Varint(bits)),
                     (6, Wire::Bytes(_)) => seen.quantiles += 1,
                     (flags, Wire::Varint(value)) if flags == shape.flags => seen.flags = value,
@@ -215,8 +221,41 @@ pub(crate) fn point(content: &[u8], shape: Shape, mode: Mode<'_>) -> Result<Opti
     })
 }
 
+impl<'a> Seen<'a> {
+    fn note_buckets(&mut self, number: u32, wire: Wire<'a>) {
+        let place = if number == 6 { &mut self.counts } else { &mut self.bounds };
+        match wire {
+            Wire::Bytes(packed) if place.is_empty() => *place = packed,
+            _ => self.scattered = true,
+        }
+    }
+
+    /// How many bounds a histogram's `point` has.
+    fn bounds_of(&self, point: &[u8]) -> usize {
+        if self.scattered { Fixed64s::new(point, 7).count() } else { self.bounds.len() / 8 }
+    }
+
+    /// Whether a histogram's bounds rise and its counts fit.
+    fn buckets_fit(&self, point: &[u8]) -> bool {
+        let count = match self.value {
+            Some(Wire::Fixed64(count)) => count,
+            _ => 0,
+        };
+        if self.scattered {
+            let bounds = Fixed64s::new(point, 7).map(f64::from_bits);
+            return buckets_fit(count, bounds, Fixed64s::new(point, 6));
+        }
+        buckets_fit(count, numbers(self.bounds).map(f64::from_bits), numbers(self.counts))
+    }
+}
+
+/// The numbers of a packed field.
+fn numbers(packed: &[u8]) -> impl Iterator<Item = u64> {
+    packed.as_chunks().0.iter().map(|number| u64::from_le_bytes(*number))
+}
+
 #[inline]
-fn over_the_limits(content: &[u8], shape: Shape, seen: &Seen, limits: &Limits) -> Option<Reason> {
+fn over_the_limits(content: &[u8], shape: Shape, seen: &Seen<'_>, limits: &Limits) -> Option<Reason> {
     if content.len() > limits.item_bytes {
         return Some(Reason::TooLarge);
     }
@@ -231,7 +270,7 @@ fn over_the_limits(content: &[u8], shape: Shape, seen: &Seen, limits: &Limits) -
     }
     let buckets = match shape.says {
         Says::Number | Says::Exponential => return None,
-        Says::Histogram => Fixed64s::new(content, 7).count(),
+        Says::Histogram => seen.bounds_of(content),
         Says::Summary => seen.quantiles,
     };
     if buckets > limits.buckets {
@@ -245,7 +284,7 @@ fn over_the_limits(content: &[u8], shape: Shape, seen: &Seen, limits: &Limits) -
 
 /// Why a point has nothing to keep. One that is marked as having no recorded value ends its series, and needs none.
 #[inline]
-fn no_value(content: &[u8], shape: Shape, seen: &Seen) -> Option<Reason> {
+fn no_value(content: &[u8], shape: Shape, seen: &Seen<'_>) -> Option<Reason> {
     if seen.flags & 1 != 0 {
         return None;
     }
@@ -253,22 +292,26 @@ fn no_value(content: &[u8], shape: Shape, seen: &Seen) -> Option<Reason> {
         (Says::Number, None) => Some(Reason::NoValue),
         (Says::Number, Some(Wire::Fixed64(bits))) if f64::from_bits(bits).is_nan() => Some(Reason::NotANumber),
         (Says::Histogram | Says::Summary, _) if seen.sum.is_nan() => Some(Reason::NotANumber),
-        (Says::Histogram, _) if !buckets_fit(content) => Some(Reason::BrokenHistogram),
+        (Says::Histogram, _) if !seen.buckets_fit(content) => Some(Reason::BrokenHistogram),
         _ => None,
     }
 }
 
 /// Bounds rise, there is one count more than there are bounds (or none at all), and the counts add up.
-fn buckets_fit(point: &[u8]) -> bool {
-    let count = Fixed64s::new(point, 4).last().unwrap_or(0);
-    let bounds = || Fixed64s::new(point, 7).map(f64::from_bits);
-    let counts = || Fixed64s::new(point, 6);
-    if bounds().next().is_none() && counts().next().is_none() {
-        return true;
+fn buckets_fit(count: u64, bounds: impl Iterator<Item = f64>, counts: impl Iterator<Item = u64>) -> bool {
+    let (mut buckets, mut total) = (0usize, Some(0u64));
+    for values in counts {
+        buckets += 1;
+        total = total.and_then(|total| total.checked_add(values));
     }
-    let rise = bounds().zip(bounds().skip(1)).all(|(lower, upper)| lower < upper) && !bounds().any(f64::is_nan);
-    let total = counts().try_fold(0u64, |total, count| total.checked_add(count));
-    rise && counts().count() == bounds().count() + 1 && total == Some(count)
+    let (mut bounds_seen, mut last, mut rise) = (0usize, None, true);
+    for bound in bounds {
+        bounds_seen += 1;
+        rise &= !bound.is_nan() && last.is_none_or(|last| last < bound);
+        last = Some(bound);
+    }
+    let none = buckets == 0 && bounds_seen == 0;
+    none || (rise && buckets == bounds_seen + 1 && total == Some(count))
 }
 
 pub(crate) struct RecordVerdict {

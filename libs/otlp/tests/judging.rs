@@ -193,3 +193,23 @@ fn one_resource_that_is_too_large_does_not_cost_the_others_their_place() {
     let judged = judged(vec![resource(10), resource(70_000), resource(20)]);
     assert_eq!(judged, (2, vec![(Reason::TooLarge, 2), (Reason::NotANumber, 2)]));
 }
+
+#[test]
+fn buckets_that_are_not_packed_are_judged_alike() {
+    let fixed = |number: u8, bits: u64| [&[number << 3 | 1][..], &bits.to_le_bytes()].concat();
+    let field =
+        |number: u8, content: &[u8]| [&[number << 3 | 2, u8::try_from(content.len()).unwrap()][..], content].concat();
+    let request = |counts: [u64; 2]| {
+        let counts = counts.map(|count| fixed(6, count)).concat();
+        let point = [fixed(4, 3), counts, fixed(7, 1f64.to_bits())].concat();
+        let histogram = [field(1, &point), vec![0x10, 2]].concat();
+        let metric = [field(1, b"m"), field(9, &histogram)].concat();
+        field(1, &field(2, &field(2, &metric)))
+    };
+    let refused = |counts| {
+        let bytes = request(counts);
+        check(&bytes, Signal::Metrics, &rules()).unwrap().refused.iter().collect::<Vec<_>>()
+    };
+    assert_eq!(refused([1, 2]), []);
+    assert_eq!(refused([1, 3]), [(Reason::BrokenHistogram, 1)]);
+}

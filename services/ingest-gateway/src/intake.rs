@@ -180,7 +180,7 @@ impl Intake {
             self.note(sender, &named, &labels, received, Detail::Full);
             self.backlog.check(&named.lane)?;
             let named = Rc::new(named);
-            if let Some(resource) = resource {
+            if let Some(resource) = resource.filter(|_| walk.resources.len() > 1) {
                 known.insert(resource, Rc::clone(&named));
             }
             all.push(named);
