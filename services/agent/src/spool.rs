@@ -108,7 +108,7 @@ impl Spool {
                 Ok((header, _)) => {
                     covers.push((header.generation, header.covers));
                     let bytes = fs::metadata(&path).map_or(header.bytes, |metadata| metadata.len());
-                    queue.add(id, Entry::new(signal, bytes, header.items));
+                    queue.add(id, Entry::new(signal, on_disk(bytes), header.items));
                 }
                 Err(error @ Unreadable::Damaged(_)) => {
                     tracing::error!(%error, file = %path.display(), "a spooled request is damaged and dropped");
@@ -153,7 +153,7 @@ impl Spool {
         let generation = if covers.is_empty() { 0 } else { self.positions.next_generation() };
         let items = items as u64;
         let header = Header::of(payload, items, generation, covers).encode()?;
-        let bytes = (header.len() + payload.len()) as u64;
+        let bytes = on_disk((header.len() + payload.len()) as u64);
         let id = self.reserve(signal, bytes)?;
         let written = state::replace(&self.path(&id, signal), &[&header, payload]);
         let mut queue = self.queue();
@@ -273,6 +273,12 @@ impl Spool {
             self.metrics.spool_requests.of([signal.as_str()]).set(gauge(queue.count(signal) as u64));
         }
     }
+}
+
+/// A file takes whole blocks: many small ones would fill a disk long before their bytes do.
+fn on_disk(bytes: u64) -> u64 {
+    const BLOCK_BYTES: u64 = 4096;
+    bytes.next_multiple_of(BLOCK_BYTES)
 }
 
 /// The disk may give it another time, unless it is damaged or somebody removed it.

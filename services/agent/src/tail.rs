@@ -19,6 +19,7 @@ mod options;
 mod records;
 mod stamp;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -69,14 +70,16 @@ impl Tail {
 
     /// What is new since the last poll, up to the size of a request.
     pub fn poll(&mut self, harvest: &mut Harvest, now: Instant) -> Counts {
-        let taken = self.open_files();
+        let mut open = self.open_files();
         let mut counts = std::mem::take(&mut self.counts);
         for follower in &mut self.followers {
-            let own = follower.current();
-            let taken: Vec<_> = taken.iter().copied().filter(|file| Some(*file) != own).collect();
+            if let Some(own) = follower.current() {
+                open.remove(&own);
+            }
             let mut round =
-                Round { options: &self.options, positions: &self.positions, counts: &mut counts, now, taken: &taken };
+                Round { options: &self.options, positions: &self.positions, counts: &mut counts, now, taken: &open };
             follower.poll(harvest, &mut round);
+            open.extend(follower.current());
         }
         counts.unreadable = self.followers.iter().filter(|follower| follower.is_unreadable()).count() as u64;
         counts.missing = self.followers.iter().filter(|follower| follower.is_missing()).count() as u64;
@@ -102,7 +105,7 @@ impl Tail {
         }
     }
 
-    fn open_files(&self) -> Vec<(u64, u64)> {
+    fn open_files(&self) -> HashSet<(u64, u64)> {
         self.followers.iter().filter_map(Follower::current).collect()
     }
 }

@@ -78,8 +78,8 @@ fn an_acknowledged_request_is_gone_and_its_position_saved() {
 #[test]
 fn for_want_of_room_the_oldest_metrics_go_and_logs_are_refused() {
     let bench = Bench::new();
-    // Each is some 370 bytes with its description.
-    let (spool, _) = bench.start(1600);
+    // Each takes a block.
+    let (spool, _) = bench.start(4 * 4096);
     for items in [7, 5, 3] {
         spool.push(Signal::Metrics, items, &[], &[1; 300]).unwrap();
     }

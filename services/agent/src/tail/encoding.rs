@@ -75,7 +75,7 @@ impl Encoding {
 
 fn utf16(raw: &[u8], unit: fn([u8; 2]) -> u16) -> (String, bool) {
     let units = raw.chunks_exact(2).map(|pair| unit([pair[0], pair[1]]));
-    let mut invalid = raw.len() % 2 != 0;
+    let mut invalid = !raw.len().is_multiple_of(2);
     let text = char::decode_utf16(units)
         .map(|character| {
             character.unwrap_or_else(|_| {

@@ -47,7 +47,7 @@ pub enum Chunk {
 /// What a file is to a position that was remembered.
 #[derive(Debug)]
 pub enum Known {
-    Same(LogFile),
+    Same(Box<LogFile>),
     /// The same file with another content.
     Emptied,
     Other,
@@ -90,10 +90,10 @@ impl LogFile {
     pub fn resume(place: &Path, position: &Position, line_bytes: usize) -> io::Result<Known> {
         let mut file = Self::open_at_start(place, line_bytes)?;
         let made_anew = file.position.born != position.born && file.position.born != 0 && position.born != 0;
-        if !file.position.is_same_file(position) || made_anew {
+        if !is_file(position, &file.file.metadata()?) || made_anew {
             return Ok(Known::Other);
         }
-        Ok(if file.continue_at(position, line_bytes)? { Known::Same(file) } else { Known::Emptied })
+        Ok(if file.continue_at(position, line_bytes)? { Known::Same(Box::new(file)) } else { Known::Emptied })
     }
 
     /// Goes on at `position` in a copy of the file that it belongs to.
@@ -166,6 +166,7 @@ impl LogFile {
         }
         let Some(encoding) = self.encoding()? else { return Ok(Chunk::End) };
         self.cutter.encoding = encoding;
+        let fresh = if encoding == Encoding::Utf8 { self.without_reserve(fresh)? } else { fresh };
         let whole = fresh.len() - fresh.len() % encoding.unit_bytes();
         let before = lines.len();
         let used = self.cutter.feed(&fresh[..whole], lines, most);
@@ -186,6 +187,17 @@ impl LogFile {
 
     fn read_to(&self) -> u64 {
         self.position.offset + self.cutter.held()
+    }
+
+    /// Some programs reserve room for their log and write over it: NULs up to the end of the file are not there yet.
+    fn without_reserve<'a>(&self, fresh: &'a [u8]) -> io::Result<&'a [u8]> {
+        let text = fresh.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+        if text == fresh.len() {
+            return Ok(fresh);
+        }
+        let length = self.file.metadata()?.len();
+        let reserved = self.stretch(length.saturating_sub(1), length)? == [0];
+        Ok(if reserved { &fresh[..text] } else { fresh })
     }
 
     fn encoding(&mut self) -> io::Result<Option<Encoding>> {
@@ -269,6 +281,13 @@ fn open(place: &Path) -> io::Result<(File, Metadata)> {
 
 fn print(begin: u64, bytes: &[u8]) -> Print {
     Print { begin, bytes: bytes.len() as u64, hash: xxh3_64(bytes) }
+}
+
+/// Whether a file may be the one that a position belongs to. Some file systems (btrfs, overlay, NFS) are another device
+/// after each start of the machine; then the time when the file was made tells.
+pub fn is_file(position: &Position, metadata: &Metadata) -> bool {
+    let same_birth = || position.born != 0 && position.born == born(metadata);
+    position.inode == metadata.ino() && (position.device == metadata.dev() || same_birth())
 }
 
 /// When a file was made, as `Position` keeps it.

@@ -1,6 +1,6 @@
 //! Follows one path through creation, rotation and truncation.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::file::{Chunk, Known, LogFile, born};
+use super::file::{Chunk, Known, LogFile, born, is_file};
 use super::harvest::Harvest;
 use super::neighbours;
 use super::{Counts, Options};
@@ -25,7 +25,7 @@ pub struct Round<'a> {
     pub counts: &'a mut Counts,
     pub now: Instant,
     /// Files that other paths lead to: a link and its target are one log.
-    pub taken: &'a [(u64, u64)],
+    pub taken: &'a HashSet<(u64, u64)>,
 }
 
 #[derive(Debug)]
@@ -109,11 +109,13 @@ impl Follower {
     fn resume_rotated(&mut self, path: &Path, round: &Round<'_>) {
         let here = fs::metadata(path).ok();
         for position in round.positions.of(&self.name).unwrap_or_default() {
-            let is_here = here.as_ref().is_some_and(|here| position.is_at(here.dev(), here.ino()));
+            let is_here = here.as_ref().is_some_and(|here| is_file(&position, here));
             if is_here || self.has_open(&position) {
                 continue;
             }
             if let Some(file) = neighbours::renamed(path, &position, round.options.line_bytes) {
+                round.positions.forget(&[Cover { path: self.name.to_string(), position }]);
+                round.positions.begin(&Cover { path: self.name.to_string(), position: file.position().clone() });
                 self.drain_later(file, round);
             }
         }
@@ -168,7 +170,13 @@ impl Follower {
         let Some(known) = round.positions.of(&self.name) else { return LogFile::open_at_end(path, line_bytes) };
         for position in known {
             match LogFile::resume(path, &position, line_bytes)? {
-                Known::Same(file) => return Ok(self.doubt(file, path, &position, round)),
+                Known::Same(file) => {
+                    if !file.position().is_same_file(&position) {
+                        // Its device has another number now.
+                        round.positions.forget(&[Cover { path: self.name.to_string(), position: position.clone() }]);
+                    }
+                    return Ok(self.doubt(*file, path, &position, round));
+                }
                 Known::Emptied => {
                     self.emptied(path, &position, round);
                     break;

@@ -21,6 +21,9 @@ pub struct Cutter {
     line_bytes: usize,
     partial: Vec<u8>,
     skipped: u64,
+    /// NULs before the line: a hole that is left where a file was emptied, and its program goes on writing at the old
+    /// place.
+    hole: u64,
     /// The line was given out already; nothing more of it is.
     passing: bool,
     /// Bytes that were fed and need not be read again.
@@ -36,6 +39,7 @@ impl Cutter {
             line_bytes: line_bytes & !1,
             partial: Vec::new(),
             skipped: 0,
+            hole: 0,
             passing: within_line,
             done: 0,
         }
@@ -64,7 +68,7 @@ impl Cutter {
 
     /// Bytes that were fed and have not come out as a line.
     pub fn held(&self) -> u64 {
-        self.partial.len() as u64 + self.skipped
+        self.hole + self.partial.len() as u64 + self.skipped
     }
 
     pub fn is_within_line(&self) -> bool {
@@ -80,6 +84,12 @@ impl Cutter {
         if self.passing {
             self.done += part.len() as u64;
             return;
+        }
+        let mut part = part;
+        if self.partial.is_empty() && self.encoding == Encoding::Utf8 {
+            let text = part.iter().position(|byte| *byte != 0).unwrap_or(part.len());
+            self.hole += text as u64;
+            part = &part[text..];
         }
         let room = self.line_bytes - self.partial.len();
         let (kept, skipped) = part.split_at(part.len().min(room));
@@ -101,6 +111,7 @@ impl Cutter {
 
     fn take(&mut self, end_bytes: u64) -> Line {
         self.done += self.held() + end_bytes;
+        self.hole = 0;
         let skipped = std::mem::take(&mut self.skipped);
         let mut raw = std::mem::take(&mut self.partial);
         if skipped > 0 {
@@ -166,6 +177,14 @@ mod tests {
         cutter.feed(b"its end\nnext\n", &mut lines, 9);
         assert_eq!(lines.iter().map(|line| line.text.as_str()).collect::<Vec<_>>(), ["next"]);
         assert_eq!(cutter.take_done(), 13);
+    }
+
+    #[test]
+    fn a_hole_before_a_line_is_no_part_of_it() {
+        let (lines, mut cutter) = cut(&[b"one\n", &vec![0; 3 * LINE_BYTES], b"\0\0two\n\0"]);
+        let seen: Vec<_> = lines.iter().map(|line| (line.text.as_str(), line.cut, line.invalid)).collect();
+        assert_eq!(seen, [("one", false, false), ("two", false, false)]);
+        assert_eq!((cutter.take_done(), cutter.held()), (3 * LINE_BYTES as u64 + 10, 1));
     }
 
     #[test]

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::file::{Known, LogFile};
+use super::file::{Known, LogFile, is_file};
 use crate::positions::Position;
 
 /// File systems take the time from a clock that is a little behind.
@@ -14,10 +13,10 @@ const CLOCK_SLACK_MILLIS: u64 = 500;
 
 /// A file that was rotated while nobody watched.
 pub fn renamed(log: &Path, position: &Position, line_bytes: usize) -> Option<LogFile> {
-    let at = |place: &PathBuf| fs::metadata(place).is_ok_and(|metadata| position.is_at(metadata.dev(), metadata.ino()));
+    let at = |place: &PathBuf| fs::metadata(place).is_ok_and(|metadata| is_file(position, &metadata));
     let place = places(log, &position.place).into_iter().find(at)?;
     match LogFile::resume(&place, position, line_bytes) {
-        Ok(Known::Same(file)) => Some(file),
+        Ok(Known::Same(file)) => Some(*file),
         _ => None,
     }
 }
