@@ -6,7 +6,7 @@ mod fence;
 mod places;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
 use authn::Scope;
@@ -23,6 +23,8 @@ use crate::promql;
 use fence::Fence;
 use places::{Place, Places};
 
+/// See [`filter`].
+const LOOK_AGAIN_SECONDS: u64 = 2;
 /// Of what the store says about a query that it does not take.
 const LARGEST_ERROR: usize = 64 << 10;
 
@@ -108,15 +110,23 @@ impl MetricsStore {
                 (name, value)
             })
             .collect();
-        form.push(("extra_filters[]".to_owned(), filter(scope)));
+        form.push(("extra_filters[]".to_owned(), filter(scope, SystemTime::now())));
         let response = self.send(path, &form).await?;
         if !response.status().is_success() {
             return Err(self.reason(response).await);
         }
         if response.content_length().is_some_and(|length| length > self.largest_answer) {
+            self.refused("answer_too_large");
             return Err(self.too_large());
         }
-        Ok(self.bounded(response, place))
+        let mut answer = self.bounded(response, place);
+        // What is too large at once is still refused with its reason; what becomes so later can only break off.
+        match answer.next().await {
+            Some(Ok(first)) => Ok(futures::stream::once(std::future::ready(Ok(first))).chain(answer).boxed()),
+            Some(Err(error)) if error.get_ref().is_some_and(|error| error.is::<TooLarge>()) => Err(self.too_large()),
+            Some(Err(error)) => Err(self.broke(&error)),
+            None => Ok(answer),
+        }
     }
 
     /// As [`MetricsStore::ask`], all of it, for whoever has to read it.
@@ -130,8 +140,12 @@ impl MetricsStore {
         let mut answer = self.ask(scope, path, parameters).await?;
         let mut body = Vec::new();
         while let Some(piece) = answer.next().await {
-            let piece = piece.map_err(|error| self.broke(&error))?;
+            let piece = piece.map_err(|error| match error.get_ref() {
+                Some(error) if error.is::<TooLarge>() => self.too_large(),
+                _ => self.broke(&error),
+            })?;
             if body.len() + piece.len() > largest {
+                self.refused("answer_too_large");
                 return Err(self.too_large());
             }
             body.extend_from_slice(&piece);
@@ -168,7 +182,10 @@ impl MetricsStore {
             *length += piece.as_ref().map_or(0, Bytes::len);
             *over = piece.is_err() || u64::try_from(*length).is_ok_and(|length| length > largest);
             std::future::ready(Some(match piece {
-                Ok(_) if *over => Err(std::io::Error::other(store.too_large().message)),
+                Ok(_) if *over => {
+                    store.refused("answer_too_large");
+                    Err(std::io::Error::other(TooLarge))
+                }
                 piece => piece,
             }))
         });
@@ -205,7 +222,6 @@ impl MetricsStore {
     }
 
     fn too_large(&self) -> Refusal {
-        self.refused("answer_too_large");
         let advice = "the answer is too large; choose fewer series, a shorter range or a larger step";
         Refusal::new(StatusCode::UNPROCESSABLE_ENTITY, "execution", advice)
     }
@@ -222,6 +238,11 @@ impl MetricsStore {
     }
 }
 
+/// An answer went over its limit.
+#[derive(Debug, thiserror::Error)]
+#[error("the answer is too large")]
+struct TooLarge;
+
 /// Counted as long as an answer is under way.
 struct UnderWay {
     _place: Place,
@@ -235,8 +256,13 @@ impl Drop for UnderWay {
 }
 
 /// What of the store `scope` may see, as a series selector.
-fn filter(scope: &Scope) -> String {
-    let tenant = format!("tenant={}", serde_json::Value::from(scope.tenant()));
+///
+/// VictoriaMetrics remembers for ten seconds which series it found for a set of filters, also that it found none: a name that was
+/// asked for before its first sample would stay hidden for so long. A filter that every series passes and that is another one
+/// every two seconds lets it look again.
+fn filter(scope: &Scope, now: SystemTime) -> String {
+    let moment = now.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs() / LOOK_AGAIN_SECONDS);
+    let tenant = format!("tenant={},asked_at!=\"{moment}\"", serde_json::Value::from(scope.tenant()));
     let selector = scope.selector().to_string();
     match selector.trim_start_matches('{').trim_end_matches('}') {
         "" => format!("{{{tenant}}}"),
@@ -267,7 +293,8 @@ mod tests {
     #[test]
     fn a_tenant_cannot_write_its_way_out_of_its_filter() {
         let scope = Scope::tenant_wide("a\"} or {tenant=\"b");
-        assert_eq!(filter(&scope), "{tenant=\"a\\\"} or {tenant=\\\"b\"}");
-        assert_eq!(filter(&Scope::tenant_wide("acme")), "{tenant=\"acme\"}");
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(9);
+        assert_eq!(filter(&scope, now), "{tenant=\"a\\\"} or {tenant=\\\"b\",asked_at!=\"4\"}");
+        assert_eq!(filter(&Scope::tenant_wide("acme"), now), "{tenant=\"acme\",asked_at!=\"4\"}");
     }
 }

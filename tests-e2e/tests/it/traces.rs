@@ -30,14 +30,13 @@ const DELIVER: usize = 5;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_trace_leads_from_a_line_to_its_page_and_from_a_question_to_its_answer() {
     let collector = Collector::start().await;
-    let sightline =
-        Sightline::start(&[
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.as_str()),
-            ("OTEL_BSP_SCHEDULE_DELAY", "200"),
-            // Whose traces are gone on with: a stranger's are only linked to.
-            ("SIGHTLINE_TRUSTED_PROXIES", "127.0.0.0/8"),
-        ])
-            .await;
+    let sightline = Sightline::start(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint.as_str()),
+        ("OTEL_BSP_SCHEDULE_DELAY", "200"),
+        // Whose traces are gone on with: a stranger's are only linked to.
+        ("SIGHTLINE_TRUSTED_PROXIES", "127.0.0.0/8"),
+    ])
+    .await;
     let admin = sightline.admin().await;
     a_line_is_followed_to_its_page(&sightline, &admin, &collector).await;
     a_question_is_followed_to_the_service_behind_the_gateway(&admin, &collector).await;
