@@ -30,7 +30,8 @@ pub fn copied(log: &Path, position: &Position, line_bytes: usize) -> Option<LogF
         .into_iter()
         .filter_map(|place| {
             let metadata = fs::metadata(&place).ok()?;
-            let made = metadata.created().or_else(|_| metadata.modified()).ok()?;
+            // Copying a large log takes a while, at whose end it is emptied.
+            let made = metadata.created().ok().max(metadata.modified().ok())?;
             let large = metadata.is_file() && metadata.len() >= position.offset;
             (large && unix_millis(made) >= since).then_some((made, place))
         })
