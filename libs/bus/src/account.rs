@@ -1,10 +1,14 @@
 //! The account of each stream: received = stored + passed over + dead + in flight + lost, each counted for itself; and how
 //! much room a stream has.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use anyhow::Context as _;
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::{self, consumer};
 use serde::Serialize;
+use tokio::time::Instant;
 
 use crate::delivery::unix_nanos;
 use crate::stream::Stream;
@@ -163,18 +167,34 @@ pub(crate) async fn backlog(bus: &Bus, stream: Stream) -> anyhow::Result<Backlog
     Ok(backlog)
 }
 
-/// Removes what is handled from a full stream; says whether there was any.
-pub(crate) async fn make_room(bus: &Bus, stream: Stream) -> bool {
+/// When this process tried to make room in streams, and whether there was any to be made.
+#[derive(Default)]
+pub(crate) struct Rooms(tokio::sync::Mutex<BTreeMap<Stream, (Instant, bool)>>);
+
+/// How long it is believed that nothing is handled in a full stream.
+const STILL_FULL: Duration = Duration::from_millis(200);
+
+/// Removes what is handled from `stream`, which was full at `seen`; says whether there is room now. One of many publishers
+/// does it for all.
+pub(crate) async fn make_room(bus: &Bus, stream: Stream, seen: Instant) -> bool {
     if stream.writer().is_none() {
         return false;
     }
-    match trim(bus, stream).await {
+    let mut rooms = bus.rooms().0.lock().await;
+    match rooms.get(&stream) {
+        Some((at, true)) if *at > seen => return true,
+        Some((at, false)) if at.elapsed() < STILL_FULL => return false,
+        _ => {}
+    }
+    let made = match trim(bus, stream).await {
         Ok(removed) => removed > 0,
         Err(error) => {
             tracing::warn!(%stream, error = format!("{error:#}"), "cannot make room");
             false
         }
-    }
+    };
+    rooms.insert(stream, (Instant::now(), made));
+    made
 }
 
 /// Removes the oldest messages, but none that is not acknowledged; says how many.

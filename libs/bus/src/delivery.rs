@@ -231,6 +231,7 @@ impl Delivery {
         if self.age() > UNKNOWN_KEPT {
             return self.bury(service, reason).await;
         }
+        self.bus.saw_unknown(&self.stream, reason);
         if self.redelivered() {
             tracing::debug!(stream = self.stream, sequence = self.stream_sequence, reason, "put off again");
         } else {

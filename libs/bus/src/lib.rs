@@ -33,7 +33,7 @@ mod watch;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lifecycle::{Process, Ready};
 
@@ -57,6 +57,9 @@ use counts::Counts;
 use lines::{Lines, Seat};
 use watch::Metrics;
 
+/// How long it is said that a message was put off: it comes again before.
+const UNKNOWN_SAID: Duration = Duration::from_secs(90);
+
 /// The connection of a process to the broker. Clones share it.
 #[derive(Clone)]
 pub struct Bus {
@@ -70,6 +73,9 @@ struct Inner {
     consuming: Arc<Lines>,
     window: publish::Window,
     counts: Counts,
+    rooms: account::Rooms,
+    /// What only a newer version knows, and when it was seen last.
+    unknown: Mutex<Option<Instant>>,
     metrics: Metrics,
     /// Streams that had no room the last time.
     full: Mutex<BTreeSet<Stream>>,
@@ -120,6 +126,8 @@ impl Bus {
             publishing,
             window: publish::Window::new(),
             counts: Counts::default(),
+            rooms: account::Rooms::default(),
+            unknown: Mutex::default(),
             metrics,
             full: Mutex::default(),
             read_here: Mutex::default(),
@@ -260,6 +268,26 @@ impl Bus {
 
     pub(crate) fn counts(&self) -> &Counts {
         &self.inner.counts
+    }
+
+    pub(crate) fn rooms(&self) -> &account::Rooms {
+        &self.inner.rooms
+    }
+
+    /// A message was put off that only a newer version knows.
+    pub(crate) fn saw_unknown(&self, stream: &str, reason: &str) {
+        *self.inner.unknown.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.inner.metrics.put_off.inc();
+        let reason = format!("messages of {stream} are not known to this version and wait for a newer one: {reason}");
+        self.inner.links.set("unknown", Some(reason));
+    }
+
+    /// What was put off has found somebody, or has not come again for a while.
+    pub(crate) fn forget_unknown(&self) {
+        let mut unknown = self.inner.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        if unknown.take_if(|seen| seen.elapsed() > UNKNOWN_SAID).is_some() {
+            self.inner.links.set("unknown", None);
+        }
     }
 
     pub(crate) fn metrics(&self) -> &Metrics {

@@ -21,6 +21,8 @@ const DEADLINE: Duration = Duration::from_secs(5);
 /// How long one acknowledgement is waited for before the same message is sent again.
 const ATTEMPT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_millis(50);
+/// A stream that is full is full for a while, and everything that waits for it is sent again each time.
+const FULL_PAUSE: Duration = Duration::from_millis(300);
 const WINDOW_MESSAGES: usize = 2_048;
 const WINDOW_KIB: u32 = 64 << 10;
 
@@ -127,15 +129,17 @@ pub(crate) async fn publish(bus: &Bus, stream: Stream, subject: String, message:
     }
     let mut unknown = false;
     loop {
+        let (begun, mut pause) = (Instant::now(), PAUSE);
         let reason = match attempt(bus.publishing(), &subject, &headers, &message.payload, deadline).await {
             Attempt::Acknowledged(_) => {
                 bus.has_room(stream);
                 return Ok(());
             }
             Attempt::Full(reason) => {
-                if account::make_room(bus, stream).await {
+                if account::make_room(bus, stream, begun).await {
                     continue;
                 }
+                pause = FULL_PAUSE;
                 bus.is_full(stream);
                 if stream == Stream::Dead {
                     return Err(PublishError::Unavailable(reason));
@@ -149,10 +153,10 @@ pub(crate) async fn publish(bus: &Bus, stream: Stream, subject: String, message:
                 String::new()
             }
         };
-        if Instant::now() + PAUSE >= deadline {
+        if Instant::now() + pause >= deadline {
             return Err(if unknown { PublishError::Unknown } else { PublishError::Unavailable(reason) });
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause).await;
     }
 }
 

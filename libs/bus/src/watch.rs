@@ -17,6 +17,8 @@ telemetry::metrics! {
     pub(crate) struct Metrics in "sightline_bus" {
         /// Whether a stream has no room: its publishers wait until its reader has handled some of it
         pub(crate) full: Gauge by [stream],
+        /// Messages that only a newer version knows, each time that they were put off
+        pub(crate) put_off: Counter,
         /// Messages that are gone and that nobody answered for, of the streams that this process reads
         pub(crate) lost: Gauge by [stream],
         /// Messages that were acknowledged and not counted, of the streams that this process reads
@@ -32,6 +34,7 @@ telemetry::metrics! {
 pub(crate) async fn run(bus: Bus, stopping: CancellationToken) -> anyhow::Result<()> {
     let mut seen = Seen::default();
     loop {
+        bus.forget_unknown();
         if let Err(error) = look(&bus, &mut seen).await {
             tracing::debug!(error = format!("{error:#}"), "cannot look at the streams");
         }

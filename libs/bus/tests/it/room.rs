@@ -104,3 +104,26 @@ async fn when_no_dead_letter_can_be_written_the_reader_goes_on_and_the_message_s
     assert!(held[2].bury("log-writer", "poison").await);
     assert!(process.missing().is_empty(), "{:?}", process.missing());
 }
+
+#[tokio::test]
+async fn a_stream_that_is_worked_off_takes_many_times_what_it_can_hold() {
+    let settings = bus::Settings { stream_max_bytes: 4 << 20, ..testkit::namespace() };
+    let (bus, _process) = connect_to(&settings).await;
+    let read = async {
+        let mut deliveries = bus.consume(Stream::Logs(0), "log-writer", Options::default());
+        let mut seen = std::collections::BTreeSet::new();
+        while seen.len() < 800 {
+            let several = deliveries.several(20).await;
+            seen.extend(several.iter().map(|delivery| delivery.id().to_owned()));
+            bus::ack_all(&several).await;
+        }
+    };
+    let publish = futures::future::join_all((0..800).map(async |n| {
+        let message = Outgoing::new(format!("{n}"), vec![b'x'; 50_000]).within(PATIENCE);
+        bus.publish(Subject::Logs(0), message).await.unwrap();
+    }));
+    tokio::join!(read, publish);
+    let accounts = bus.account().await.unwrap();
+    let logs = accounts.into_iter().find(|account| account.stream == name(&bus, Stream::Logs(0))).unwrap();
+    assert_eq!((logs.received, logs.stored, logs.lost), (800, 800, 0));
+}
