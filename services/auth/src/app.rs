@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use lifecycle::Process;
 use proto::auth::auth_server::AuthServer;
 use rpc::Identity;
+use seal::Seal;
 use tonic::service::Routes;
 
 use crate::bootstrap;
@@ -17,7 +18,6 @@ use crate::limits::Limits;
 use crate::login::Logins;
 use crate::metrics::Metrics;
 use crate::password::Hasher;
-use crate::seal::Seal;
 use crate::session::Sessions;
 use crate::store::{MIGRATIONS, Store, sweep};
 
@@ -43,7 +43,7 @@ pub async fn serve(
     let metrics = process.register(Metrics::register);
     let pools = ::store::open(process, database, "auth", MIGRATIONS).await?;
     let hasher = Hasher::new(metrics.clone()).context("prepare password hashing")?;
-    let seal = Seal::from_file(settings.encryption_key_file.as_deref())?;
+    let seal = Seal::from_file(settings.encryption_key_file.as_deref(), "SIGHTLINE_AUTH_ENCRYPTION_KEY_FILE")?;
     let marks = bootstrap::prepare(&pools.work, &hasher, &seal, settings.initial_password_file.as_deref()).await?;
     let store = Store::new(pools);
     let limits = Arc::new(Limits::new(&settings.redis_url, &settings.namespace, metrics.clone())?);

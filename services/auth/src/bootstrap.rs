@@ -9,11 +9,11 @@ use std::path::Path;
 
 use anyhow::{Context as _, bail, ensure};
 use authn::Signer;
+use seal::Seal;
 
 use crate::login::DEFAULT_TENANT;
 use crate::marks::Marks;
 use crate::password::{self, Hasher};
-use crate::seal::Seal;
 use crate::store::Bootstrap;
 
 /// Name of the first user.

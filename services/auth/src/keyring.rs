@@ -9,12 +9,12 @@ use authn::{Feed, Keys, Revocation, Signer, Verifier};
 use data_encoding::HEXLOWER;
 use lifecycle::CancellationToken;
 use proto::auth::{FollowRequest, FollowResponse};
+use seal::Seal;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, watch};
 
 use crate::keyset::{self, Key};
 use crate::metrics::Metrics;
-use crate::seal::Seal;
 use crate::store::{Revoked, Store};
 
 const EVERY: Duration = Duration::from_millis(500);

@@ -17,6 +17,5 @@ pub mod marks;
 pub mod metrics;
 pub mod password;
 pub mod refresh;
-pub mod seal;
 pub mod session;
 pub mod store;

@@ -1,10 +1,9 @@
 //! The first start, one replica at a time.
 
+use seal::Kept;
 use sqlx::{Postgres, Transaction};
 use store::Pool;
 use uuid::Uuid;
-
-use crate::seal::Kept;
 
 /// Any number that no other lock of this database uses.
 const BOOTSTRAP_LOCK: i64 = 0x5167_6874_6175_7468;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use seal::Kept;
 use sqlx::FromRow;
 use sqlx::Row as _;
 use sqlx::postgres::PgRow;
@@ -10,7 +11,6 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Store;
-use crate::seal::Kept;
 
 /// A signing key.
 #[derive(Clone)]
