@@ -9,7 +9,7 @@ mod structured;
 use std::borrow::Cow;
 
 use model::{severity_number, syslog_severity_number};
-pub use structured::{Fields, Scalar, fields};
+use structured::{Fields, Scalar, fields};
 
 /// An OTLP severity number and what the source calls it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,14 +29,29 @@ impl Level {
     }
 }
 
-/// `fields`: of the line, if it is JSON or logfmt.
-pub fn level(line: &str, fields: Option<&Fields>) -> Option<Level> {
-    match fields {
-        Some(fields) => fields.level.as_ref().and_then(scalar),
+/// What a line says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Claims {
+    pub level: Option<Level>,
+    /// The time in a field of JSON or logfmt.
+    pub time: Option<String>,
+}
+
+pub fn claims(line: &str) -> Claims {
+    let line = without_colours(line);
+    let text = container_text(&line).trim_start();
+    let text = syslog(text).map_or(text, |(_, text)| text.trim_start());
+    match fields(text) {
+        Some(Fields { level, time }) => Claims {
+            level: level.as_ref().and_then(scalar),
+            time: time.and_then(|time| match time {
+                Scalar::Text(text) => Some(text),
+                Scalar::Number(_) => None,
+            }),
+        },
         None => {
-            let line = without_colours(line);
-            let line = container_text(&line).trim_start();
-            priority(line).or_else(|| klog(line)).or_else(|| plain::level(syslog(line).map_or(line, |(_, text)| text)))
+            let level = priority(text).or_else(|| klog(text)).or_else(|| plain::level(text));
+            Claims { level, time: None }
         }
     }
 }
@@ -77,7 +92,7 @@ fn klog(line: &str) -> Option<Level> {
 }
 
 /// Without the sequences that make a terminal show colours (ECMA-48, control sequences).
-pub fn without_colours(line: &str) -> Cow<'_, str> {
+fn without_colours(line: &str) -> Cow<'_, str> {
     if !line.contains('\x1b') {
         return Cow::Borrowed(line);
     }
@@ -92,7 +107,7 @@ pub fn without_colours(line: &str) -> Cow<'_, str> {
 }
 
 /// What a container wrote, in a line of its runtime's log (`2026-11-21T03:57:01.123Z stderr F text`).
-pub fn container_text(line: &str) -> &str {
+fn container_text(line: &str) -> &str {
     let text = || {
         let (time, rest) = line.split_once(' ')?;
         let (stream, rest) = rest.split_once(' ')?;

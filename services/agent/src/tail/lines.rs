@@ -197,6 +197,37 @@ mod tests {
         assert_eq!((lines.len(), cutter.held()), (3, 1));
     }
 
+    proptest::proptest! {
+        #[test]
+        fn lines_do_not_depend_on_how_they_were_read(
+            text in "[a\u{0}\n\r\u{20ac}]{0,200}",
+            cuts in proptest::collection::vec(1_usize..9, 0..60),
+            wide in proptest::bool::ANY,
+        ) {
+            let encoding = if wide { Encoding::Utf16Le } else { Encoding::Utf8 };
+            let bytes: Vec<u8> =
+                if wide { text.encode_utf16().flat_map(u16::to_le_bytes).collect() } else { text.into_bytes() };
+            let new = || {
+                let mut cutter = Cutter::new(16, false);
+                cutter.encoding = encoding;
+                (cutter, Vec::new())
+            };
+            let (mut whole, mut expected) = new();
+            whole.feed(&bytes, &mut expected, usize::MAX);
+            let (mut cutter, mut lines) = new();
+            let (mut rest, mut cuts, mut done) = (bytes.as_slice(), cuts.into_iter().cycle(), 0);
+            while !rest.is_empty() {
+                let size = (cuts.next().unwrap_or(7) * encoding.unit_bytes()).min(rest.len());
+                let most = lines.len() + 1;
+                let used = cutter.feed(&rest[..size], &mut lines, most);
+                done += cutter.take_done();
+                rest = &rest[used..];
+            }
+            proptest::prop_assert_eq!(lines, expected);
+            proptest::prop_assert_eq!(done + cutter.held(), bytes.len() as u64);
+        }
+    }
+
     #[test]
     fn what_has_no_end_comes_out_when_the_file_is_finished() {
         let (_, mut cutter) = cut(&[b"last words"]);

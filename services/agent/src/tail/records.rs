@@ -6,7 +6,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::InstrumentationScope;
 use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 
-use super::claim;
+use super::claim::{self, Claims};
 use super::harvest::Found;
 use super::stamp;
 use crate::attributes::{attribute, text};
@@ -42,11 +42,10 @@ fn scope_name(found: &Found) -> &str {
 /// The time of a line that does not say it is unknown, which is 0; when it was read is another matter.
 fn record(found: &Found, observed: u64) -> LogRecord {
     let line = &found.line.text;
-    let fields = claim::fields(&claim::without_colours(line));
-    let level = claim::level(line, fields.as_ref());
+    let Claims { level, time } = claim::claims(line);
     let file_name = Path::new(&*found.path).file_name().and_then(|name| name.to_str()).unwrap_or_default();
     LogRecord {
-        time_unix_nano: stamp::written_at(line, fields.as_ref()).unwrap_or_default(),
+        time_unix_nano: stamp::written_at(line, time.as_deref()).unwrap_or_default(),
         observed_time_unix_nano: observed,
         severity_number: level.as_ref().map_or(0, |level| level.number.into()),
         severity_text: level.map(|level| level.text).unwrap_or_default(),

@@ -6,15 +6,9 @@
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::claim::{Fields, Scalar};
-
-/// Nanoseconds since 1970.
-pub fn written_at(line: &str, fields: Option<&Fields>) -> Option<u64> {
-    match fields {
-        Some(Fields { time: Some(Scalar::Text(text)), .. }) => rfc3339(text),
-        Some(_) => None,
-        None => leading(line),
-    }
+/// Nanoseconds since 1970. `claimed`: the time in a field of the line.
+pub fn written_at(line: &str, claimed: Option<&str>) -> Option<u64> {
+    claimed.and_then(rfc3339).or_else(|| leading(line))
 }
 
 /// `2026-11-21T03:57:01Z`, the same with a blank, and `2026-11-21 03:57:01 UTC`; in brackets, and behind a priority.
@@ -45,14 +39,14 @@ fn rfc3339(text: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::claim::fields;
+    use super::super::claim::claims;
     use super::*;
 
     const SECOND: u64 = 1_000_000_000;
     const EXPECTED: u64 = 1_795_233_421 * SECOND;
 
     fn of(line: &str) -> Option<u64> {
-        written_at(line, fields(line).as_ref())
+        written_at(line, claims(line).time.as_deref())
     }
 
     #[test]
@@ -68,6 +62,8 @@ mod tests {
             "{\"msg\":\"x\",\"time\":\"2026-11-21T03:57:01Z\"}",
             "ts=2026-11-21T03:57:01Z level=info msg=x",
             "2026-11-21T03:57:01.000000000Z stdout F x",
+            "2026-11-21T03:57:01.000000000Z stdout F {\"time\":1}",
+            "Nov 21 03:57:01 web1 app[42]: {\"time\":\"2026-11-21T03:57:01Z\"}",
         ] {
             assert_eq!(of(line), Some(EXPECTED), "{line}");
         }

@@ -3,8 +3,7 @@
 use super::*;
 
 fn of(line: &str) -> Option<&'static str> {
-    let fields = fields(&without_colours(line));
-    level(line, fields.as_ref()).and_then(|level| model::Level::of_number(level.number.into())).map(model::Level::name)
+    claims(line).level.and_then(|level| model::Level::of_number(level.number.into())).map(model::Level::name)
 }
 
 #[test]
@@ -49,6 +48,10 @@ fn levels_are_found_where_sources_put_them() {
         ("msg=\"retry after error\" level=info", "info"),
         ("2026-11-21T03:57:01.123456789Z stderr F E1121 03:57:01 main.go:7] broken", "error"),
         ("2026-11-21T03:57:01.123456789Z stdout F WARN odd", "warn"),
+        ("2026-11-21T03:57:01.123456789Z stdout F {\"msg\":\"no error\",\"level\":\"warn\"}", "warn"),
+        ("Nov 21 03:57:01 web1 app[42]: {\"level\":\"error\",\"msg\":\"info\"}", "error"),
+        ("Nov 21 03:57:01 web1 kubelet[42]: E1121 03:57:01.000000 42 x.go:7] broken", "error"),
+        ("2026-11-21T03:57:01Z web1 app[42]: level=debug msg=\"an error\"", "debug"),
     ];
     for (line, expected) in rows {
         assert_eq!(of(line), Some(expected), "{line}");
@@ -88,9 +91,21 @@ fn a_line_that_is_nested_without_end_overflows_nothing() {
     }
 }
 
+proptest::proptest! {
+    #[test]
+    fn any_line_can_be_read(line in "(\x1b\\[|[<>\\[\\]{}\"\\\\=: |!]|error|WARN|level|E1121 |<3>|2026-11-21T03:57:01Z |stdout F |é|\\PC){0,40}") {
+        let claims = claims(&line);
+        if let Some(level) = claims.level {
+            proptest::prop_assert!(model::Level::of_number(level.number.into()).is_some());
+        }
+        let _ = super::super::stamp::written_at(&line, claims.time.as_deref());
+        let _ = program(&line);
+    }
+}
+
 #[test]
 fn the_sources_own_word_is_kept() {
-    let text = |line| level(line, fields(line).as_ref()).unwrap().text;
+    let text = |line| claims(line).level.unwrap().text;
     assert_eq!(text("2026-11-21 04:00:00 WARNING slow"), "WARNING");
     assert_eq!(text("E1121 03:57:01 main.go:7] broken"), "E");
     assert_eq!(text("{\"level\":\"Critical\"}"), "Critical");
