@@ -102,19 +102,22 @@ fn headers_on_every_level_are_repeated_at_most_once_a_quarter_piece() {
     check_bounds(&request, Signal::Metrics);
 }
 
-/// A level of a request: a header, and children that are many and tiny, or few and huge, or none.
+/// Children of a level, many and tiny, few and huge, or none; now and then without their frame.
 fn repeated(child: impl Strategy<Value = Vec<u8>>, most: usize) -> impl Strategy<Value = Vec<u8>> {
-    (child, prop_oneof![Just(0), Just(1), 1..most], prop::bool::ANY).prop_map(|(child, count, framed)| {
+    let framed = prop_oneof![19 => Just(true), 1 => Just(false)];
+    (child, prop_oneof![1 => Just(0), 2 => Just(1), 6 => 1..most], framed).prop_map(|(child, count, framed)| {
         let one = if framed { field(2, &child) } else { child };
         let count = if one.is_empty() { 1 } else { count.min(600_000 / one.len() + 1) };
         one.repeat(count)
     })
 }
 
-fn header() -> impl Strategy<Value = Vec<u8>> {
-    let sizes = prop_oneof![4 => Just(0usize), 2 => 1..200usize, 2 => 60_000..70_000usize, 1 => 400_000..500_000usize];
-    (sizes, 1..4u8)
-        .prop_map(|(size, inner)| if size == 0 { Vec::new() } else { field(1, &field(inner, &vec![b'a'; size])) })
+/// What stands beside the children: `wrapped` in so many fields 1, so that it is a name, or the key of an attribute.
+fn header(wrapped: usize) -> impl Strategy<Value = Vec<u8>> {
+    let sizes = prop_oneof![4 => Just(0usize), 2 => 1..200usize, 3 => 60_000..70_000usize, 3 => 480_000..530_000usize];
+    sizes.prop_map(move |size| {
+        if size == 0 { Vec::new() } else { (0..wrapped).fold(vec![b'a'; size], |inner, _| field(1, &inner)) }
+    })
 }
 
 fn record() -> impl Strategy<Value = Vec<u8>> {
@@ -133,7 +136,7 @@ fn metric() -> impl Strategy<Value = Vec<u8>> {
         1 => (1..30usize).prop_map(|count| field(9, &field(1, &[b'k'; 200])).repeat(count)),
     ];
     let kind = prop_oneof![Just(5u8), Just(9), Just(11)];
-    (kind, point, prop_oneof![Just(1usize), 1..40_000usize], header()).prop_map(|(kind, point, count, header)| {
+    (kind, point, prop_oneof![Just(1usize), 1..40_000usize], header(0)).prop_map(|(kind, point, count, header)| {
         let one = field(1, &point);
         let points = one.repeat(count.min(600_000 / one.len() + 1));
         let temporality = if kind == 9 { &[0x10, 2][..] } else { &[] };
@@ -142,8 +145,8 @@ fn metric() -> impl Strategy<Value = Vec<u8>> {
 }
 
 fn request(item: impl Strategy<Value = Vec<u8>>) -> impl Strategy<Value = Vec<u8>> {
-    let scope = (header(), repeated(item, 100_000)).prop_map(|(header, items)| [header, items].concat());
-    let resource = (header(), repeated(scope, 5_000)).prop_map(|(header, scopes)| [header, scopes].concat());
+    let scope = (header(2), repeated(item, 100_000)).prop_map(|(header, items)| [header, items].concat());
+    let resource = (header(3), repeated(scope, 5_000)).prop_map(|(header, scopes)| [header, scopes].concat());
     (resource, prop_oneof![3 => Just(1usize), 1 => 1..20_000usize]).prop_map(|(content, count)| {
         let one = field(1, &content);
         one.repeat(count.min(2_000_000 / one.len() + 1))
