@@ -243,7 +243,8 @@ impl Lane {
     fn has_other_rules(&self) -> bool {
         self.noted.is_empty()
             && self.is_caught_up()
-            && self.tools.sets.borrow().revision != self.with(|evaluation| evaluation.rules().revision)
+            // A replica that has not heard of the newest rules yet may own a lane that has taken them up already.
+            && self.tools.sets.borrow().revision > self.with(|evaluation| evaluation.rules().revision)
     }
 
     fn may_switch_at(&self) -> Instant {

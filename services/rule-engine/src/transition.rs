@@ -144,3 +144,49 @@ impl Decision {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use prost::Message as _;
+    use proto::rules::rule_document::Subject;
+    use proto::rules::{LogCondition, RuleDocument};
+
+    use super::*;
+
+    /// What `docs/contracts/nats.md` says of a transition; the broker takes 1 MiB.
+    const MOST: usize = 384 << 10;
+
+    #[test]
+    fn the_largest_transition_that_can_be_made_is_far_below_what_the_broker_takes() {
+        let texts = |count: usize, bytes: usize| {
+            (0..count).map(|n| (format!("{n:0>100}").replace('0', "a"), "\u{1}".repeat(bytes))).collect()
+        };
+        let document = RuleDocument {
+            name: "\u{10ffff}".repeat(120),
+            level: "critical".into(),
+            r#match: "{}".into(),
+            subject: Some(Subject::Log(LogCondition { contains: "\u{1}".repeat(512) })),
+            annotations: texts(30, 4_096),
+            receivers: (0..20).map(|n| format!("{n:0>63}").replace('0', "r")).collect(),
+            ..RuleDocument::default()
+        };
+        let document = crate::document::check(document).expect("an allowed document");
+        let rule = Rule::new(uuid::Uuid::nil(), 1, 1, "t".repeat(64), "log".to_owned(), document);
+        let labels = |bytes: usize| (0..30).map(|n| (format!("{n:0>200}"), "x".repeat(bytes))).collect();
+        let decision = Decision {
+            rule: Arc::new(rule),
+            state: State::Firing,
+            subject: u64::MAX,
+            // A series has thirty labels of 4 KiB in all, a resource as many of 1 KiB.
+            labels: Labels { identifying: labels(4_096), descriptive: labels(1_024) },
+            value: f64::NAN,
+            line: "x".repeat(4_096),
+            facts: Facts { sample: u64::MAX, since: u64::MAX, received: u64::MAX, late: true },
+            order: u64::MAX,
+            previous: Some(Id::default()),
+            reason: "rule_disabled",
+        };
+        let bytes = decision.message("65535/metrics", u64::MAX, u64::MAX).encoded_len();
+        assert!((250 << 10..MOST).contains(&bytes), "{bytes}");
+    }
+}

@@ -61,7 +61,7 @@ async fn try_start(
     let current = Arc::clone(&tools.sets.borrow());
     let last = tools.bus.progress(id.signal.stream(id.number)).await.context("find the end of the stream")?.last;
     progress.alive();
-    tools.store.forget_bindings(id).await.context("forget what was reported")?;
+    tools.store.forget_bindings(id, epoch).await.context("forget what was reported")?;
     let set_aside = tools.store.failed(id, ATTEMPTS).await.context("look for failed messages")?;
     let mut started = match claim {
         Claim::Fenced => return Ok(Err(Ended::Fenced)),

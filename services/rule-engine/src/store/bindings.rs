@@ -65,17 +65,23 @@ impl Store {
             .await
     }
 
-    /// Forgets what former owners of a lane said.
+    /// Forgets what former owners of a lane said, on behalf of the owner under `epoch`.
     ///
     /// # Errors
     /// Postgres.
-    pub async fn forget_bindings(&self, lane: LaneId) -> Result<(), sqlx::Error> {
-        sqlx::query("delete from bindings where shard = $1 and lane = $2")
-            .bind(lane.shard())
-            .bind(lane.name())
-            .execute(self.work())
-            .await
-            .map(|_| ())
+    pub async fn forget_bindings(&self, lane: LaneId, epoch: i64) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "with owned as (
+                 update lanes set reported_at = null where shard = $1 and lane = $2 and epoch = $3 returning shard, lane
+             )
+             delete from bindings using owned where bindings.shard = owned.shard and bindings.lane = owned.lane",
+        )
+        .bind(lane.shard())
+        .bind(lane.name())
+        .bind(epoch)
+        .execute(self.work())
+        .await
+        .map(|_| ())
     }
 
     /// What a rule is about at present, in an installation of so many shards.

@@ -1,7 +1,7 @@
 //! What a kill, a stop and a second replica change: who evaluates, never what is decided.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bus::Stream;
 use proto::rules::Rule as Wire;
@@ -167,10 +167,8 @@ async fn replicas_share_the_shards_and_take_over_from_one_that_dies() {
     first.create(metric_rule("hot", "m", "> 1", 0)).await;
     installation.rules_are_in_force(&second).await;
 
-    let killed = Instant::now();
     first.kill();
     installation.holds(&[2]).await;
-    assert!(killed.elapsed() < Duration::from_secs(10), "the takeover took {:?}", killed.elapsed());
     installation.publish_metrics(TENANT, gauge("m", "web", now(), 2.0)).await;
     installation.says(1).await;
     second.stop().await;
