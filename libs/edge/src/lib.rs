@@ -9,6 +9,7 @@ mod certificate;
 mod listener;
 mod metrics;
 mod peer;
+mod places;
 mod proxies;
 mod settings;
 mod tls;

@@ -17,13 +17,13 @@ use hyper_util::server::conn::auto::Builder;
 use lifecycle::CancellationToken;
 use rand::Rng as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use crate::body::Watched;
 use crate::metrics::Metrics;
 use crate::peer::Peer;
+use crate::places::Places;
 use crate::settings::Settings;
 use crate::tls::Tls;
 use crate::wire::{Stream, Wire};
@@ -91,7 +91,8 @@ impl Listener {
     /// # Errors
     /// None; the signature is a task's.
     pub async fn run(self) -> anyhow::Result<()> {
-        let room = Arc::new(Semaphore::new(self.settings.connections.min(Semaphore::MAX_PERMITS)));
+        let settings = &self.settings;
+        let places = Places::new(settings.connections, settings.connections_per_client, settings.proxies());
         let tasks = TaskTracker::new();
         let listener = Arc::new(self);
         tasks.spawn(Arc::clone(&listener).renew());
@@ -109,9 +110,12 @@ impl Listener {
                     continue;
                 }
             };
-            let Ok(permit) = Arc::clone(&room).try_acquire_owned() else {
-                listener.opened("too_many");
-                continue;
+            let place = match places.take(address.ip()) {
+                Ok(place) => place,
+                Err(full) => {
+                    listener.opened(full.as_str());
+                    continue;
+                }
             };
             let listener = Arc::clone(&listener);
             tasks.spawn(async move {
@@ -119,7 +123,7 @@ impl Listener {
                 open.inc();
                 listener.connection(stream, address).await;
                 open.dec();
-                drop(permit);
+                drop(place);
             });
         }
         tasks.close();

@@ -13,6 +13,9 @@ pub struct Settings {
     /// Connections to each public port; more are closed at once
     #[arg(long, env = "SIGHTLINE_CONNECTIONS", default_value_t = 8_192)]
     pub connections: usize,
+    /// The same from one address (of IPv6, one /64), so that others find room; trusted proxies have no such limit
+    #[arg(long, env = "SIGHTLINE_CONNECTIONS_PER_CLIENT", default_value_t = 4_096)]
+    pub connections_per_client: usize,
     /// How long a connection lives before its client is asked to make another, which spreads clients over replicas; it
     /// varies by a tenth, so that they do not all come at once
     #[arg(long, env = "SIGHTLINE_CONNECTION_MAX_AGE", default_value = "30m", value_parser = ::settings::duration)]
@@ -48,8 +51,8 @@ impl Settings {
     #[must_use]
     pub fn check(&self) -> Vec<String> {
         let mut wrong = Vec::new();
-        if self.connections == 0 {
-            wrong.push("SIGHTLINE_CONNECTIONS must be at least 1".to_owned());
+        if self.connections == 0 || self.connections_per_client == 0 {
+            wrong.push("SIGHTLINE_CONNECTIONS and SIGHTLINE_CONNECTIONS_PER_CLIENT must be at least 1".to_owned());
         }
         for (name, time) in [
             ("SIGHTLINE_CONNECTION_MAX_AGE", self.connection_max_age),

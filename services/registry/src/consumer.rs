@@ -32,8 +32,7 @@ impl Consumer {
     /// # Errors
     /// None: what cannot be done now is done later.
     pub async fn run(self, bus: Bus, stopping: CancellationToken) -> anyhow::Result<()> {
-        let mut deliveries =
-            bus.consume(Stream::Resources, DURABLE, Options { max_messages: BATCH, ..Options::default() });
+        let mut deliveries = bus.consume(Stream::Resources, DURABLE, Options { max_messages: BATCH });
         while let Some(arrived) = stopping.run_until_cancelled(deliveries.several(BATCH)).await {
             let Some(trial) = Trial::begin(DURABLE, &arrived).await else { continue };
             self.take(arrived, &stopping).await;
@@ -68,7 +67,7 @@ impl Consumer {
             let is_gone = now - sighting.seen > self.thresholds.offline(interval);
             Fresh { status: if is_gone { Status::Offline } else { Status::Online }, interval }
         };
-        self.store.write(sightings, now, fresh).await
+        Box::pin(self.store.write(sightings, now, fresh)).await
     }
 
     async fn settle(&self, held: &[Delivery], written: Result<Vec<Told>, sqlx::Error>) {

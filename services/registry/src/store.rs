@@ -72,7 +72,7 @@ impl Store {
         let rows = sqlx::query(sql).fetch_all(&self.pools.work).await?;
         let count = |row: &PgRow| {
             let status = Status::named(row.try_get("status")?);
-            Ok(status.map(|status| row.try_get("count").map(|count| (status, count))).transpose()?)
+            status.map(|status| row.try_get("count").map(|count| (status, count))).transpose()
         };
         rows.iter().filter_map(|row| count(row).transpose()).collect()
     }

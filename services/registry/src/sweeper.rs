@@ -26,7 +26,7 @@ const LATE_BY: Duration = Duration::from_secs(3);
 /// Verdicts of one transaction.
 const AT_ONCE: usize = 1_000;
 /// What is known here is compared with the store's this often, and what need not be done every second is done.
-const TIDY_EVERY: Duration = Duration::from_secs(15);
+const TIDY_EVERY: Duration = Duration::from_secs(60);
 
 /// Judges who is there.
 pub struct Sweeper {

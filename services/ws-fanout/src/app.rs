@@ -9,12 +9,12 @@ use bus::Bus;
 use edge::{Listener, Protocols, Tls};
 use lifecycle::Process;
 use rpc::Identity;
-use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::follower::Follower;
 use crate::metrics::Metrics;
+use crate::places::Places;
 use crate::queue::Room;
 use crate::socket::{self, Shared};
 use crate::topic::{Kind, Topic};
@@ -54,7 +54,7 @@ pub async fn serve(config: Config, process: Process, verifier: Verifier) -> anyh
         topics,
         room: Room::new(bytes(live.queue)?, bytes(live.memory)?),
         largest_frame: bytes(live.queue)?,
-        places: Arc::new(Semaphore::new(live.clients.min(Semaphore::MAX_PERMITS))),
+        places: Places::new(live.clients, live.tenant_clients),
         stalled_after: live.stalled_after,
         metrics,
         stopping: process.stopping(),

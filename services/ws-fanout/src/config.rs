@@ -43,6 +43,9 @@ pub struct Live {
     /// Clients that this process serves at the most
     #[arg(long = "live-clients", env = "SIGHTLINE_LIVE_CLIENTS", default_value_t = 2_000)]
     pub clients: usize,
+    /// Clients of one tenant at the most, so that others find room
+    #[arg(long = "live-tenant-clients", env = "SIGHTLINE_LIVE_TENANT_CLIENTS", default_value_t = 1_000)]
+    pub tenant_clients: usize,
     /// How far this process may fall behind a stream before it goes on with what is published now, telling its clients
     #[arg(long = "live-behind", env = "SIGHTLINE_LIVE_BEHIND", default_value = "5s", value_parser = settings::duration)]
     pub behind: Duration,
@@ -73,8 +76,9 @@ impl settings::Settings for Config {
     fn check(&self) -> Vec<String> {
         let mut wrong = self.edge.check();
         let live = &self.live;
-        if live.queue == 0 || live.clients == 0 {
-            wrong.push("SIGHTLINE_LIVE_QUEUE and SIGHTLINE_LIVE_CLIENTS must be at least 1".to_owned());
+        if live.queue == 0 || live.clients == 0 || live.tenant_clients == 0 {
+            let names = "SIGHTLINE_LIVE_QUEUE, SIGHTLINE_LIVE_CLIENTS and SIGHTLINE_LIVE_TENANT_CLIENTS";
+            wrong.push(format!("{names} must be at least 1"));
         }
         if live.queue > live.memory {
             wrong.push("SIGHTLINE_LIVE_MEMORY must not be below SIGHTLINE_LIVE_QUEUE".to_owned());

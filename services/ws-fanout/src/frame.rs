@@ -38,6 +38,8 @@ pub(crate) enum Frame<'a> {
         id: String,
         time: String,
         level: &'static str,
+        /// The level in the source's own words.
+        severity_text: &'a str,
         body: &'a str,
         resource_id: &'a str,
         host_name: &'a str,

@@ -15,6 +15,7 @@ mod client;
 mod follower;
 mod frame;
 mod metrics;
+mod places;
 mod queue;
 mod reading;
 mod socket;

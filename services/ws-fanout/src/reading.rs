@@ -124,6 +124,7 @@ impl Reading {
                     id: format!("{batch}-{part}-{index}"),
                     time: u64::try_from(time.unix_nano).ok().and_then(rfc3339).unwrap_or_default(),
                     level: Level::of_number(record.severity_number).map_or("", Level::name),
+                    severity_text: &label_value(record.severity_text),
                     body: &record.body.text(),
                     resource_id: labelled("resource_id"),
                     host_name: labelled("host_name"),

@@ -12,13 +12,13 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use fault::{Fault, Kind as FaultKind};
 use lifecycle::CancellationToken;
-use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::client::Client;
 use crate::frame::Frame;
 use crate::metrics::Metrics;
+use crate::places::Places;
 use crate::queue::{Next, Queue, Room};
 use crate::topic::{Kind, Listening, Topic};
 use crate::wanted::Wanted;
@@ -38,8 +38,7 @@ pub(crate) struct Shared {
     pub(crate) room: Room,
     /// The largest frame that a queue lets through.
     pub(crate) largest_frame: usize,
-    /// One permit a client.
-    pub(crate) places: Arc<Semaphore>,
+    pub(crate) places: Places,
     pub(crate) stalled_after: Duration,
     pub(crate) metrics: Metrics,
     pub(crate) stopping: CancellationToken,
@@ -69,7 +68,7 @@ async fn open(shared: Arc<Shared>, topic: Topic, query: String, request: Request
         Kind::Alerts => Permission::AlertsRead,
     })?;
     let wanted = Wanted::read(topic.kind, &query, &caller.scope()).await?;
-    let place = Arc::clone(&shared.places).try_acquire_owned().map_err(|_| {
+    let place = shared.places.take(&caller.tenant).ok_or_else(|| {
         let text = "too many live streams are open; try again later";
         Fault::new(FaultKind::Unavailable, "too_many_clients", text).retry_after(Duration::from_secs(5))
     })?;

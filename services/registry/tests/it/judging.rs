@@ -8,7 +8,7 @@ use settings::Secret;
 use sqlx::Row as _;
 use testkit::{Gate, eventually, until_ready};
 
-use crate::support::{OFFLINE_AFTER, Registry, SOON, Site, host, nanos, step, until};
+use crate::support::{IDLE_AFTER, OFFLINE_AFTER, Registry, SOON, Site, host, nanos, step, until};
 
 /// A program without a host: what it is called is all that is known of it.
 fn program(tenant: &str) -> ResourceSeen {
@@ -107,6 +107,25 @@ async fn a_replica_that_is_cut_off_from_redis_leaves_judging_to_another() {
     gate.open();
     cut_off.stop().await;
     other.stop().await;
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn sweeps_that_are_slow_judge_all_the_same() {
+    let (mut site, tenant) = (Site::new().await, testkit::tenant());
+    let gate = Gate::before(site.database.database_url.reveal()).await;
+    site.database.database_url = Secret::from(gate.url().to_owned());
+    let registry = site.start().await;
+    let (_seen, beating, mut changes) = site.beating_host(&tenant).await;
+    // A sweep asks Postgres several things, so it takes longer than silence is borne.
+    gate.slow(IDLE_AFTER / 2);
+    drop(beating);
+    let mut status = String::new();
+    while status != "offline" {
+        status = changes.next_step().await.2;
+    }
+    gate.open();
+    registry.stop().await;
     site.stop().await;
 }
 

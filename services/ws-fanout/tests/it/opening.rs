@@ -121,3 +121,15 @@ async fn one_client_too_many_is_asked_to_come_back() {
     drop(client);
     running.stop().await;
 }
+
+#[tokio::test]
+async fn one_tenant_leaves_places_to_others() {
+    let running = Running::with(|config| (config.live.clients, config.live.tenant_clients) = (3, 2)).await;
+    let clients = [running.listen("default", "/ws/logs").await, running.listen("default", "/ws/alerts").await];
+    assert_eq!(running.asks(Some(&running.good_token("default")), "/ws/logs").await.status().as_u16(), 503);
+    running.listen("other", "/ws/logs").await;
+    drop(clients);
+    running.until_clients(0).await;
+    running.listen("default", "/ws/logs").await;
+    running.stop().await;
+}
