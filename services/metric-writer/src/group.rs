@@ -1,6 +1,7 @@
 //! Envelopes that are written together: how they gather.
 
 use std::slice::from_ref;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bus::{Batch, Bus, Delivery, Options, Stream, Trial};
@@ -37,6 +38,8 @@ pub(crate) struct Group {
     /// Where it is one envelope that may be the end of us.
     pub(crate) trial: Option<Trial>,
     bytes: usize,
+    /// As long as this lives, something waits to be stored.
+    _held: Arc<()>,
 }
 
 /// How large a group gets.
@@ -56,12 +59,14 @@ pub(crate) struct Gathering {
     limits: Limits,
     metrics: Metrics,
     burials: JoinSet<()>,
+    /// Groups that are not stored yet share it.
+    held: Arc<()>,
 }
 
 impl Group {
-    fn new() -> Self {
+    fn new(held: &Arc<()>) -> Self {
         let batch = Batch::default().within(ONE_TRY);
-        Self { batch, samples: Samples::default(), envelopes: 0, trial: None, bytes: 0 }
+        Self { batch, samples: Samples::default(), envelopes: 0, trial: None, bytes: 0, _held: Arc::clone(held) }
     }
 
     fn push(&mut self, delivery: Delivery, taken: Taken) {
@@ -87,7 +92,8 @@ impl Gathering {
         let shards = (0..bus.settings().shards).map(Stream::Metrics);
         let deliveries =
             shards.map(|stream| bus.consume(stream, SERVICE, Options::default()).until(stopping.clone()).boxed());
-        Self { arriving: select_all(deliveries), apart: None, reader, limits, metrics, burials: JoinSet::new() }
+        let (burials, held) = (JoinSet::new(), Arc::default());
+        Self { arriving: select_all(deliveries), apart: None, reader, limits, metrics, burials, held }
     }
 
     /// The next group; `None` at the end.
@@ -104,7 +110,7 @@ impl Gathering {
     }
 
     async fn gather(&mut self) -> Option<Group> {
-        let mut group = Group::new();
+        let mut group = Group::new(&self.held);
         let mut begun = None;
         while !group.is_enough(self.limits) && begun.is_none_or(|begun: Instant| begun.elapsed() < LONGEST_GROWTH) {
             let delivery = match (self.apart.take(), begun) {
@@ -112,7 +118,7 @@ impl Gathering {
                 (None, None) => match timeout(IDLE_AFTER, self.arriving.next()).await {
                     Ok(delivery) => delivery?,
                     Err(_) => {
-                        self.metrics.backlog_age.set(0.0);
+                        self.idle();
                         continue;
                     }
                 },
@@ -125,6 +131,9 @@ impl Gathering {
             };
             if delivery.tick().is_some() {
                 delivery.pass().await;
+                if begun.is_none() {
+                    self.idle();
+                }
                 continue;
             }
             if delivery.is_suspect() {
@@ -152,7 +161,7 @@ impl Gathering {
     /// A group of one envelope that may be what ends its readers.
     async fn alone(&mut self, delivery: Delivery) -> Option<Group> {
         let trial = Trial::begin(SERVICE, from_ref(&delivery)).await?;
-        let mut group = Group::new();
+        let mut group = Group::new(&self.held);
         match self.read(&delivery, &mut group.samples) {
             Ok(taken) => {
                 group.push(delivery, taken);
@@ -177,6 +186,14 @@ impl Gathering {
         })?;
         self.metrics.read(&taken.tally);
         Ok(taken)
+    }
+
+    /// Nothing arrived but perhaps a tick.
+    fn idle(&self) {
+        // The empty group that waits holds a share, too.
+        if Arc::strong_count(&self.held) <= 2 {
+            self.metrics.backlog_age.set(0.0);
+        }
     }
 
     /// Beside everything else: where dead letters cannot be written, what is good must not wait for them.
