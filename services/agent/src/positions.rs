@@ -65,6 +65,7 @@ pub struct Cover {
     pub position: Position,
 }
 
+/// Members are only added: an older agent passes over what it does not know.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Known {
     /// Of the newest request that is contained.
@@ -82,22 +83,28 @@ pub struct Positions {
 }
 
 impl Positions {
-    /// Reads what was saved. A damaged file is put aside: then every log begins at its end, as on the first start.
+    /// Reads what was saved. In place of a damaged file, as a power cut may leave it, the last backup is read: what came
+    /// after it is read again from the logs. Without one, every log begins at its end, as on the first start.
     ///
     /// # Errors
     /// There is something, and it cannot be read now: to go on would lose what was written since.
     pub fn load(file: &Path) -> anyhow::Result<Self> {
-        let known = match std::fs::read(file) {
-            Ok(text) => serde_json::from_slice(&text).unwrap_or_else(|error| {
+        let known = match read(file)? {
+            Read::Known(known) => known,
+            Read::Nothing => Known::default(),
+            Read::Damaged(error) => {
                 let aside = file.with_extension("damaged");
-                tracing::error!(%error, kept_as = %aside.display(), "saved log positions are damaged, logs are followed from their end");
                 if let Err(error) = std::fs::rename(file, &aside) {
                     tracing::warn!(%error, "cannot put damaged log positions aside");
                 }
-                Known::default()
-            }),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Known::default(),
-            Err(error) => return Err(error).with_context(|| format!("read log positions in {}", file.display())),
+                if let Read::Known(known) = read(&file.with_extension("backup"))? {
+                    tracing::error!(%error, kept_as = %aside.display(), "saved log positions are damaged, earlier ones are used: the last lines before them may be repeated");
+                    known
+                } else {
+                    tracing::error!(%error, kept_as = %aside.display(), "saved log positions are damaged, logs are followed from their end");
+                    Known::default()
+                }
+            }
         };
         Ok(Self { file: file.to_owned(), known: Mutex::new(known), saving: Mutex::new(()) })
     }
@@ -167,8 +174,29 @@ impl Positions {
         state::replace(&self.file, &[&text])
     }
 
+    /// Saves them so that they outlast a power cut.
+    pub fn back_up(&self) -> std::io::Result<()> {
+        let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = serde_json::to_vec(&*self.known())?;
+        state::replace_durably(&self.file.with_extension("backup"), &[&text])
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+enum Read {
+    Known(Known),
+    Nothing,
+    Damaged(serde_json::Error),
+}
+
+fn read(file: &Path) -> anyhow::Result<Read> {
+    match std::fs::read(file) {
+        Ok(text) => Ok(serde_json::from_slice(&text).map_or_else(Read::Damaged, Read::Known)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Read::Nothing),
+        Err(error) => Err(error).with_context(|| format!("read log positions in {}", file.display())),
     }
 }
 
@@ -214,6 +242,32 @@ mod tests {
         std::fs::write(&file, "{\"generation\": 1, \"paths\": {\"/a\"").unwrap();
         assert_eq!(Positions::load(&file).unwrap().of("/a"), None);
         assert!(folder.path().join("positions.damaged").exists());
+    }
+
+    #[test]
+    fn in_place_of_a_damaged_file_its_backup_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("positions.json");
+        let positions = Positions::load(&file).unwrap();
+        positions.apply(1, &[cover("/a", 1, 10)]);
+        positions.back_up().unwrap();
+        positions.apply(2, &[cover("/a", 1, 20)]);
+        positions.save().unwrap();
+        assert_eq!(Positions::load(&file).unwrap().of("/a").unwrap()[0].offset, 20);
+        // As a file system may leave it that was cut off after the rename.
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(Positions::load(&file).unwrap().of("/a").unwrap()[0].offset, 10);
+    }
+
+    #[test]
+    fn what_a_newer_agent_added_is_passed_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("positions.json");
+        let head = "{\"begin\":0,\"bytes\":0,\"hash\":0,\"kind\":\"new\"}";
+        let position = format!("{{\"device\":1,\"inode\":2,\"offset\":30,\"head\":{head},\"news\":[1]}}");
+        let text = format!("{{\"generation\":3,\"version\":9,\"paths\":{{\"/a\":[{position}]}}}}");
+        std::fs::write(&file, text).unwrap();
+        assert_eq!(Positions::load(&file).unwrap().of("/a").unwrap()[0].offset, 30);
     }
 
     #[test]

@@ -32,8 +32,17 @@ pub fn lock(folder: &Path) -> anyhow::Result<Lock> {
 
 /// Replaces `path`: a reader, or the next start after a crash, sees the old or the new content, never a part.
 pub fn replace(path: &Path, content: &[&[u8]]) -> std::io::Result<()> {
+    replace_by(path, |draft| write(draft, content).map(drop))
+}
+
+/// The same, and it outlasts a power cut. Takes as long as the disk does.
+pub fn replace_durably(path: &Path, content: &[&[u8]]) -> std::io::Result<()> {
+    replace_by(path, |draft| write(draft, content)?.sync_all())
+}
+
+fn replace_by(path: &Path, write: impl FnOnce(&Path) -> std::io::Result<()>) -> std::io::Result<()> {
     let draft = draft(path);
-    let written = write(&draft, content).and_then(|()| fs::rename(&draft, path));
+    let written = write(&draft).and_then(|()| fs::rename(&draft, path));
     if written.is_err() {
         // A draft that stays behind would take room that the next attempt needs.
         let _ = fs::remove_file(&draft);
@@ -62,10 +71,11 @@ pub fn keep(path: &Path, fresh: impl FnOnce() -> String) -> anyhow::Result<Strin
     }
 }
 
-fn write(path: &Path, content: &[&[u8]]) -> std::io::Result<()> {
+fn write(path: &Path, content: &[&[u8]]) -> std::io::Result<File> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    content.iter().try_for_each(|part| file.write_all(part))
+    content.iter().try_for_each(|part| file.write_all(part))?;
+    Ok(file)
 }
 
 /// Ends in `.tmp`, by which leftovers of a crash are known.

@@ -100,7 +100,7 @@ impl Tail {
         if forgotten > 0 {
             tracing::info!(files = forgotten, "places in log files that have long been gone are forgotten");
         }
-        if let Err(error) = self.positions.save() {
+        if let Err(error) = self.positions.save().and_then(|()| self.positions.back_up()) {
             tracing::error!(%error, "cannot save log positions");
         }
     }
