@@ -53,10 +53,10 @@ pub struct Rules {
     pub digest_interval: Duration,
     /// Memory for what rules think, for each signal of each shard
     #[arg(long, env = "SIGHTLINE_RULE_STATE_BYTES", default_value = "256MiB", value_parser = settings::bytes)]
-    pub state_bytes: usize,
+    pub state_bytes: u64,
     /// How much of that one tenant may take
     #[arg(long, env = "SIGHTLINE_RULE_TENANT_STATE_BYTES", default_value = "64MiB", value_parser = settings::bytes)]
-    pub tenant_state_bytes: usize,
+    pub tenant_state_bytes: u64,
     /// Most rules of one tenant
     #[arg(long, env = "SIGHTLINE_RULES_PER_TENANT", default_value_t = 2_000)]
     pub per_tenant: u32,
@@ -83,8 +83,8 @@ impl Rules {
             times: Times { ahead: self.clock_skew, age },
             lateness: self.lateness,
             idle: self.idle,
-            state_bytes: self.state_bytes,
-            tenant_state_bytes: self.tenant_state_bytes,
+            state_bytes: usize::try_from(self.state_bytes).unwrap_or(usize::MAX),
+            tenant_state_bytes: usize::try_from(self.tenant_state_bytes).unwrap_or(usize::MAX),
         }
     }
 
@@ -126,5 +126,52 @@ impl lifecycle::Config for Config {
 
     fn process(&self) -> &lifecycle::Settings {
         &self.process
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::ffi::OsString;
+
+    use super::*;
+
+    fn read(more: &[(&str, &str)]) -> Result<Config, String> {
+        let needed = [
+            ("SIGHTLINE_AUTH_URL", "https://auth:9508"),
+            ("SIGHTLINE_DATABASE_URL", "postgres://rules@localhost/sightline"),
+            ("SIGHTLINE_TLS_CA_FILE", "ca"),
+            ("SIGHTLINE_TLS_CERT_FILE", "cert"),
+            ("SIGHTLINE_TLS_KEY_FILE", "key"),
+        ];
+        let all = needed.iter().chain(more);
+        // As flags, since clap reads the environment of this process alone.
+        let flag = |name: &str| format!("--{}", name.trim_start_matches("SIGHTLINE_").to_lowercase().replace('_', "-"));
+        let arguments = all.flat_map(|(name, value)| [flag(name).into(), OsString::from(value)]);
+        let arguments = std::iter::once(OsString::from("rule-engine")).chain(arguments).collect();
+        let asked = settings::read::<Config>(arguments, &BTreeMap::new()).map_err(|error| error.to_string())?;
+        asked.settings().ok_or_else(|| "something else was asked".to_owned())
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_documentation() {
+        let rules = read(&[]).unwrap().rules;
+        assert_eq!((rules.lateness, rules.digest_interval), (Duration::from_secs(900), Duration::from_secs(60)));
+        assert_eq!((rules.of_logs().state_bytes, rules.of_metrics().tenant_state_bytes), (256 << 20, 64 << 20));
+        assert_eq!((rules.per_tenant, rules.clock_skew), (2_000, Duration::from_secs(600)));
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_with_the_name_of_the_setting() {
+        for (flag, value, name) in [
+            ("PROGRESS_WITHIN", "1s", "SIGHTLINE_RULE_PROGRESS_WITHIN"),
+            ("DIGEST_INTERVAL", "1ms", "SIGHTLINE_DIGEST_INTERVAL"),
+            ("STATE_BYTES", "1MiB", "SIGHTLINE_RULE_TENANT_STATE_BYTES"),
+            ("PER_TENANT", "0", "SIGHTLINE_RULES_PER_TENANT"),
+            ("DATABASE_CONNECTIONS", "2", "SIGHTLINE_DATABASE_CONNECTIONS"),
+        ] {
+            let refused = read(&[(flag, value)]).expect_err("a refusal");
+            assert!(refused.contains(name), "{refused}");
+        }
     }
 }
