@@ -59,7 +59,9 @@ pub fn keep(path: &Path, fresh: impl FnOnce() -> String) -> anyhow::Result<Strin
         outcome => return outcome.with_context(|| format!("read {}", path.display())),
     }
     let draft = draft(path);
-    write(&draft, &[fresh().as_bytes(), b"\n"]).with_context(|| format!("write {}", draft.display()))?;
+    // An id that a power cut empties would be the end of this agent.
+    let written = write(&draft, &[fresh().as_bytes(), b"\n"]).and_then(|file| file.sync_all());
+    written.with_context(|| format!("write {}", draft.display()))?;
     // Unlike a rename, a link never replaces what another process has just put there.
     let linked = fs::hard_link(&draft, path);
     let _ = fs::remove_file(&draft);

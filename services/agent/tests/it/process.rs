@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::support::{Gateway, Home};
+use crate::support::{Gateway, Home, eventually};
 
 fn agent() -> Command {
     Command::new(env!("CARGO_BIN_EXE_agent"))
@@ -45,4 +45,26 @@ async fn sigterm_flushes_what_was_just_written_and_ends_soon() {
     let ended = tokio::time::timeout(std::time::Duration::from_secs(20), child.wait()).await;
     assert!(ended.expect("the agent did not end").unwrap().success());
     assert_eq!(gateway.record.lock().unwrap().stored(), ["last words"]);
+}
+
+#[tokio::test]
+async fn a_gateway_that_takes_connections_and_never_answers_holds_no_stop_up() {
+    let home = Home::new();
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut child = tokio::process::Command::new(env!("CARGO_BIN_EXE_agent"))
+        .args(home.arguments(&format!("http://{}", silent.local_addr().unwrap())))
+        // Whoever does not end by himself would have this long.
+        .args(["--shutdown-deadline", "10m", "--flush-time", "100ms"])
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let _connection = silent.accept().await.unwrap();
+    home.append(["kept"]);
+    eventually(|| home.spooled() == 1).await;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(child.id().unwrap()).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(30), child.wait()).await;
+    assert!(ended.expect("the agent did not end").unwrap().success());
+    assert_eq!(home.spooled(), 1);
 }
