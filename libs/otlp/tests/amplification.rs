@@ -2,6 +2,7 @@
 //!
 //! Each request is written by hand on the wire, since the worst ones are those that no encoder would write: many tiny
 //! messages, few huge ones, empty ones, repeated ones.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use otlp::{Limits, Most, Rules, Signal, Stamp, append_stamped, check, count_resources, split};
 use proptest::prelude::*;

@@ -1,4 +1,5 @@
 //! What a gateway refuses of a request, item by item, and what stays.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value::Value};

@@ -105,7 +105,8 @@ async fn a_connection_with_a_stream_of_an_agent_has_no_age() {
     let gateway = Gateway::start_with(&testkit::namespace(), &arguments).await;
     let io = TokioIo::new(knock(gateway.addresses.grpc).await);
     let (mut connection, work) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
-    let work = tokio::spawn(work);
+    let mut at_work = tokio::task::JoinSet::new();
+    at_work.spawn(work);
     let call = |path: &str| {
         let (frames, receiver) = mpsc::channel::<Result<Frame<Bytes>, std::convert::Infallible>>(8);
         let body = StreamBody::new(ReceiverStream::new(receiver));
@@ -126,7 +127,7 @@ async fn a_connection_with_a_stream_of_an_agent_has_no_age() {
         connection.send_request(request).await.unwrap();
     }
     drop((frames, answers, connection));
-    work.await.unwrap().unwrap();
+    at_work.join_next().await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]

@@ -127,8 +127,8 @@ impl Tap {
         let [first, second] = &mut self.shards;
         let delivery = tokio::time::timeout(PATIENCE, async {
             tokio::select! {
-                delivery = first.next() => delivery,
-                delivery = second.next() => delivery,
+                delivery = Box::pin(first.next()) => delivery,
+                delivery = Box::pin(second.next()) => delivery,
             }
         });
         Envelope::decode(&delivery.await.expect("no envelope came")).unwrap()
