@@ -89,6 +89,13 @@ pub fn read<S: Settings>(
     if arguments.iter().any(|argument| argument == "--print-variables") {
         return Ok(Asked::Say(variables(&command).join("\n")));
     }
+    // Before the values: a setting that seems to be missing may only be misspelt.
+    if arguments.iter().any(|argument| argument == "--check-config") {
+        let unknown = names::unknown(environment);
+        if !unknown.is_empty() {
+            return Err(command.error(ErrorKind::InvalidValue, unknown.join("\n")));
+        }
+    }
     let from_files =
         secret::from_files(&command, environment).map_err(|message| command.error(ErrorKind::Io, message))?;
     let program = arguments.len().min(1);
@@ -100,10 +107,6 @@ pub fn read<S: Settings>(
         return Err(command.error(ErrorKind::ValueValidation, wrong.join("\n")));
     }
     if matches.get_flag("check-config") {
-        let unknown = names::unknown(environment);
-        if !unknown.is_empty() {
-            return Err(command.error(ErrorKind::InvalidValue, unknown.join("\n")));
-        }
         return Ok(Asked::Say("the configuration is valid".to_owned()));
     }
     Ok(Asked::Run(settings))
