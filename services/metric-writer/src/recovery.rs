@@ -70,7 +70,7 @@ impl Recovery {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
-        self.stopping.run_until_cancelled(watch).await.unwrap_or(());
+        self.stopping.run_until_cancelled(Box::pin(watch)).await.unwrap_or(());
         if tokio::time::timeout(RELEASE_WITHIN, claim.release()).await.is_err() {
             debug!("another replica takes over when it sees that this one is silent");
         }
@@ -78,15 +78,17 @@ impl Recovery {
     }
 
     async fn look(&self, memory: &mut Memory, claim: &mut Claim) -> anyhow::Result<()> {
+        // Also while the store is away: who has watched it knows best what it may have lost.
+        let holds = claim.hold().await;
         let status = self.store.status().await?;
         let started = status.started;
         self.listen(memory, status);
+        let holds = holds.context("ask who watches the store")?;
+        self.metrics.watching.set(i64::from(holds));
         let Some(start) = started else {
             debug!("the store does not say when it started, so a restart of it cannot be noticed");
             return Ok(());
         };
-        let holds = claim.hold().await?;
-        self.metrics.watching.set(i64::from(holds));
         if !holds {
             memory.known = None;
             return Ok(());
