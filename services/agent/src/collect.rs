@@ -20,6 +20,7 @@ use crate::host_root::HostRoot;
 use crate::identity::Identity;
 use crate::procfs;
 use sheet::{Moment, Sheet};
+use space::Space;
 
 /// A group of metrics that is read together and fails together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -107,6 +108,7 @@ fn parts(metrics: Vec<Metric>, most_bytes: usize) -> Vec<Vec<Metric>> {
 pub struct Collector {
     identity: Arc<Identity>,
     root: HostRoot,
+    space: Space,
     /// Of agent start: the kernel recomputes it from the wall clock, and a counter's start must not wander.
     boot_unix_nanos: u64,
     /// Usage is what happened between two readings.
@@ -121,7 +123,7 @@ impl Collector {
     pub fn new(identity: Arc<Identity>, root: HostRoot) -> anyhow::Result<Self> {
         let earlier = procfs::cpu::stat(&root.read("/proc/stat")?)?;
         let boot_unix_nanos = earlier.boot_time_unix_seconds.saturating_mul(1_000_000_000);
-        Ok(Self { identity, root, boot_unix_nanos, earlier })
+        Ok(Self { identity, root, space: Space::default(), boot_unix_nanos, earlier })
     }
 
     pub fn collect(&mut self) -> Collection {
@@ -150,7 +152,7 @@ impl Collector {
                 memory::fill(sheet, &procfs::memory::memory(&self.root.read("/proc/meminfo")?)?);
                 Ok(())
             }
-            Source::Disk => space::fill(sheet, &self.root),
+            Source::Disk => self.space.fill(sheet, &self.root),
             Source::DiskIo => {
                 let devices = procfs::disk::device_activity(&self.root.read("/proc/diskstats")?)?;
                 devices.iter().for_each(|device| disk::fill_activity(sheet, device));
