@@ -1,6 +1,7 @@
 //! What the dispatcher can be told.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use ipnet::IpNet;
 use url::Url;
 
 use crate::delivery::Backoff;
+use crate::share::Limits;
+use crate::store::overdue::Patience;
 
 /// The whole configuration.
 #[derive(clap::Parser, Debug, Clone)]
@@ -50,7 +53,17 @@ pub struct Settings {
     /// Age at which a delivery that never succeeded is given up
     #[arg(long, env = "SIGHTLINE_WEBHOOK_RETRY_FOR", default_value = "12h", value_parser = settings::duration)]
     pub webhook_retry_for: Duration,
-    /// Deliveries to one receiver at the same time, in each dispatcher
+    /// Age at which a delivery is given up that its receiver refuses (4xx), or that may not be sent there: it may be
+    /// deployed or given another secret just now
+    #[arg(long, env = "SIGHTLINE_WEBHOOK_REFUSED_FOR", default_value = "1h", value_parser = settings::duration)]
+    pub webhook_refused_for: Duration,
+    /// How long a delivery waits for a receiver of its name that does not exist yet
+    #[arg(long, env = "SIGHTLINE_RECEIVER_WAIT", default_value = "1h", value_parser = settings::duration)]
+    pub receiver_wait: Duration,
+    /// Deliveries at the same time, in each dispatcher; a tenant, and receivers that do not answer, get half at the most
+    #[arg(long, env = "SIGHTLINE_WEBHOOK_ATTEMPTS", default_value = "1024", value_parser = clap::value_parser!(u16).range(2..=16384))]
+    pub webhook_attempts: u16,
+    /// Deliveries to one receiver at the same time, in each dispatcher; one that has not answered lately gets one
     #[arg(long, env = "SIGHTLINE_WEBHOOK_CONCURRENCY", default_value = "4", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub webhook_concurrency: u16,
     /// Where people reach Sightline; notifications link to it
@@ -59,6 +72,10 @@ pub struct Settings {
     /// How long deliveries that are over are kept, with every attempt
     #[arg(long, env = "SIGHTLINE_DELIVERY_RETENTION", default_value = "90d", value_parser = settings::duration)]
     pub delivery_retention: Duration,
+    /// File with the key that encrypts receivers' secrets in the database, at least 32 random bytes; without it they lie
+    /// there in clear
+    #[arg(long, env = "SIGHTLINE_DISPATCHER_ENCRYPTION_KEY_FILE")]
+    pub encryption_key_file: Option<PathBuf>,
 }
 
 /// A notification that waited longer than the retention is not delivered, so that one cannot be short.
@@ -84,7 +101,24 @@ impl Settings {
     /// How failures are repeated.
     #[must_use]
     pub fn backoff(&self) -> Backoff {
-        Backoff { first: self.webhook_retry_first, most: self.webhook_retry_most, give_up: self.webhook_retry_for }
+        Backoff {
+            first: self.webhook_retry_first,
+            most: self.webhook_retry_most,
+            give_up: self.webhook_retry_for,
+            give_up_refused: self.webhook_refused_for,
+        }
+    }
+
+    /// How many attempts at the same time.
+    #[must_use]
+    pub fn limits(&self) -> Limits {
+        Limits { all: usize::from(self.webhook_attempts), per_receiver: usize::from(self.webhook_concurrency) }
+    }
+
+    /// When deliveries are given up that nobody tries.
+    #[must_use]
+    pub fn patience(&self) -> Patience {
+        Patience { give_up: self.webhook_retry_for, without_receiver: self.receiver_wait.min(self.webhook_retry_for) }
     }
 }
 

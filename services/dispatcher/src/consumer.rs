@@ -1,18 +1,18 @@
 //! Reads notifications: each becomes a delivery a receiver, and is acknowledged when that is committed.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use bus::{Batch, Bus, Delivery, Options, Stream};
+use ::store::{Pools, is_away, is_poison};
+use bus::{Batch, Bus, Delivery, Options, Stream, Trial};
 use lifecycle::CancellationToken;
 use prost::Message as _;
 use proto::alerts::Notification;
-use sqlx::PgPool;
-use store::is_poison;
 use tokio::sync::Notify;
 
 use crate::metrics::Metrics;
-use crate::store::deliveries::{self, Incoming};
+use crate::store::adding::{self, Incoming};
 
 /// The durable consumer that replicas share, and whose name stands on dead letters.
 pub const DURABLE: &str = "dispatcher";
@@ -20,20 +20,30 @@ pub const DURABLE: &str = "dispatcher";
 /// Notifications in one transaction. A single one never waits for others.
 const BATCH: usize = 64;
 
+/// How long Postgres may take for a batch, and how long one is held while it is away: people wait for pages, and another
+/// replica may reach it.
+const ONE_TRY: Duration = Duration::from_secs(15);
+const HELD: Duration = Duration::from_secs(10);
+
+/// Receivers that one notification may name.
+const MOST_RECEIVERS: usize = 256;
+
 /// Reads notifications until the process stops.
 pub struct Consumer {
     /// Where they come from.
     pub bus: Bus,
     /// The ledger.
-    pub pool: PgPool,
+    pub pools: Pools,
     /// How long is remembered what was delivered. What waited longer may be a repeat, and is sent to nobody.
     pub retention: Duration,
     /// Counts them.
     pub metrics: Metrics,
     /// Wakes the worker.
     pub added: Arc<Notify>,
-    /// Wakes the reporter: a delivery to nobody is over at once.
+    /// Wakes the outbox: what came too late is over at once.
     pub finished: Arc<Notify>,
+    /// Whether Postgres was away when it was last needed.
+    pub is_cut_off: AtomicBool,
 }
 
 impl Consumer {
@@ -43,15 +53,25 @@ impl Consumer {
     /// None; the signature is that of a supervised task.
     pub async fn run(self, stopping: CancellationToken) -> anyhow::Result<()> {
         let mut deliveries = self.bus.consume(Stream::Notifications, DURABLE, Options::default());
-        while let Some(arrived) = stopping.run_until_cancelled(deliveries.several(BATCH)).await {
-            self.handle(arrived, &stopping).await;
+        while let Some(arrived) = stopping.run_until_cancelled(self.next(&mut deliveries)).await {
+            if let Some(trial) = Trial::begin(DURABLE, &arrived).await {
+                self.handle(arrived, &stopping).await;
+                trial.end().await;
+            }
         }
         deliveries.close().await;
         Ok(())
     }
 
+    async fn next(&self, deliveries: &mut bus::Deliveries) -> Vec<Delivery> {
+        if self.is_cut_off.load(Ordering::Relaxed) {
+            self.pools.until_answers().await;
+        }
+        deliveries.several(BATCH).await
+    }
+
     async fn handle(&self, arrived: Vec<Delivery>, stopping: &CancellationToken) {
-        let mut batch = Batch::default();
+        let mut batch = Batch::default().within(ONE_TRY).held(HELD);
         for delivery in arrived {
             if delivery.age() > self.retention {
                 self.metrics.expired.inc();
@@ -63,7 +83,11 @@ impl Consumer {
                 Err(reason) => self.bury(&delivery, &reason).await,
             }
         }
-        let add = |incoming| deliveries::add(&self.pool, incoming);
+        let add = async |incoming| {
+            let added = self.pools.bounded(adding::add(&self.pools.work, incoming)).await;
+            self.is_cut_off.store(added.as_ref().is_err_and(is_away), Ordering::Relaxed);
+            added
+        };
         batch.work_off(stopping, is_poison, add, |held, added| self.settle(held, added)).await;
     }
 
@@ -89,12 +113,17 @@ impl Consumer {
 fn read(delivery: &Delivery) -> Result<Incoming, String> {
     let notification =
         Notification::decode(delivery.payload().clone()).map_err(|error| format!("not a notification: {error}"))?;
+    let group = notification.group.as_ref().ok_or("the notification has no group")?;
     let alert = notification.alerts.first().ok_or("the notification has no alert")?;
-    let texts = [&notification.id, &notification.tenant, &alert.id, &alert.state];
+    let texts = [&notification.id, &notification.tenant, &group.id, &alert.id, &alert.state];
     if texts.iter().any(|text| text.is_empty()) {
         return Err("an id, the tenant or the state is missing".to_owned());
     }
-    let names = notification.receivers.iter().chain(texts).chain([&alert.rule_name]);
+    if notification.receivers.len() > MOST_RECEIVERS {
+        return Err(format!("{} receivers are too many", notification.receivers.len()));
+    }
+    let alerts = notification.alerts.iter().flat_map(|alert| [&alert.id, &alert.rule_name]);
+    let names = notification.receivers.iter().chain(texts).chain(alerts);
     if names.into_iter().any(|text| text.contains('\0')) {
         return Err("a name contains NUL".to_owned());
     }

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
-
 /// The longest wait that a receiver can ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
@@ -16,9 +14,14 @@ pub enum State {
     Delivered,
     /// It was given up.
     Failed,
+    /// The receiver has had something newer of the same group.
+    Superseded,
 }
 
 impl State {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Pending, Self::Delivered, Self::Failed, Self::Superseded];
+
     /// The state in messages and tables.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -26,13 +29,14 @@ impl State {
             Self::Pending => "pending",
             Self::Delivered => "delivered",
             Self::Failed => "failed",
+            Self::Superseded => "superseded",
         }
     }
 
     /// The state of that name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        [Self::Pending, Self::Delivered, Self::Failed].into_iter().find(|state| state.as_str() == name)
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
     }
 }
 
@@ -48,7 +52,9 @@ pub enum Outcome {
     },
     /// No answer came; later one may.
     Unanswered(String),
-    /// It cannot be tried at all, now or later.
+    /// It was not tried, because of how things are now: an address that is not allowed, a secret that cannot be read.
+    Barred(String),
+    /// It can never be tried.
     Impossible(String),
 }
 
@@ -58,7 +64,16 @@ impl Outcome {
     pub fn status(&self) -> u16 {
         match self {
             Self::Answered { status, .. } => *status,
-            Self::Unanswered(_) | Self::Impossible(_) => 0,
+            Self::Unanswered(_) | Self::Barred(_) | Self::Impossible(_) => 0,
+        }
+    }
+
+    /// How long the receiver wants to be left alone; nobody can ask for more than an hour.
+    #[must_use]
+    pub fn asks_for(&self) -> Option<Duration> {
+        match self {
+            Self::Answered { retry_after, .. } => retry_after.map(|asked| asked.min(LONGEST_RETRY_AFTER)),
+            Self::Unanswered(_) | Self::Barred(_) | Self::Impossible(_) => None,
         }
     }
 
@@ -69,7 +84,7 @@ impl Outcome {
             Self::Answered { status: 200..=299, .. } => String::new(),
             Self::Answered { status: 300..=399, .. } => "the receiver redirects, which is not followed".to_owned(),
             Self::Answered { status, .. } => format!("the receiver answered {status}"),
-            Self::Unanswered(error) | Self::Impossible(error) => error.clone(),
+            Self::Unanswered(error) | Self::Barred(error) | Self::Impossible(error) => error.clone(),
         }
     }
 }
@@ -83,6 +98,8 @@ pub struct Backoff {
     pub most: Duration,
     /// Age at which a delivery is given up.
     pub give_up: Duration,
+    /// Age at which one is given up that the receiver refuses: it may be deployed, or given another secret, just now.
+    pub give_up_refused: Duration,
 }
 
 impl Backoff {
@@ -109,34 +126,32 @@ pub enum Next {
 /// Decides after attempt `number` of a delivery that is `age` old.
 #[must_use]
 pub fn next(outcome: &Outcome, number: u32, age: Duration, backoff: &Backoff, jitter: f64) -> Next {
-    let asked = match outcome {
+    let patience = match outcome {
         Outcome::Answered { status: 200..=299, .. } => return Next::Delivered,
-        // 408, 425 and 429 say "not now"; every other 4xx says "never like this".
-        Outcome::Answered { status: 400..=499, .. } if !matches!(outcome.status(), 408 | 425 | 429) => {
-            return Next::Failed(outcome.error());
-        }
+        // The one answer that says "never again".
+        Outcome::Answered { status: 410, .. } => return Next::Failed(outcome.error()),
         Outcome::Impossible(error) => return Next::Failed(error.clone()),
-        Outcome::Answered { retry_after, .. } => *retry_after,
-        Outcome::Unanswered(_) => None,
+        Outcome::Answered { status: 400..=499, .. } if !is_passing(outcome.status()) => backoff.give_up_refused,
+        Outcome::Barred(_) => backoff.give_up_refused,
+        Outcome::Answered { .. } | Outcome::Unanswered(_) => backoff.give_up,
     };
-    let asked = asked.unwrap_or_default().min(LONGEST_RETRY_AFTER);
-    let delay = backoff.delay(number, jitter).max(asked);
-    if age.saturating_add(delay) > backoff.give_up {
+    let delay = backoff.delay(number, jitter).max(outcome.asks_for().unwrap_or_default());
+    if age.saturating_add(delay) > patience.min(backoff.give_up) {
         let times = if number == 1 { "1 attempt".to_owned() } else { format!("{number} attempts") };
         return Next::Failed(format!("given up after {times}: {}", outcome.error()));
     }
     Next::Retry(delay)
 }
 
+/// 408, 425 and 429 say "not now".
+fn is_passing(status: u16) -> bool {
+    matches!(status, 408 | 425 | 429)
+}
+
 /// The id of a notification's delivery to one receiver: the same at every attempt and in every process.
 #[must_use]
 pub fn id(notification_id: &str, receiver: &str) -> String {
-    let mut hash = Sha256::new();
-    for part in [notification_id, receiver] {
-        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hash.update(part.as_bytes());
-    }
-    format!("msg_{}", hex::encode(&hash.finalize()[..16]))
+    format!("msg_{}", model::digest(&[notification_id, receiver]))
 }
 
 #[cfg(test)]
@@ -147,6 +162,7 @@ mod tests {
         first: Duration::from_secs(1),
         most: Duration::from_secs(300),
         give_up: Duration::from_secs(12 * 3600),
+        give_up_refused: Duration::from_secs(3600),
     };
 
     fn answered(status: u16) -> Outcome {
@@ -166,15 +182,25 @@ mod tests {
     }
 
     #[test]
-    fn a_success_ends_it_and_a_refusal_ends_it_for_good() {
+    fn a_success_ends_it_and_so_does_what_can_never_be() {
         for status in [200, 202, 204, 299] {
             assert_eq!(after(&answered(status), 1, 0), Next::Delivered);
         }
-        for status in [400, 401, 404, 410, 413, 422] {
-            assert_eq!(after(&answered(status), 1, 0), Next::Failed(format!("the receiver answered {status}")));
+        assert_eq!(after(&answered(410), 1, 0), Next::Failed("the receiver answered 410".to_owned()));
+        let impossible = Outcome::Impossible("no such message".to_owned());
+        assert_eq!(after(&impossible, 1, 0), Next::Failed("no such message".to_owned()));
+    }
+
+    #[test]
+    fn what_is_refused_is_tried_for_a_while_since_receivers_are_deployed_and_given_secrets() {
+        for status in [400, 401, 403, 404, 413, 422] {
+            assert_eq!(after(&answered(status), 1, 0), Next::Retry(Duration::from_secs(1)), "{status}");
+            let Next::Failed(error) = after(&answered(status), 9, 3600) else { panic!("goes on") };
+            assert_eq!(error, format!("given up after 9 attempts: the receiver answered {status}"));
         }
-        let refused = Outcome::Impossible("the address is private".to_owned());
-        assert_eq!(after(&refused, 1, 0), Next::Failed("the address is private".to_owned()));
+        let barred = Outcome::Barred("the address is private".to_owned());
+        assert_eq!(after(&barred, 2, 60), Next::Retry(Duration::from_secs(2)));
+        assert!(matches!(after(&barred, 2, 3600), Next::Failed(_)));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! What a receiver may look like: its name, where it is, and the secret that signs what it gets.
 
+use ::seal::{Kept, Seal};
+use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use fault::{Fault, Field};
@@ -14,6 +16,8 @@ const PREFIX: &str = "whsec_";
 
 /// Bytes of a secret, by the same.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
+const SECRET_FORM: &str = "write whsec_ and 24 to 64 bytes in base64, or leave it out";
 
 /// The longest URL, in bytes.
 const MAX_URL: usize = 2048;
@@ -30,10 +34,20 @@ pub struct Receiver {
     pub name: String,
     /// Where it is.
     pub url: String,
-    /// Signs what it gets.
-    pub secret: Secret,
+    /// Signs what it gets; none where it cannot be read any more, as without the key that encrypted it.
+    pub secret: Option<Secret>,
     /// When it was created, Unix nanoseconds.
     pub created: u64,
+    /// When it was changed last.
+    pub updated: u64,
+    /// Rises with each change.
+    pub version: u64,
+    /// Until when the secret before this one signs too; 0 where there was none.
+    pub old_secret_until: u64,
+    /// Failed attempts since it last answered.
+    pub failures: u32,
+    /// Nothing is sent before; 0 where it may be.
+    pub held_until: u64,
 }
 
 /// A receiver that somebody wants.
@@ -68,7 +82,7 @@ impl Draft {
             }
         };
         if !secret.is_empty() && !is_secret(secret) {
-            field("webhook.secret", "write whsec_ and 24 to 64 bytes in base64, or leave it out".to_owned());
+            field("webhook.secret", SECRET_FORM.to_owned());
         }
         if idempotency_key.len() > MAX_KEY || idempotency_key.contains('\0') {
             field("idempotency_key", format!("at most {MAX_KEY} characters, without NUL"));
@@ -90,8 +104,36 @@ impl Draft {
     pub fn is_same(&self, receiver: &Receiver) -> bool {
         self.name == receiver.name
             && self.url == receiver.url
-            && self.secret.as_ref().is_none_or(|secret| *secret == receiver.secret)
+            && self.secret.as_ref().is_none_or(|secret| receiver.secret.as_ref() == Some(secret))
     }
+}
+
+/// A secret that somebody brings.
+///
+/// # Errors
+/// It is none.
+pub fn check_secret(secret: &str) -> fault::Result<Secret> {
+    if is_secret(secret) {
+        return Ok(Secret::from(secret.to_owned()));
+    }
+    Err(Fault::field("secret", SECRET_FORM))
+}
+
+/// A URL that somebody wants a receiver to have, in one spelling.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_webhook_url(url: &str, policy: &Policy) -> fault::Result<String> {
+    check_url(url, policy).map_err(|message| Fault::field("webhook.url", message))
+}
+
+/// The secret of a receiver as it lies in its table.
+///
+/// # Errors
+/// It was encrypted with another key.
+pub fn open(seal: &Seal, id: Uuid, kept: &Kept) -> anyhow::Result<Secret> {
+    let bytes = seal.open(&id.to_string(), kept)?;
+    Ok(Secret::from(String::from_utf8(bytes).context("read a secret")?))
 }
 
 fn check_name(name: &str) -> Result<(), &'static str> {

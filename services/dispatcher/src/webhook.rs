@@ -31,8 +31,8 @@ pub struct Post<'a> {
     pub id: &'a str,
     /// Where to.
     pub url: &'a str,
-    /// Signs it.
-    pub secret: &'a Secret,
+    /// Each of them signs it; the newest comes first.
+    pub secrets: &'a [Secret],
     /// The trace that it belongs to.
     pub traceparent: &'a str,
     /// JSON.
@@ -84,11 +84,11 @@ impl Sender {
             Err(error) => return Outcome::Impossible(format!("the receiver's URL cannot be read: {error}")),
         };
         if let Err(refusal) = self.policy.check_literal(&url) {
-            return Outcome::Impossible(refusal.to_string());
+            return Outcome::Barred(refusal.to_string());
         }
         let headers = match headers(&post) {
             Ok(headers) => headers,
-            Err(error) => return Outcome::Impossible(format!("cannot sign: {error}")),
+            Err(error) => return Outcome::Barred(format!("cannot sign: {error}")),
         };
         match self.client.post(url).headers(headers).body(post.body).send().await {
             Ok(response) => {
@@ -103,7 +103,7 @@ impl Sender {
     /// In our words: the library's name addresses of ours.
     fn describe(&self, error: &reqwest::Error) -> Outcome {
         if let Some(refusal) = cause::<Refusal>(error) {
-            return Outcome::Impossible(refusal.to_string());
+            return Outcome::Barred(refusal.to_string());
         }
         let text = if cause::<Unresolvable>(error).is_some() {
             Unresolvable.to_string()
@@ -126,8 +126,10 @@ impl Sender {
 /// `webhook-id`, `webhook-timestamp` and `webhook-signature` (Standard Webhooks), and the trace.
 fn headers(post: &Post<'_>) -> anyhow::Result<HeaderMap> {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
-    let signer = Webhook::new(post.secret.reveal())?;
-    let signature = signer.sign(post.id, i64::try_from(now)?, &post.body)?;
+    let sign = |secret: &Secret| -> anyhow::Result<String> {
+        Ok(Webhook::new(secret.reveal())?.sign(post.id, i64::try_from(now)?, &post.body)?)
+    };
+    let signature = post.secrets.iter().map(sign).collect::<anyhow::Result<Vec<String>>>()?.join(" ");
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(HEADER_WEBHOOK_ID, post.id.parse()?);

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use ::seal::Seal;
+use ::store::Pools;
 use lifecycle::CancellationToken;
 use prost::Message as _;
 use proto::alerts::Notification;
-use sqlx::PgPool;
+use settings::Secret;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
@@ -16,13 +18,13 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::body;
-use crate::delivery::{self, Backoff, Outcome};
+use crate::delivery::{self, Backoff, Next, Outcome};
 use crate::metrics::Metrics;
-use crate::store::deliveries::{self, Claimed, Claimer, Finished};
+use crate::receiver;
+use crate::share::{self, Limits, Occupied};
+use crate::store::claiming::{self, Claimed, Claimer};
+use crate::store::finishing::{self, Finished};
 use crate::webhook::{Post, Sender};
-
-/// Attempts of one process at the same time.
-const MOST_RUNNING: usize = 256;
 
 /// How often is looked for what has become due.
 const TICK: Duration = Duration::from_millis(200);
@@ -38,11 +40,15 @@ const WRITE_AGAIN: Duration = Duration::from_millis(250);
 #[derive(Clone)]
 pub struct Worker {
     /// The ledger.
-    pub pool: PgPool,
+    pub pools: Pools,
+    /// Opens secrets.
+    pub seal: Arc<Seal>,
     /// Sends.
     pub sender: Sender,
     /// How failures are repeated.
     pub backoff: Backoff,
+    /// How many attempts at the same time.
+    pub limits: Limits,
     /// Where notifications link to.
     pub external_url: Url,
     /// This process among others.
@@ -51,15 +57,25 @@ pub struct Worker {
     pub metrics: Metrics,
     /// Told when there are new deliveries.
     pub added: Arc<Notify>,
-    /// Told when a delivery is over.
+    /// Wakes the outbox: a delivery is over.
     pub finished: Arc<Notify>,
 }
+
+/// An attempt under way.
+struct Running {
+    receiver_id: Uuid,
+    tenant: String,
+    proven: bool,
+}
+
+/// Attempts under way, by delivery.
+type Busy = BTreeMap<String, Running>;
 
 impl Worker {
     /// This process, as others see its claims.
     #[must_use]
-    pub fn claimer(per_receiver: u16) -> Claimer {
-        Claimer { owner: Uuid::new_v4(), lease: LEASE, per_receiver }
+    pub fn claimer() -> Claimer {
+        Claimer { owner: Uuid::new_v4(), lease: LEASE }
     }
 
     /// The loop. When the process stops it claims no more and waits for what is under way.
@@ -68,7 +84,7 @@ impl Worker {
     /// An attempt panicked.
     pub async fn run(self, stopping: CancellationToken) -> anyhow::Result<()> {
         let mut running: JoinSet<String> = JoinSet::new();
-        let mut busy: BTreeMap<String, Uuid> = BTreeMap::new();
+        let mut busy = Busy::new();
         let mut tick = tokio::time::interval(TICK);
         let mut renewal = tokio::time::interval(RENEWAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -100,31 +116,36 @@ impl Worker {
         }
     }
 
-    async fn begin(&self, running: &mut JoinSet<String>, busy: &mut BTreeMap<String, Uuid>) {
-        let Ok(room) = i64::try_from(MOST_RUNNING.saturating_sub(running.len())) else { return };
-        let mut counts = BTreeMap::new();
-        for receiver in busy.values() {
-            *counts.entry(*receiver).or_default() += 1;
-        }
-        match deliveries::claim(&self.pool, &self.claimer, &counts, room).await {
+    async fn begin(&self, running: &mut JoinSet<String>, busy: &mut Busy) {
+        let occupied = occupied(busy);
+        let full = share::full(&occupied, self.limits);
+        let share = |candidates: &[share::Candidate]| share::places(candidates, &occupied, self.limits);
+        match self.pools.bounded(claiming::claim(&self.pools.work, &self.claimer, &full, share)).await {
             Ok(claimed) => {
                 for claimed in claimed {
-                    busy.insert(claimed.id.clone(), claimed.receiver_id);
+                    let (receiver_id, tenant, proven) = (claimed.receiver_id, claimed.tenant.clone(), claimed.proven);
+                    busy.insert(claimed.id.clone(), Running { receiver_id, tenant, proven });
                     running.spawn(self.clone().attempt(claimed).in_current_span());
                 }
             }
             Err(error) if ::store::is_away(&error) => tracing::debug!(%error, "cannot look for due deliveries"),
             Err(error) => tracing::error!(%error, "cannot look for due deliveries"),
         }
+        self.metrics.attempts_running.set(i64::try_from(busy.len()).unwrap_or(i64::MAX));
     }
 
-    async fn renew(&self, busy: &BTreeMap<String, Uuid>) {
+    async fn renew(&self, busy: &Busy) {
         if busy.is_empty() {
             return;
         }
-        let ids: Vec<String> = busy.keys().cloned().collect();
-        if let Err(error) = deliveries::renew(&self.pool, &self.claimer, &ids).await {
-            tracing::warn!(%error, "cannot renew claims; another dispatcher may send the same deliveries again");
+        let ids: Vec<&str> = busy.keys().map(String::as_str).collect();
+        let renewed = tokio::time::timeout(LEASE, claiming::renew(&self.pools.work, &self.claimer, &ids)).await;
+        match renewed {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "cannot renew claims; another dispatcher may send the same deliveries again");
+            }
+            Err(_) => tracing::warn!("Postgres is silent; another dispatcher may send the same deliveries again"),
         }
     }
 
@@ -144,9 +165,19 @@ impl Worker {
             let took = begun.elapsed();
             let age = claimed.age.saturating_add(took);
             let next = delivery::next(&outcome, claimed.number, age, &self.backoff, rand::random());
-            self.metrics.attempted(&outcome, &next, took);
+            self.count(&outcome, &next, took);
             tracing::info!(status = outcome.status(), error = outcome.error(), ?next, ?took, "delivery attempted");
-            self.write(Finished { id: claimed.id.clone(), number: claimed.number, took, outcome, next }).await;
+            self.write(Finished {
+                id: claimed.id.clone(),
+                number: claimed.number,
+                receiver_id: claimed.receiver_id,
+                receiver: claimed.receiver.clone(),
+                group_id: claimed.group_id.clone(),
+                took,
+                outcome,
+                next,
+            })
+            .await;
         }
         .instrument(span)
         .await;
@@ -161,26 +192,65 @@ impl Worker {
             Ok(body) => body,
             Err(error) => return Outcome::Impossible(format!("cannot write the message: {error}")),
         };
+        let secrets = claimed.secrets.iter().map(|kept| receiver::open(&self.seal, claimed.receiver_id, kept));
+        let secrets: Vec<Secret> = match secrets.collect() {
+            Ok(secrets) => secrets,
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "cannot read a receiver's secret");
+                return Outcome::Barred("the receiver's secret cannot be read; rotate it".to_owned());
+            }
+        };
         let traceparent = telemetry::context::current().or_else(|| claimed.traceparent.clone());
         let traceparent = traceparent.unwrap_or_else(|| untraced(&claimed.id));
-        let post =
-            Post { id: &claimed.id, url: &claimed.url, secret: &claimed.secret, traceparent: &traceparent, body };
+        let post = Post { id: &claimed.id, url: &claimed.url, secrets: &secrets, traceparent: &traceparent, body };
         self.sender.send(post).await
+    }
+
+    fn count(&self, outcome: &Outcome, next: &Next, took: Duration) {
+        let word = match outcome {
+            Outcome::Answered { status: 200..=299, .. } => "delivered",
+            Outcome::Answered { .. } => "refused",
+            Outcome::Unanswered(_) => "unanswered",
+            Outcome::Barred(_) => "barred",
+            Outcome::Impossible(_) => "impossible",
+        };
+        self.metrics.attempts.of([word]).inc();
+        self.metrics.attempt_duration.observe(took.as_secs_f64());
+        match next {
+            Next::Delivered => self.metrics.deliveries.of(["delivered"]).inc(),
+            Next::Failed(_) => self.metrics.deliveries.of(["failed"]).inc(),
+            Next::Retry(_) => 0,
+        };
     }
 
     /// Goes on until it is written: if the process ends before, the claim runs out and the delivery is tried again.
     async fn write(&self, finished: Finished) {
-        while let Err(error) = deliveries::finish(&self.pool, &self.claimer, &finished).await {
-            if !::store::is_away(&error) {
-                tracing::error!(%error, "cannot write down how an attempt ended; it will be repeated");
-                return;
+        let jitter = rand::random();
+        let write = || finishing::finish(&self.pools.work, &self.claimer, &finished, &self.backoff, jitter);
+        loop {
+            match self.pools.bounded(write()).await {
+                Ok(true) => return self.finished.notify_one(),
+                Ok(false) => return,
+                Err(error) if ::store::is_away(&error) => tokio::time::sleep(WRITE_AGAIN).await,
+                Err(error) => {
+                    tracing::error!(%error, "cannot write down how an attempt ended; it will be repeated");
+                    return;
+                }
             }
-            tokio::time::sleep(WRITE_AGAIN).await;
-        }
-        if !matches!(finished.next, delivery::Next::Retry(_)) {
-            self.finished.notify_one();
         }
     }
+}
+
+fn occupied(busy: &Busy) -> BTreeMap<Uuid, Occupied> {
+    let mut occupied: BTreeMap<Uuid, Occupied> = BTreeMap::new();
+    for running in busy.values() {
+        let Running { receiver_id, tenant, proven } = running;
+        let of_receiver = occupied.entry(*receiver_id);
+        let of_receiver = of_receiver.or_insert_with(|| Occupied { tenant: tenant.clone(), count: 0, proven: *proven });
+        of_receiver.count += 1;
+        of_receiver.proven &= proven;
+    }
+    occupied
 }
 
 /// A trace that is not sampled, made of the delivery's id, so that a receiver's own trace can be matched with our log.

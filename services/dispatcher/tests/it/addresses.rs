@@ -10,6 +10,7 @@ async fn without_leave_this_machine_is_neither_accepted_nor_reached_by_name() {
     let mut receiver = Receiver::start([]).await;
     let mut closed = settings();
     closed.webhook_allowed_networks.0.clear();
+    closed.webhook_refused_for = std::time::Duration::from_millis(1);
     let mut service = Service::start_with(&closed).await;
     let port = receiver.address.port();
     for host in ["127.0.0.1", "0x7f.1", "2130706433", "[::1]", "[::ffff:127.0.0.1]", "169.254.169.254"] {

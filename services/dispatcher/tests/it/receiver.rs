@@ -79,6 +79,10 @@ impl Receiver {
         wait.await.expect("a request in time").unwrap()
     }
 
+    pub fn try_request(&mut self) -> Option<Request> {
+        self.requests.try_recv().ok()
+    }
+
     pub fn is_quiet(&mut self) -> bool {
         self.requests.try_recv().is_err()
     }

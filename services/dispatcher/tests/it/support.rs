@@ -9,10 +9,11 @@ use dispatcher::store::{MIGRATIONS, SCHEMA};
 use fault::Fault;
 use lifecycle::Process;
 use prost::Message as _;
-use proto::alerts::{Alert, DeliveryEvent, Notification};
+use proto::alerts::{Alert, DeliveryEvent, Group, Notification};
 use proto::dispatch::dispatch_client::DispatchClient;
 use proto::dispatch::{
-    CreateReceiverRequest, Delivery, ListDeliveriesRequest, ListReceiversRequest, Receiver, Webhook,
+    CreateReceiverRequest, DeleteReceiverRequest, Delivery, GetReceiverRequest, ListDeliveriesRequest,
+    ListReceiversRequest, MissingReceiversRequest, Receiver, RotateSecretRequest, UpdateReceiverRequest, Webhook,
 };
 use sqlx::PgPool;
 use testkit::{eventually, now};
@@ -29,9 +30,13 @@ pub fn settings() -> Settings {
         webhook_retry_first: Duration::from_millis(50),
         webhook_retry_most: Duration::from_secs(1),
         webhook_retry_for: Duration::from_secs(60),
+        webhook_refused_for: Duration::from_secs(60),
+        receiver_wait: Duration::from_secs(60),
+        webhook_attempts: 1024,
         webhook_concurrency: 2,
         external_url: "http://localhost:8080".parse().unwrap(),
         delivery_retention: RETENTION,
+        encryption_key_file: None,
     }
 }
 
@@ -56,13 +61,14 @@ impl Service {
 
     pub async fn start_on(settings: &Settings, database: &store::Settings, namespace: &bus::Settings) -> Self {
         let process = Process::for_test();
-        let pool = store::open(&process, database, SCHEMA, MIGRATIONS).await.unwrap().work;
+        let pools = store::open(&process, database, SCHEMA, MIGRATIONS).await.unwrap();
         let bus = Bus::connect(namespace, process.ready("nats")).await.unwrap();
         let events = bus.follow(Stream::Deliveries, From::Sequence(1)).await;
         let (verifier, identity) = (testkit::tokens().verifier(), testkit::identity("dispatcher"));
-        let address = app::start(&process, pool.clone(), bus.clone(), verifier, settings, &identity).await.unwrap();
+        let address = app::start(&process, pools.clone(), bus.clone(), verifier, settings, &identity).await.unwrap();
         let client = DispatchClient::new(testkit::channel(address));
-        Self { process, pool, bus, tenant: testkit::tenant(), events, client, published: 0 }
+        let (pool, tenant) = (pools.work.clone(), testkit::tenant());
+        Self { process, pool, bus, tenant, events, client, published: 0 }
     }
 
     pub async fn create(&mut self, name: &str, url: &str) -> Receiver {
@@ -85,6 +91,35 @@ impl Service {
     ) -> Result<(Vec<Receiver>, String), Fault> {
         let answer = self.client.list_receivers(rpc::forward(request, token)).await?.into_inner();
         Ok((answer.items, answer.next))
+    }
+
+    pub async fn receiver(&mut self, id: &str) -> Result<Receiver, Fault> {
+        let token = testkit::admin_token(&self.tenant);
+        let request = GetReceiverRequest { id: id.into() };
+        Ok(self.client.get_receiver(rpc::forward(request, &token)).await?.into_inner())
+    }
+
+    pub async fn update(&mut self, request: UpdateReceiverRequest) -> Result<Receiver, Fault> {
+        let token = testkit::admin_token(&self.tenant);
+        Ok(self.client.update_receiver(rpc::forward(request, &token)).await?.into_inner())
+    }
+
+    pub async fn rotate(&mut self, request: RotateSecretRequest) -> Result<Receiver, Fault> {
+        let token = testkit::admin_token(&self.tenant);
+        Ok(self.client.rotate_secret(rpc::forward(request, &token)).await?.into_inner())
+    }
+
+    pub async fn delete(&mut self, id: &str, version: u64) -> Result<(), Fault> {
+        let token = testkit::admin_token(&self.tenant);
+        let request = DeleteReceiverRequest { id: id.into(), version };
+        self.client.delete_receiver(rpc::forward(request, &token)).await?;
+        Ok(())
+    }
+
+    pub async fn missing_as(&mut self, names: &[&str], token: &str) -> Result<Vec<String>, Fault> {
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        let answer = self.client.missing_receivers(rpc::forward(MissingReceiversRequest { names }, token)).await?;
+        Ok(answer.into_inner().names)
     }
 
     pub async fn deliveries(&mut self, request: ListDeliveriesRequest) -> Result<(Vec<Delivery>, String), Fault> {
@@ -125,9 +160,13 @@ pub fn request(name: &str, url: &str) -> CreateReceiverRequest {
     CreateReceiverRequest { name: name.into(), webhook: Some(webhook), idempotency_key: String::new() }
 }
 
-/// A notification about `alert` in `state`, to `receivers`.
+/// A notification about `alert` in `state`, to `receivers`; an end comes behind its beginning.
 pub fn notification(tenant: &str, alert: &str, state: &str, receivers: &[&str]) -> Notification {
-    let updated = if state == "firing" { 10 } else { 20 };
+    numbered(tenant, alert, state, if state == "firing" { 10 } else { 20 }, receivers)
+}
+
+/// The same as number `sequence` of its group.
+pub fn numbered(tenant: &str, alert: &str, state: &str, sequence: u64, receivers: &[&str]) -> Notification {
     let told = Alert {
         id: alert.into(),
         rule_id: "rule".into(),
@@ -137,15 +176,22 @@ pub fn notification(tenant: &str, alert: &str, state: &str, receivers: &[&str]) 
         value: 97.5,
         starts_unix_nano: 10,
         ends_unix_nano: if state == "firing" { 0 } else { 20 },
-        updated_unix_nano: updated,
         ..Alert::default()
     };
+    let group = Group {
+        id: format!("{tenant}-{alert}"),
+        key: format!("{{rule=\"rule\"}}:{{alert={alert:?}}}"),
+        ..Group::default()
+    };
     Notification {
-        id: format!("{tenant}-{alert}-{state}"),
+        id: format!("{tenant}-{alert}-{sequence}"),
         tenant: tenant.into(),
-        alert: Some(told),
+        group: Some(group),
+        sequence,
+        alerts: vec![told],
         receivers: receivers.iter().map(|name| (*name).to_owned()).collect(),
         received_unix_nano: now(),
         created_unix_nano: now(),
+        ..Notification::default()
     }
 }

@@ -1,0 +1,119 @@
+//! How receivers do, and when there is something to be sent to them.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+/// Notes when each of these has something to do: a delivery is due, or a claim of a process that may have died runs out.
+///
+/// # Errors
+/// Postgres.
+pub async fn look_again(connection: &mut PgConnection, receivers: BTreeSet<Uuid>) -> sqlx::Result<()> {
+    let ids: Vec<Uuid> = receivers.into_iter().collect();
+    sqlx::query("select from receiver_state where receiver_id = any($1) order by receiver_id for no key update")
+        .bind(&ids)
+        .execute(&mut *connection)
+        .await?;
+    sqlx::query(
+        "update receiver_state set due_at = greatest(held_until, least(
+             (select next_attempt_at from deliveries
+              where deliveries.receiver_id = receiver_state.receiver_id and is_next and claim is null
+              order by next_attempt_at limit 1),
+             (select min(claimed_until) from deliveries
+              where deliveries.receiver_id = receiver_state.receiver_id and claim is not null)))
+         where receiver_id = any($1)",
+    )
+    .bind(&ids)
+    .execute(&mut *connection)
+    .await?;
+    // A hold without anything to send is nothing to do.
+    sqlx::query(
+        "update receiver_state set due_at = null
+         where receiver_id = any($1) and due_at is not null
+           and not exists (select from deliveries where deliveries.receiver_id = receiver_state.receiver_id and is_next)",
+    )
+    .bind(&ids)
+    .execute(connection)
+    .await
+    .map(|_| ())
+}
+
+/// How the last attempt at a receiver left it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It took what was sent, or had something against that alone.
+    Answers,
+    /// It failed; `failures` now, and nothing is sent for so long.
+    Ails {
+        /// Failed attempts since it last answered, this one included.
+        failures: u32,
+        /// How long it is left alone.
+        hold: Option<Duration>,
+    },
+}
+
+/// Failed attempts of a receiver since it last answered; locks it.
+///
+/// # Errors
+/// Postgres.
+pub async fn failures(connection: &mut PgConnection, receiver: Uuid) -> sqlx::Result<u32> {
+    let failures: Option<i32> =
+        sqlx::query_scalar("select failures from receiver_state where receiver_id = $1 for no key update")
+            .bind(receiver)
+            .fetch_optional(connection)
+            .await?;
+    Ok(failures.and_then(|failures| u32::try_from(failures).ok()).unwrap_or_default())
+}
+
+/// Notes how a receiver does. One that answers again gets at once what had to wait.
+///
+/// # Errors
+/// Postgres.
+pub async fn note(connection: &mut PgConnection, receiver: Uuid, before: u32, now: Health) -> sqlx::Result<()> {
+    let (failures, hold) = match now {
+        Health::Answers => (0, None),
+        Health::Ails { failures, hold } => (failures, hold),
+    };
+    sqlx::query(
+        "update receiver_state set failures = $2, proven = $2 = 0, held_until = case
+             when $2 = 0 then null
+             else greatest(held_until, clock_timestamp() + $3 * interval '1 second') end
+         where receiver_id = $1",
+    )
+    .bind(receiver)
+    .bind(i32::try_from(failures).unwrap_or(i32::MAX))
+    .bind(hold.map(|hold| hold.as_secs_f64()))
+    .execute(&mut *connection)
+    .await?;
+    if before > 0 && failures == 0 {
+        sqlx::query(
+            "update deliveries set next_attempt_at = now() where id in (
+                 select id from deliveries
+                 where receiver_id = $1 and is_next and claim is null and next_attempt_at > now()
+                 for no key update skip locked)",
+        )
+        .bind(receiver)
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Puts right what was noted wrongly, should that ever be: a delivery must not wait for ever because nobody looks.
+///
+/// # Errors
+/// Postgres.
+pub async fn compare(pool: &PgPool) -> sqlx::Result<u64> {
+    sqlx::query(
+        "update receiver_state set due_at = greatest(held_until, due.at)
+         from (select receiver_id, min(next_attempt_at) as at from deliveries
+               where is_next and claim is null and receiver_id is not null group by receiver_id) due
+         where receiver_state.receiver_id = due.receiver_id
+           and (due_at is null or due_at > greatest(held_until, due.at) + interval '1 second')",
+    )
+    .execute(pool)
+    .await
+    .map(|done| done.rows_affected())
+}

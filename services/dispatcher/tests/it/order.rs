@@ -1,0 +1,167 @@
+//! In which order a receiver hears of a group, whoever sends.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use dispatcher::store::adding::{self, Incoming};
+use proto::dispatch::ListDeliveriesRequest;
+use settings::Secret;
+use testkit::{Gate, eventually};
+
+use crate::receiver::{Answer, Receiver};
+use crate::support::{PATIENCE, Service, notification, numbered, settings};
+
+#[tokio::test]
+async fn what_is_older_than_what_the_receiver_has_had_is_superseded() {
+    let mut receiver = Receiver::start([]).await;
+    let mut service = Service::start().await;
+    service.create("ops", &receiver.url()).await;
+    let (firing, resolved) = (
+        numbered(&service.tenant, "a", "firing", 10, &["ops"]),
+        numbered(&service.tenant, "a", "resolved", 20, &["ops"]),
+    );
+    service.publish(&resolved).await;
+    assert_eq!(receiver.request().await.json()["status"], "resolved");
+    assert_eq!(service.event().await.state, "delivered");
+    service.publish(&firing).await;
+    let event = service.event().await;
+    assert_eq!((event.state.as_str(), event.attempts), ("superseded", 0));
+    let superseded = ListDeliveriesRequest { state: "superseded".into(), ..Default::default() };
+    let (listed, _) = service.deliveries(superseded).await.unwrap();
+    assert_eq!((listed.len(), listed[0].sequence, listed[0].alert_state.as_str()), (1, 10, "firing"));
+    assert!(receiver.is_quiet());
+    service.process.stop().await;
+}
+
+#[tokio::test]
+async fn one_that_comes_while_a_newer_one_waits_goes_first_and_one_that_comes_while_that_is_sent_is_superseded() {
+    let mut receiver = Receiver::start([Answer::Status(503), Answer::Hang]).await;
+    let mut quick = settings();
+    quick.webhook_timeout = Duration::from_secs(2);
+    quick.webhook_retry_first = Duration::from_millis(300);
+    let mut service = Service::start_with(&quick).await;
+    service.create("ops", &receiver.url()).await;
+    let told = |sequence, state| numbered("t", "a", state, sequence, &["ops"]);
+    let own = |service: &Service, sequence, state| {
+        let mut own = told(sequence, state);
+        own.tenant = service.tenant.clone();
+        own
+    };
+    let newer = own(&service, 30, "resolved");
+    service.publish(&newer).await;
+    assert_eq!(receiver.request().await.json()["status"], "resolved");
+    // It waits for its next attempt; what comes now stands before it.
+    let older = own(&service, 20, "firing");
+    service.publish(&older).await;
+    assert_eq!(receiver.request().await.json()["status"], "firing");
+    // That attempt hangs, so the next one of the same group must wait for it.
+    let oldest = own(&service, 10, "firing");
+    service.publish(&oldest).await;
+    let mut states = Vec::new();
+    for _ in 0..3 {
+        let event = service.event().await;
+        states.push((event.notification_id, event.state));
+    }
+    states.sort();
+    let expected = [(oldest.id, "delivered"), (older.id, "delivered"), (newer.id, "delivered")];
+    let of = |state: &(String, String)| state.1.clone();
+    assert!(states.iter().map(of).all(|state| ["delivered", "superseded"].contains(&state.as_str())), "{states:?}");
+    assert_eq!(states.iter().map(|state| state.0.clone()).collect::<Vec<_>>(), expected.map(|(id, _)| id));
+    let last = states.last().unwrap();
+    assert_eq!(last.1, "delivered", "the newest is told in any case");
+    service.process.stop().await;
+}
+
+#[tokio::test]
+async fn two_dispatchers_of_which_one_is_slow_tell_each_group_in_order_and_once() {
+    const GROUPS: usize = 30;
+    let (database, namespace) = (testkit::database().await, testkit::namespace());
+    let gates = (Gate::before(namespace.nats_url.reveal()).await, Gate::before(database.database_url.reveal()).await);
+    let slow_broker =
+        bus::Settings { nats_url: Secret::from(format!("nats://{}", gates.0.address())), ..namespace.clone() };
+    let slow_store = store::Settings { database_url: Secret::from(gates.1.url().to_owned()), ..database.clone() };
+    let mut receiver = Receiver::start((0..200).map(|n| Answer::Status(if n % 7 == 3 { 500 } else { 200 }))).await;
+    let mut quick = Service::start_on(&settings(), &database, &namespace).await;
+    let slow = Service::start_on(&settings(), &slow_store, &slow_broker).await;
+    quick.create("ops", &receiver.url()).await;
+    gates.0.slow(Duration::from_millis(20));
+    gates.1.slow(Duration::from_millis(3));
+    for sequence in 1..=4_u64 {
+        let state = if sequence % 2 == 1 { "firing" } else { "resolved" };
+        for group in 0..GROUPS {
+            let told = numbered(&quick.tenant, &format!("g{group}"), state, sequence, &["ops"]);
+            quick.publish(&told).await;
+        }
+    }
+    let mut ended: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for _ in 0..4 * GROUPS {
+        let event = quick.event().await;
+        ended.entry(event.group_id).or_default().push(event.state);
+    }
+    let mut heard: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    while let Some(request) = receiver.try_request() {
+        let body = request.json();
+        let status = body["status"].as_str().unwrap().to_owned();
+        let states = heard.entry(body["groupKey"].as_str().unwrap().to_owned()).or_default();
+        // A failed attempt is made again.
+        if states.last() != Some(&status) {
+            states.push(status);
+        }
+    }
+    // What was superseded was not told; whatever was told alternates and ends with the end.
+    for states in heard.values() {
+        assert_eq!(states.last().map(String::as_str), Some("resolved"), "{heard:?}");
+    }
+    assert_eq!(heard.len(), GROUPS);
+    assert!(ended.values().all(|states| states.len() == 4), "{ended:?}");
+    quick.process.stop().await;
+    slow.process.stop().await;
+}
+
+#[tokio::test]
+async fn batches_that_hold_the_same_groups_crosswise_never_wait_for_each_other() {
+    let service = Service::start().await;
+    let incoming = |group: usize, sequence| Incoming {
+        notification: numbered(&service.tenant, &format!("g{group}"), "firing", sequence, &["a", "b"]),
+        traceparent: None,
+    };
+    for round in 0..10_u64 {
+        let forth: Vec<Incoming> = (0..40).map(|group| incoming(group, 2 * round + 1)).collect();
+        let back: Vec<Incoming> = (0..40).rev().map(|group| incoming(group, 2 * round + 2)).collect();
+        let (one, other) = tokio::join!(adding::add(&service.pool, &forth), adding::add(&service.pool, &back));
+        assert_eq!((one.unwrap(), other.unwrap()), (80, 80));
+    }
+    let next: i64 = sqlx::query_scalar("select count(*) from deliveries where is_next and sequence = 1")
+        .fetch_one(&service.pool)
+        .await
+        .unwrap();
+    assert_eq!(next, 80);
+    service.process.stop().await;
+}
+
+#[tokio::test]
+async fn a_dispatcher_that_is_cut_off_from_postgres_leaves_its_notifications_to_the_other() {
+    let (database, namespace) = (testkit::database().await, testkit::namespace());
+    let gate = Gate::before(database.database_url.reveal()).await;
+    let through = store::Settings { database_url: Secret::from(gate.url().to_owned()), ..database.clone() };
+    let mut receiver = Receiver::start([]).await;
+    let mut whole = Service::start_on(&settings(), &database, &namespace).await;
+    let cut_off = Service::start_on(&settings(), &through, &namespace).await;
+    whole.create("ops", &receiver.url()).await;
+    gate.close();
+    for alert in 0..40 {
+        let told = notification(&whole.tenant, &format!("a{alert}"), "firing", &["ops"]);
+        whole.publish(&told).await;
+    }
+    let mut told = std::collections::BTreeSet::new();
+    eventually("all pages", 4 * PATIENCE, async || {
+        while let Some(request) = receiver.try_request() {
+            told.insert(request.header("webhook-id").to_owned());
+        }
+        if told.len() == 40 { Ok(()) } else { Err(told.len()) }
+    })
+    .await;
+    gate.open();
+    whole.process.stop().await;
+    cut_off.process.stop().await;
+}
