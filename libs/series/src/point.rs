@@ -63,6 +63,9 @@ impl Weighed for Prepared {
 
 /// Why a point has no series, as far as what it says decides.
 pub(crate) fn judge(metric: Metric<'_>, point: Point<'_>) -> Result<(), Skip> {
+    if metric.name.is_empty() {
+        return Err(Skip::Unnamed);
+    }
     if metric.name.len() > MOST_NAME || metric.unit.len() > MOST_NAME {
         return Err(Skip::TooLarge);
     }
@@ -92,23 +95,45 @@ pub(crate) fn is_dropped(value: f64) -> bool {
     value.is_nan() && value.to_bits() != STALE.to_bits()
 }
 
+/// What the series of a metric are called, which all its points have in common.
+pub(crate) struct Named {
+    name: String,
+    counts: bool,
+    /// Its scope is in the name.
+    is_agents: bool,
+}
+
+impl Named {
+    pub(crate) fn new(resource: &Resource, scope: &Scope<'_>, metric: Metric<'_>) -> Self {
+        let monotonic = matches!(metric.kind, Kind::Sum { monotonic: true, .. });
+        let is_gauge = metric.kind == Kind::Gauge;
+        let agents = resource.is_agents.then(|| of_agent(scope.name, metric.name)).flatten();
+        let counts = monotonic || (is_gauge && agents.as_deref().is_some_and(agent_counts));
+        let is_agents = agents.is_some();
+        let name = agents.unwrap_or_else(|| translated(metric.name, metric.unit, monotonic, is_gauge));
+        Self { name, counts, is_agents }
+    }
+}
+
 /// The series of one point, and a hash of what the client calls it.
-pub(crate) fn prepare(resource: &Resource, scope: &Scope<'_>, metric: Metric<'_>, point: Point<'_>) -> (Prepared, u64) {
-    let monotonic = matches!(metric.kind, Kind::Sum { monotonic: true, .. });
-    let is_gauge = metric.kind == Kind::Gauge;
-    let agents = resource.is_agents.then(|| of_agent(scope.name, metric.name)).flatten();
-    let counts = monotonic || (is_gauge && agents.as_deref().is_some_and(agent_counts));
-    let scope = agents.is_none().then_some(scope);
-    let called = if scope.is_some() { metric.name } else { "" };
-    let name = agents.unwrap_or_else(|| translated(metric.name, metric.unit, monotonic, is_gauge));
+pub(crate) fn prepare(
+    resource: &Resource,
+    scope: &Scope<'_>,
+    metric: Metric<'_>,
+    named: &Named,
+    point: Point<'_>,
+) -> (Prepared, u64) {
+    let scope = (!named.is_agents).then_some(scope);
+    let called = if named.is_agents { "" } else { metric.name };
+    let name = &named.name;
     let attributes = by_key(point.attributes.iter());
     let pairs = attributes.iter().map(|(key, value)| (*key, &**value));
     let origin = model::series_hash([("", called)].into_iter().chain(pairs));
     let prepared = match extra(point) {
         Err(skip) => Err(skip),
-        Ok(None) => labels(&resource.base, scope, &attributes, None).map(|labels| one(&labels, &name, counts)),
+        Ok(None) => labels(&resource.base, scope, &attributes, None).map(|labels| one(&labels, name, named.counts)),
         Ok(Some(extra)) => {
-            labels(&resource.base, scope, &attributes, Some(extra)).map(|labels| several(&labels, &name, extra, point))
+            labels(&resource.base, scope, &attributes, Some(extra)).map(|labels| several(&labels, name, extra, point))
         }
     };
     (prepared.unwrap_or_else(Prepared::None), origin)

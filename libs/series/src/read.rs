@@ -10,7 +10,7 @@ use otlp::{Metric, Metrics, Point, ResourceMetrics};
 use crate::cache::{Cache, CacheUse, hash_of};
 use crate::labels::Series;
 use crate::owners::Owners;
-use crate::point::{self, Prepared, STALE};
+use crate::point::{self, Named, Prepared, STALE};
 use crate::prepare::Scope;
 use crate::resource::{Resource, id_of};
 use crate::skip::{Skip, Skipped};
@@ -169,6 +169,7 @@ impl Reader {
         push(&mut self.key, metric.name);
         push(&mut self.key, metric.unit);
         let prefix = self.key.len();
+        let mut named = None;
         for point in metric.points() {
             tally.points += 1;
             let time = point::judge(metric, point).and_then(|()| place.moment.time(point));
@@ -182,7 +183,7 @@ impl Reader {
             self.key.truncate(prefix);
             push_bounds(&mut self.key, point);
             self.key.extend_from_slice(point.attributes.raw());
-            match self.prepared(place, metric, point).as_slice() {
+            match self.prepared(place, metric, &mut named, point).as_slice() {
                 Err(skip) => tally.skipped.add(skip),
                 Ok(series) => point::values(point, series, |series, value| {
                     if point::is_dropped(value) {
@@ -196,12 +197,19 @@ impl Reader {
         }
     }
 
-    /// What `self.key` stands for.
-    fn prepared(&mut self, place: Place<'_>, metric: Metric<'_>, point: Point<'_>) -> &Prepared {
+    /// What `self.key` stands for; the metric's name is made when it is first wanted.
+    fn prepared(
+        &mut self,
+        place: Place<'_>,
+        metric: Metric<'_>,
+        named: &mut Option<Named>,
+        point: Point<'_>,
+    ) -> &Prepared {
         if let Some(at) = self.points.find(&self.key, place.now) {
             return self.points.at(at);
         }
-        let (prepared, origin) = point::prepare(place.resource, place.scope, metric, point);
+        let named = named.get_or_insert_with(|| Named::new(place.resource, place.scope, metric));
+        let (prepared, origin) = point::prepare(place.resource, place.scope, metric, named, point);
         let key = hash_of(&self.key);
         if !self.owners.claim(prepared.hashes(), origin, key, &mut self.points, place.now) {
             return self.points.pass(Prepared::None(Skip::NameTaken));

@@ -6,6 +6,8 @@ use model::Disbelieved;
 /// count what comes through all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Skip {
+    /// The metric has no name.
+    Unnamed,
     /// A sum or histogram that is not cumulative.
     NotCumulative,
     /// An exponential histogram.
@@ -27,7 +29,8 @@ pub enum Skip {
 }
 
 impl Skip {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
+        Self::Unnamed,
         Self::NotCumulative,
         Self::Exponential,
         Self::NoValue,
@@ -46,6 +49,7 @@ impl Skip {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Unnamed => "unnamed",
             Self::NotCumulative => "not_cumulative",
             Self::Exponential => "exponential_histogram",
             Self::NoValue => "no_value",
@@ -96,7 +100,7 @@ mod tests {
         let mut skipped = Skipped::default();
         Skip::ALL.into_iter().for_each(|skip| skipped.add(skip));
         skipped.add(Skip::NameTaken);
-        assert_eq!(skipped.total(), 13);
+        assert_eq!(skipped.total(), 14);
         assert!(skipped.iter().all(|(skip, count)| count == 1 + u64::from(skip == Skip::NameTaken)));
         let mut names: Vec<&str> = Skip::ALL.into_iter().map(Skip::as_str).collect();
         names.dedup();

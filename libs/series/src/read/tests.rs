@@ -164,11 +164,17 @@ fn no_recorded_value_is_the_stale_marker_and_no_time_is_the_time_of_arrival() {
 #[test]
 fn what_has_no_series_is_counted() {
     let empty = otel::NumberDataPoint { time_unix_nano: SECOND, ..Default::default() };
-    let metrics = vec![sum("delta", true, 1, vec![number(1.0, 5, &[])]), gauge("empty", "", vec![empty])];
+    let metrics = vec![
+        sum("delta", true, 1, vec![number(1.0, 5, &[])]),
+        gauge("empty", "", vec![empty]),
+        gauge("", "s", vec![number(1.0, 5, &[])]),
+        gauge("long", &"x".repeat(2_000), vec![number(1.0, 5, &[])]),
+    ];
     let (lines, tally) = lines(&mut Reader::new(64 << 10), &request(&HOST, "", metrics));
     assert_eq!(lines, Vec::<String>::new());
     let skipped: Vec<_> = tally.skipped.iter().collect();
-    assert_eq!((tally.points, skipped), (2, vec![(Skip::NotCumulative, 1), (Skip::NoValue, 1)]));
+    let expected = [Skip::Unnamed, Skip::NotCumulative, Skip::NoValue, Skip::TooLarge].map(|skip| (skip, 1));
+    assert_eq!((tally.points, skipped), (4, expected.to_vec()));
 }
 
 #[test]
