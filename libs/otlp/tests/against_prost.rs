@@ -14,7 +14,9 @@ use opentelemetry_proto::tonic::metrics::v1::{
     NumberDataPoint, ResourceMetrics, ScopeMetrics, Sum, Summary, SummaryDataPoint,
 };
 use opentelemetry_proto::tonic::resource::v1::Resource;
-use otlp::{Limits, Logs, Metrics, Most, Piece, Rules, Sample, Signal, Stamp, append_stamped, check, describe, split};
+use otlp::{
+    Limits, Logs, Metrics, Most, Piece, Rules, Sample, Signal, Stamp, append_stamped, check, describe, from_json, split,
+};
 use proptest::prelude::*;
 use prost::Message as _;
 
@@ -288,6 +290,24 @@ proptest! {
     }
 
     #[test]
+    fn metrics_as_json_are_the_same_metrics(request in metrics()) {
+        let json = serde_json::to_vec(&request).unwrap();
+        let written = from_json(&json, Signal::Metrics, 1 << 20).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let ours = ExportMetricsServiceRequest::decode(&written.request[..]).unwrap();
+        prop_assert_eq!(shown(&ours), shown(&request));
+        prop_assert_eq!(written.ignored, None);
+    }
+
+    #[test]
+    fn logs_as_json_are_the_same_logs(request in logs()) {
+        let json = serde_json::to_vec(&request).unwrap();
+        let written = from_json(&json, Signal::Logs, 1 << 20).map_err(|error| TestCaseError::fail(error.to_string()))?;
+        let ours = ExportLogsServiceRequest::decode(&written.request[..]).unwrap();
+        prop_assert_eq!(shown(&ours), shown(&request));
+        prop_assert_eq!(written.ignored, None);
+    }
+
+    #[test]
     fn readers_see_what_prost_sees(request in metrics()) {
         let bytes = request.encode_to_vec();
         // Prost does not encode -0.0 where 0 is the default.
@@ -389,6 +409,11 @@ proptest! {
             prop_assert_eq!(format!("{seen:?}"), format!("{records:?}"));
         }
     }
+}
+
+/// Prost does not encode -0.0 where 0 is the default.
+fn shown(request: &impl std::fmt::Debug) -> String {
+    format!("{request:?}").replace("-0.0", "0.0")
 }
 
 fn big_request() -> (Vec<u8>, usize) {

@@ -18,6 +18,7 @@ use crate::collector::Collector;
 use crate::config::{Clock, Config};
 use crate::frames::Sizes;
 use crate::heartbeat::{Heartbeats, Redis};
+use crate::heavy::Heavy;
 use crate::intake::{Believed, Intake};
 use crate::metrics::Metrics;
 use crate::otlp_grpc::{self, Entrance};
@@ -80,6 +81,7 @@ pub async fn start(config: Config, process: Process, verifier: Verifier) -> anyh
             sightings,
             heartbeats,
             metrics: metrics.clone(),
+            heavy: Heavy::default(),
             limits: config.otlp.limits(),
             believed: believed(&config.clock),
             processes: ingest.processes,

@@ -11,12 +11,12 @@ use bytes::Bytes;
 use fault::Fault;
 use model::{BatchId, Times};
 use otlp::{Limits, Most, Refusals, Rules, Walk, append_stamped, split};
-use tracing::Span;
 
 use crate::admission::Hold;
 use crate::backlog::Backlog;
 use crate::collector::{Collector, MAX_BODY, MAX_ITEMS, Part, Receipt, all_acknowledged};
 use crate::heartbeat::Heartbeats;
+use crate::heavy::Heavy;
 use crate::metrics::{Metrics, Signal};
 use crate::naming::{self, Named};
 use crate::seen::{Detail, Sightings};
@@ -58,6 +58,7 @@ pub struct Intake {
     pub sightings: Sightings,
     pub heartbeats: Heartbeats,
     pub metrics: Metrics,
+    pub heavy: Heavy,
     pub limits: Limits,
     pub believed: Believed,
     /// The most processes of a snapshot.
@@ -89,14 +90,13 @@ impl Intake {
     ) -> Result<Taken, Fault> {
         let many = otlp::count_resources(&request, INLINE_RESOURCES) >= INLINE_RESOURCES;
         let (receipts, taken) = if many || request.len() > INLINE_BYTES {
-            let (intake, sender, batch, span) =
-                (self.clone(), sender.clone(), batch.map(str::to_owned), Span::current());
+            let (intake, sender, batch) = (self.clone(), sender.clone(), batch.map(str::to_owned));
             // This runs to its end even if the client goes away meanwhile, as the rest of the hand-over does.
             let work = move || {
                 let arrival = Arrival { signal, request: &request, sender: &sender, batch: batch.as_deref() };
-                span.in_scope(|| intake.hand_over(&arrival, hold))
+                intake.hand_over(&arrival, hold)
             };
-            tokio::task::spawn_blocking(work).await.map_err(Fault::internal)??
+            self.heavy.run(work).await??
         } else {
             self.hand_over(&Arrival { signal, request: &request, sender, batch }, hold)?
         };

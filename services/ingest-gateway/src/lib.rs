@@ -17,6 +17,7 @@ pub mod collector;
 pub mod config;
 pub mod frames;
 pub mod heartbeat;
+pub mod heavy;
 pub mod inflate;
 pub mod intake;
 pub mod metrics;

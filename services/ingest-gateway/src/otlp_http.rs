@@ -148,7 +148,7 @@ async fn take(
     if encoding == Encoding::Protobuf {
         return entrance.intake.otlp(signal, content, &sender, batch, hold).await;
     }
-    let (content, ignored) = from_json(signal, content, entrance.sizes.unpacked, &mut hold).await?;
+    let (content, ignored) = from_json(entrance, signal, content, &mut hold).await?;
     let mut taken = entrance.intake.otlp(signal, content, &sender, batch, hold).await?;
     if let (0, Some(field)) = (taken.items + taken.refused.total(), ignored) {
         taken.warning = Some(format!("nothing was in the request but fields that OTLP does not know, such as {field}"));
@@ -158,20 +158,17 @@ async fn take(
 
 /// Writes JSON as protobuf. `hold` has room for the JSON and has it for the protobuf afterwards.
 async fn from_json(
+    entrance: &Entrance,
     signal: Signal,
     content: Bytes,
-    most: usize,
     hold: &mut Hold,
 ) -> Result<(Bytes, Option<String>), Fault> {
+    let most = entrance.sizes.unpacked;
     let reserved = content.len().saturating_mul(JSON_GROWTH).min(most);
     hold.grow(reserved)?;
     let length = content.len();
     let read = move || otlp::from_json(&content, signal, most);
-    let read = if length <= JSON_INLINE {
-        read()
-    } else {
-        tokio::task::spawn_blocking(read).await.map_err(Fault::internal)?
-    };
+    let read = if length <= JSON_INLINE { read() } else { entrance.intake.heavy.run(read).await? };
     let read = read.map_err(|bad| match bad {
         BadJson::TooLarge => refusal::too_large("request as protobuf", most),
         BadJson::Wrong { .. } => Fault::invalid("message_malformed", format!("the JSON is no OTLP request: {bad}")),

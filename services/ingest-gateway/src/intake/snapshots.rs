@@ -8,7 +8,6 @@ use model::BatchId;
 use prost::Message as _;
 use proto::gosight::ProcessPayload;
 use proto::telemetry::ProcessBatch;
-use tracing::Span;
 
 use super::{Intake, MOST, now, random_batch};
 use crate::admission::Hold;
@@ -43,9 +42,8 @@ impl Intake {
         if raw.len() <= INLINE {
             return self.read(&raw, sender, hold);
         }
-        let (intake, sender, span) = (self.clone(), sender.clone(), Span::current());
-        let work = move || span.in_scope(|| intake.read(&raw, &sender, hold));
-        tokio::task::spawn_blocking(work).await.map_err(Fault::internal)?
+        let (intake, sender) = (self.clone(), sender.clone());
+        self.heavy.run(move || intake.read(&raw, &sender, hold)).await?
     }
 
     /// Waits until the broker has the snapshot.

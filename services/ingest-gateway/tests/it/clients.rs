@@ -157,3 +157,20 @@ async fn replicas_of_a_service_without_an_instance_id_are_two_resources() {
     }
     assert_eq!(ids.len(), 2);
 }
+
+#[tokio::test]
+async fn no_line_is_lost_for_a_wrong_clock_but_one_that_no_store_would_keep_is_refused() {
+    let gateway = Gateway::start().await;
+    let mut tap = gateway.tap(Stream::Logs).await;
+    let day = 86_400 * 1_000_000_000;
+    let mut request = lines(&HOST, &["now", "in a year", "at the end of time", "forty days ago", "without a time"]);
+    let records = &mut request.resource_logs[0].scope_logs[0].log_records;
+    records[1].time_unix_nano += 365 * day;
+    records[2].time_unix_nano = u64::MAX;
+    records[3].time_unix_nano -= 40 * day;
+    records[4].time_unix_nano = 0;
+    let answer = gateway.logs().await.export(request).await.unwrap().into_inner().partial_success.unwrap();
+    assert_eq!(answer.rejected_log_records, 1);
+    assert!(answer.error_message.contains("before what is kept"), "{}", answer.error_message);
+    assert_eq!(tap.next().await.items, 4);
+}
