@@ -61,7 +61,8 @@ create table lanes (
     -- metrics or logs.
     lane text not null,
     epoch bigint not null,
-    -- Owners that began from this snapshot; a new one starts from 0. Above 1, each message is noted before it is touched.
+    -- Owners that began from this snapshot. Above 1, one has ended without a newer one: then each message is noted before it
+    -- is touched.
     starts integer not null default 0,
     -- Null until the first snapshot: the rules that everything up to the sequence was evaluated with (see `switches`).
     revision bigint,

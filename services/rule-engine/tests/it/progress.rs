@@ -1,5 +1,6 @@
 //! A replica that does not come along, and messages that nobody can evaluate.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bus::Envelope;
@@ -79,5 +80,39 @@ async fn a_message_that_never_ends_is_set_aside_and_the_next_is_evaluated() {
     .await;
     assert_eq!((said[0].resource_id.as_str(), said[0].epoch), ("host-behind", 3));
     replica.kill();
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn a_message_that_takes_the_whole_process_with_it_is_set_aside_too() {
+    static TOUCHED: AtomicUsize = AtomicUsize::new(0);
+    let installation = Installation::new().await;
+    // The process is killed while it has the message in hand, as memory that is used up would do.
+    let witness: fn(&Envelope) = |envelope| {
+        if names(envelope, "deadly") {
+            TOUCHED.fetch_add(1, Ordering::Relaxed);
+            std::thread::sleep(Duration::from_secs(600));
+        }
+    };
+    let first = installation.replica().await;
+    first.create(metric_rule("hot", "m", "> 1", 0)).await;
+    installation.rules_are_in_force(&first).await;
+    first.stop().await;
+    installation.publish_metrics(TENANT, gauge("deadly", "web", now(), 2.0)).await;
+    installation.publish_metrics(TENANT, gauge("m", "behind", now(), 2.0)).await;
+    // One dies before anybody is careful, two more are known to have died of it.
+    for death in 1..=3 {
+        let replica = installation.replica_with(How { witness, ..How::default() }).await;
+        testkit::eventually("it has the message in hand", PATIENCE, async || {
+            let touched = TOUCHED.load(Ordering::Relaxed);
+            if touched == death { Ok(()) } else { Err(format!("{touched} have touched it")) }
+        })
+        .await;
+        replica.kill();
+    }
+    let survivor = installation.replica_with(How { witness, ..How::default() }).await;
+    let said = installation.says(1).await;
+    assert_eq!((said[0].resource_id.as_str(), TOUCHED.load(Ordering::Relaxed)), ("host-behind", 3));
+    survivor.stop().await;
     installation.end().await;
 }

@@ -139,3 +139,26 @@ fn resources_that_a_log_rule_is_about_are_counted_though_it_never_fires() {
     }
     assert_eq!(shard.logs.bindings(), []);
 }
+
+#[test]
+fn what_is_no_text_is_found_as_it_is_shown_everywhere() {
+    use any_value::Value;
+    let bodies = [
+        (Value::DoubleValue(0.0), "0.0"),
+        (Value::DoubleValue(f64::NEG_INFINITY), "-Infinity"),
+        (Value::BytesValue(vec![0xff, 0, 1]), "/wAB"),
+        (Value::IntValue(-7), "-7"),
+        (Value::BoolValue(true), "true"),
+    ];
+    for (value, text) in bodies {
+        let mut request = ExportLogsServiceRequest::decode(line("web", 1, "").as_slice()).unwrap();
+        let record = &mut request.resource_logs[0].scope_logs[0].log_records[0];
+        record.body = Some(AnyValue { value: Some(value) });
+        let said = check(
+            &set(1, &[log_rule(1, text, "{}", 60)]),
+            &[Event::Logs(1, request.encode_to_vec())],
+            &["firing 1 since 1"],
+        );
+        assert_eq!(said[0].line, text);
+    }
+}
