@@ -29,24 +29,9 @@ use crate::positions::{Cover, Positions};
 use crate::signal::Signal;
 use crate::state;
 pub use batch_id::BatchId;
+pub use queue::{End, Reaction};
 use queue::{Entry, Queue};
 use record::{Header, Unreadable};
-
-/// Which end of the queue to send from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    Oldest,
-    Newest,
-}
-
-/// What became of an attempt to send that failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reaction {
-    /// It had nothing to do with the request.
-    Failed,
-    /// A gateway stumbled, perhaps on this very request.
-    Stumbled,
-}
 
 /// Why a request was not taken. It may be offered again.
 #[derive(Debug, thiserror::Error)]

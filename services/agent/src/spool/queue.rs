@@ -4,8 +4,24 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
-use super::{BatchId, End, Reaction};
+use super::batch_id::BatchId;
 use crate::signal::Signal;
+
+/// Which end of the queue to send from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Oldest,
+    Newest,
+}
+
+/// What became of an attempt to send that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reaction {
+    /// It had nothing to do with the request.
+    Failed,
+    /// A gateway stumbled, perhaps on this very request.
+    Stumbled,
+}
 
 #[derive(Debug)]
 pub struct Entry {

@@ -50,7 +50,7 @@ pub fn claims(line: &str) -> Claims {
             }),
         },
         None => {
-            let level = priority(text).or_else(|| klog(text)).or_else(|| plain::level(text));
+            let level = priority(text).or_else(|| klog(text)).or_else(|| plain::level(text).and_then(Level::of_word));
             Claims { level, time: None }
         }
     }

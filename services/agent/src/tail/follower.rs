@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::counts::Counts;
 use super::file::{Chunk, Known, LogFile, born, is_file};
 use super::harvest::Harvest;
 use super::neighbours;
-use super::{Counts, Options};
+use super::options::Options;
 use crate::clock;
 use crate::positions::{Cover, Position, Positions};
 

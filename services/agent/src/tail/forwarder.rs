@@ -7,8 +7,11 @@ use lifecycle::{CancellationToken, Ready};
 use prost::Message as _;
 use tokio::time::MissedTickBehavior;
 
+use super::counts::Counts;
+use super::harvest::Harvest;
 use super::linger::{Linger, Waiting};
-use super::{Counts, Harvest, Tail, records};
+use super::logs::Tail;
+use super::records;
 use crate::identity::Identity;
 use crate::metrics::{Metrics, gauge};
 use crate::patience;

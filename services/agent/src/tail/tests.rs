@@ -4,8 +4,12 @@ use std::fs::{self, File};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
+use std::sync::Arc;
+use std::time::Instant;
+
 use super::*;
 use crate::identity::Identity;
+use crate::positions::Positions;
 
 mod odd;
 mod same;

@@ -2,8 +2,6 @@
 
 use model::severity_number;
 
-use super::Level;
-
 /// A level stands near the begin of a line.
 const SEARCHED_BYTES: usize = 256;
 const SEARCHED_WORDS: usize = 12;
@@ -13,7 +11,7 @@ const MOST_NAMES: usize = 1;
 const SHORTEST_LEVEL: usize = 3;
 
 /// The first word that is set off as a level, before the text begins.
-pub fn level(text: &str) -> Option<Level> {
+pub fn level(text: &str) -> Option<&str> {
     let begin = &text[..text.floor_char_boundary(SEARCHED_BYTES)];
     let mut names = 0;
     let mut rest = begin;
@@ -26,7 +24,7 @@ pub fn level(text: &str) -> Option<Level> {
             return None;
         }
         if let Some(word) = bracketed(token).or_else(|| bare(token, behind, names)) {
-            return Level::of_word(word);
+            return Some(word);
         }
         if is_name(token) {
             names += 1;
