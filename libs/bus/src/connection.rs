@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::context::ContextBuilder;
-use async_nats::{ConnectOptions, Event, jetstream};
+use async_nats::{ConnectOptions, Event, ServerAddr, jetstream};
 use lifecycle::Ready;
 use tokio::sync::watch;
 
@@ -30,7 +30,7 @@ impl Connection {
         let mut delay = Duration::from_millis(100);
         loop {
             let (sender, losses) = watch::channel(0);
-            match options(purpose, links, sender).connect(addresses(url)).await {
+            match options(url, purpose, links, sender).connect(addresses(url)).await {
                 Ok(client) => {
                     links.set(purpose, None);
                     let jetstream = ContextBuilder::new().timeout(REQUEST_TIMEOUT).build(client.clone());
@@ -74,10 +74,24 @@ fn addresses(url: &str) -> Vec<String> {
     url.split(',').map(|one| one.trim().to_owned()).collect()
 }
 
-fn options(purpose: &str, links: &Links, losses: watch::Sender<u64>) -> ConnectOptions {
+/// User and password of the first address that has any; the client itself takes no notice of them.
+fn credentials(url: &str) -> Option<(String, String)> {
+    let server: ServerAddr =
+        addresses(url).iter().filter_map(|one| one.parse().ok()).find(ServerAddr::has_user_pass)?;
+    let decoded = |text: Option<&str>| {
+        percent_encoding::percent_decode_str(text.unwrap_or_default()).decode_utf8_lossy().into_owned()
+    };
+    Some((decoded(server.username()), decoded(server.password())))
+}
+
+fn options(url: &str, purpose: &str, links: &Links, losses: watch::Sender<u64>) -> ConnectOptions {
     let links = links.clone();
     let (purpose, losses): (Arc<str>, _) = (purpose.into(), Arc::new(losses));
-    ConnectOptions::new()
+    let options = match credentials(url) {
+        Some((user, password)) => ConnectOptions::with_user_and_password(user, password),
+        None => ConnectOptions::new(),
+    };
+    options
         .name(format!("sightline {purpose}"))
         .connection_timeout(CONNECT_TIMEOUT)
         .request_timeout(Some(REQUEST_TIMEOUT))
@@ -138,5 +152,17 @@ impl Links {
             None if state.prepared => self.ready.up(),
             None => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::credentials;
+
+    #[test]
+    fn user_and_password_stand_in_the_url() {
+        let found = credentials("nats://10.0.0.1:4222, nats://log-writer:p%40ss@10.0.0.2:4222");
+        assert_eq!(found, Some(("log-writer".to_owned(), "p@ss".to_owned())));
+        assert_eq!(credentials("nats://10.0.0.1:4222"), None);
     }
 }

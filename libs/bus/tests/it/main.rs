@@ -8,6 +8,7 @@ mod consume;
 mod follow;
 mod outage;
 mod publish;
+mod rights;
 mod room;
 mod shards;
 mod support;

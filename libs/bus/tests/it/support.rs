@@ -71,9 +71,24 @@ impl Broker {
     }
 
     pub(crate) fn start(&mut self) {
+        self.child = Some(self.command().spawn().unwrap());
+    }
+
+    /// With the users of this configuration.
+    pub(crate) fn with_users(users: &str) -> Self {
+        let mut broker = Self::reserve();
+        let file = broker.directory.path().join("users.conf");
+        std::fs::write(&file, users).unwrap();
+        let mut command = broker.command();
+        broker.child = Some(command.arg("-c").arg(file).spawn().unwrap());
+        broker
+    }
+
+    fn command(&self) -> Command {
         let mut command = Command::new(&testkit::servers().nats_server);
         command.args(["-js", "-a", "127.0.0.1", "-p"]).arg(self.port.to_string()).arg("-sd").arg(self.directory.path());
-        self.child = Some(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        command
     }
 
     /// As `kill -9`.
@@ -85,7 +100,13 @@ impl Broker {
     }
 
     pub(crate) fn settings(&self) -> Settings {
-        Settings { nats_url: Secret::from(format!("nats://127.0.0.1:{}", self.port)), ..testkit::namespace() }
+        self.settings_of("")
+    }
+
+    /// As the user `name`, whose password is the same.
+    pub(crate) fn settings_of(&self, name: &str) -> Settings {
+        let user = if name.is_empty() { String::new() } else { format!("{name}:{name}@") };
+        Settings { nats_url: Secret::from(format!("nats://{user}127.0.0.1:{}", self.port)), ..testkit::namespace() }
     }
 }
 
