@@ -64,6 +64,17 @@ impl Program {
 pub struct Running(Child);
 
 impl Running {
+    /// The most memory that it has had, in bytes.
+    ///
+    /// # Panics
+    /// It ended before.
+    #[must_use]
+    pub fn most_memory(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.0.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
+    }
+
     /// As `kill -9`; returns when it is dead.
     ///
     /// # Panics

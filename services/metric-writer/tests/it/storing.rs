@@ -115,22 +115,53 @@ async fn what_the_store_would_drop_is_not_written() {
     observer.stop().await;
 }
 
+/// A histogram of a thousand buckets, whose attributes come to what a gateway takes of such a point.
+fn worst(number: u32) -> HistogramDataPoint {
+    let mut attributes: Vec<_> = (0..19).map(|n| attribute(&format!("key.{n}"), &"x".repeat(20))).collect();
+    attributes.push(attribute("number", &number.to_string()));
+    HistogramDataPoint {
+        time_unix_nano: u64::try_from(now().as_nanos()).unwrap(),
+        attributes,
+        explicit_bounds: (0..1_000_u32).map(f64::from).collect(),
+        bucket_counts: vec![1; 1_001],
+        count: 1_001,
+        ..Default::default()
+    }
+}
+
+fn worst_body(numbers: std::ops::Range<u32>) -> Vec<u8> {
+    let data =
+        metric::Data::Histogram(Histogram { data_points: numbers.map(worst).collect(), aggregation_temporality: 2 });
+    request_of(vec![Metric { name: "worst".to_owned(), data: Some(data), ..Default::default() }])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_worst_envelopes_take_little_memory() {
+    let observer = Observer::start().await;
+    let front = Front::start().await;
+    front.writes(Writes::Lost);
+    for envelope in 0..4 {
+        // About the half mebibyte that an envelope may have.
+        let body = worst_body(envelope * 30..(envelope + 1) * 30);
+        assert!((400 << 10..=512 << 10).contains(&body.len()), "{}", body.len());
+        observer.publish(&format!("m{envelope}"), &observer.envelope_of(body)).await;
+    }
+    let program = observer.program(&front.url()).await.with("SIGHTLINE_SERIES_CACHE", "32MiB");
+    let writer = program.start();
+    observer.wait_long_for_acknowledged(4, REDELIVERY).await;
+    let most = writer.most_memory();
+    assert!(most < 256 << 20, "{most} bytes for four envelopes");
+    assert_eq!(observer.account().await.dead, 0);
+    writer.kill();
+    observer.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_worst_point_is_stored_in_small_requests() {
     let observer = Observer::start().await;
     let front = Front::start().await;
     let writer = observer.writer_with(&front.url(), &["--request-bytes", "64KiB", "--write-bytes", "64KiB"]).await;
-    let point = HistogramDataPoint {
-        time_unix_nano: u64::try_from(now().as_nanos()).unwrap(),
-        attributes: (0..20).map(|n| attribute(&format!("key.{n}"), &"x".repeat(20))).collect(),
-        explicit_bounds: (0..1_000_u32).map(f64::from).collect(),
-        bucket_counts: vec![1; 1_001],
-        count: 1_001,
-        ..Default::default()
-    };
-    let data = metric::Data::Histogram(Histogram { data_points: vec![point], aggregation_temporality: 2 });
-    let body = request_of(vec![Metric { name: "worst".to_owned(), data: Some(data), ..Default::default() }]);
-    observer.publish("m", &observer.envelope_of(body)).await;
+    observer.publish("m", &observer.envelope_of(worst_body(0..1))).await;
     observer.wait_for_acknowledged(1).await;
     testkit::eventually("every bucket being stored", PATIENCE, async || {
         match observer.stored("worst_.*").await.len() {
