@@ -35,7 +35,9 @@ where
                 lease = Lease::acquire(&pool, name, owner, every * 2).await?;
                 if lease.is_some() { round().await } else { Ok(()) }
             };
-            let pause = match done.await {
+            // By then another may have taken the lease over; a silent Postgres must not end the upkeep for ever.
+            let done = tokio::time::timeout(every * 2, done).await;
+            let pause = match done.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(()) => every,
                 Err(error) => {
                     tracing::warn!(name, %error, "cannot do the upkeep; trying again");

@@ -88,7 +88,8 @@ impl Consumer {
             }
         }
         let take = async |incoming| {
-            let taken = intake::take(&self.pools, incoming, self.patience).await;
+            // Boxed, as everything that holds a whole transaction: it would be copied into every future around it.
+            let taken = Box::pin(intake::take(&self.pools, incoming, self.patience)).await;
             self.is_cut_off.store(taken.as_ref().is_err_and(is_away), Ordering::Relaxed);
             taken
         };
@@ -157,7 +158,7 @@ impl Consumer {
             let one = levels.first().cloned();
             async move {
                 match one {
-                    Some(levels) => levels::take(&self.pools, &levels).await,
+                    Some(levels) => Box::pin(levels::take(&self.pools, &levels)).await,
                     None => Ok(Heard::default()),
                 }
             }

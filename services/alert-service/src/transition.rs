@@ -1,6 +1,6 @@
 //! A transition as it comes from the rule engine: read, checked, made storable, and bounded.
 //!
-//! By construction nothing that is made of one comes near the broker's limit of 1 MiB: the message has 256 KiB at most, its
+//! By construction nothing that is made of one comes near the broker's limit of 1 MiB: the message has 384 KiB at most, its
 //! annotations become 64 KiB at most ([`crate::annotations`]), and a notification shows the labels twice.
 
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ const MAX_LINE: usize = 8 << 10;
 const MAX_DESCRIPTION: usize = 1 << 10;
 
 /// The largest transition in bytes.
-const MAX_BYTES: usize = 256 << 10;
+const MAX_BYTES: usize = 384 << 10;
 
 /// Why a message is no transition that this release can take.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

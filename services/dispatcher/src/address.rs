@@ -57,7 +57,7 @@ const V4: [(&str, Class); 16] = [
 ];
 
 /// Refused IPv6 networks. `::/96` holds `::`, `::1` and the old IPv4-compatible addresses.
-const V6: [(&str, Class); 12] = [
+const V6: [(&str, Class); 14] = [
     ("::/96", Class::Loopback),
     ("::ffff:0:0:0/96", Class::Translated),
     ("64:ff9b::/96", Class::Translated),
@@ -66,6 +66,8 @@ const V6: [(&str, Class); 12] = [
     ("2001::/32", Class::Translated),
     ("2001:db8::/32", Class::Reserved),
     ("2002::/16", Class::Translated),
+    ("3fff::/20", Class::Reserved),
+    ("5f00::/16", Class::Reserved),
     ("fc00::/7", Class::Private),
     ("fe80::/10", Class::LinkLocal),
     ("fec0::/10", Class::Private),
@@ -152,6 +154,8 @@ mod tests {
             ("[::ffff:10.0.0.1]", Class::Private),
             ("[64:ff9b::10.0.0.1]", Class::Translated),
             ("[2002:7f00:1::]", Class::Translated),
+            ("[3fff::1]", Class::Reserved),
+            ("[5f00::1]", Class::Reserved),
             ("224.0.0.1", Class::Reserved),
             ("255.255.255.255", Class::Reserved),
         ];

@@ -84,7 +84,8 @@ impl Consumer {
             }
         }
         let add = async |incoming| {
-            let added = self.pools.bounded(adding::add(&self.pools.work, incoming)).await;
+            // Boxed, as it holds a whole transaction: it would be copied into every future around it.
+            let added = self.pools.bounded(Box::pin(adding::add(&self.pools.work, incoming))).await;
             self.is_cut_off.store(added.as_ref().is_err_and(is_away), Ordering::Relaxed);
             added
         };

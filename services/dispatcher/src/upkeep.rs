@@ -41,7 +41,7 @@ impl Upkeep {
         let mut round = 0_u32;
         while stopping.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
             round = round.wrapping_add(1);
-            if let Err(error) = self.pools.bounded(self.look(round % COMPARE_EVERY == 0)).await {
+            if let Err(error) = self.pools.bounded(self.look(round.is_multiple_of(COMPARE_EVERY))).await {
                 tracing::debug!(%error, "cannot look after deliveries");
             }
         }

@@ -14,19 +14,22 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What was published, by key, and what was counted.
 #[derive(Clone, Default)]
-struct Heard(Arc<Mutex<(BTreeMap<String, Vec<String>>, Vec<Event>)>>);
+struct Heard {
+    messages: Arc<Mutex<BTreeMap<String, Vec<String>>>>,
+    events: Arc<Mutex<Vec<Event>>>,
+}
 
 impl Heard {
     fn of(&self, key: &str) -> Vec<String> {
-        self.0.lock().unwrap().0.get(key).cloned().unwrap_or_default()
+        self.messages.lock().unwrap().get(key).cloned().unwrap_or_default()
     }
 
-    fn messages(&self) -> usize {
-        self.0.lock().unwrap().0.values().map(Vec::len).sum()
+    fn count(&self) -> usize {
+        self.messages.lock().unwrap().values().map(Vec::len).sum()
     }
 
     async fn until(&self, least: usize) {
-        eventually("messages", PATIENCE, async || match self.messages() {
+        eventually("messages", PATIENCE, async || match self.count() {
             heard if heard >= least => Ok(()),
             heard => Err(format!("{heard} of {least}")),
         })
@@ -53,11 +56,11 @@ fn replica(
         async move {
             tokio::time::sleep(time).await;
             publish(&message)?;
-            said.0.lock().unwrap().0.entry(message.key).or_default().push(message.id);
+            said.messages.lock().unwrap().entry(message.key).or_default().push(message.id);
             Ok(())
         }
     };
-    let count = move |event| counted.0.lock().unwrap().1.push(event);
+    let count = move |event| counted.events.lock().unwrap().push(event);
     let outbox = Outbox { pools: pools.clone(), wake: Arc::clone(&wake) };
     process.spawn("outbox", outbox.run(process.stopping(), publish, count));
     wake
@@ -113,7 +116,7 @@ async fn what_is_refused_is_set_aside_with_its_reason_and_what_fails_holds_up_it
     assert_eq!(sqlx::query_scalar::<_, i64>(dead).fetch_one(&pools.work).await.unwrap(), 100);
     let waiting = "select count(*) from outgoing where dead_at is null";
     assert_eq!(sqlx::query_scalar::<_, i64>(waiting).fetch_one(&pools.work).await.unwrap(), 101);
-    assert_eq!(heard.0.lock().unwrap().1.iter().filter(|event| **event == Event::Dead("t".into())).count(), 100);
+    assert_eq!(heard.events.lock().unwrap().iter().filter(|event| **event == Event::Dead("t".into())).count(), 100);
     assert_eq!(outbox::prune(&pools.work, Duration::ZERO).await.unwrap(), 100);
     process.stop().await;
 }
@@ -129,6 +132,6 @@ async fn a_message_that_was_put_there_twice_is_published_once_and_what_was_rolle
     put(&pools, &[message("a", 0), message("a", 1)]).await;
     replica(&process, &pools, &heard, Duration::ZERO, |_| Ok(()));
     heard.until(3).await;
-    assert_eq!((heard.of("a"), heard.messages()), (vec!["a-0000".into(), "a-0001".into()], 3));
+    assert_eq!((heard.of("a"), heard.count()), (vec!["a-0000".into(), "a-0001".into()], 3));
     process.stop().await;
 }

@@ -53,3 +53,19 @@ async fn a_message_that_the_broker_never_takes_is_set_aside_and_the_alert_says_s
     .await;
     service.process.stop().await;
 }
+
+#[tokio::test]
+async fn the_largest_transition_that_is_taken_makes_messages_that_the_broker_takes() {
+    let mut service = Service::start().await;
+    let large = Transition {
+        series_labels: (0..20).map(|number| (format!("l{number}"), "x".repeat(18 << 10))).collect(),
+        annotations: (0..30).map(|number| (format!("a{number}"), "{{ $labels.l0 }}".to_owned())).collect(),
+        line: "y".repeat(8 << 10),
+        ..service.transition("firing", "a", 10)
+    };
+    assert!(prost::Message::encoded_len(&large) > 370 << 10);
+    service.publish(&large).await;
+    assert_eq!(service.told().await.labels.len(), 22);
+    assert_eq!(service.changes(1).await[0].change, "opened");
+    service.process.stop().await;
+}

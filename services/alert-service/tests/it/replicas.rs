@@ -36,7 +36,8 @@ async fn all_in_order(service: &mut Service, series: usize, count: usize) {
     let mut told: BTreeMap<String, Vec<(u64, String)>> = BTreeMap::new();
     for heard in 0..series * count {
         let delivery = tokio::time::timeout(3 * PATIENCE, service.notifications.next()).await;
-        let Ok(delivery) = delivery else { panic!("{heard} of {} came: {told:?}", series * count) };
+        assert!(delivery.is_ok(), "{heard} of {} came: {told:?}", series * count);
+        let delivery = delivery.unwrap();
         let Notification { group, sequence, alerts, .. } = Notification::decode(delivery.payload().clone()).unwrap();
         told.entry(group.unwrap().id).or_default().push((sequence, alerts[0].state.clone()));
     }
