@@ -96,7 +96,7 @@ pub struct Ingest {
     /// Processes of one snapshot
     #[arg(long = "ingest-processes", env = "SIGHTLINE_INGEST_PROCESSES", default_value_t = 20_000)]
     pub processes: usize,
-    /// How long an agent with an open stream may send no process snapshot before it is shown
+    /// How long an agent that lives may send no process snapshot before it is shown
     #[arg(long, env = "SIGHTLINE_PROCESS_SILENCE", default_value = "5m", value_parser = settings::duration)]
     pub process_silence: Duration,
     /// Bytes of one message as it travels

@@ -41,6 +41,8 @@ pub struct Taken {
     pub refused: Refusals,
     /// What the client should know though nothing was refused.
     pub warning: Option<String>,
+    /// The agent that sent it, or that its first resource names.
+    pub agent_id: Option<String>,
 }
 
 /// Which times are believed of each signal.
@@ -143,7 +145,8 @@ impl Intake {
                 receipts.push(self.collector.submit(&named.lane, &part, &hold));
             });
         }
-        Ok((receipts, Taken { items: walk.items, refused: walk.refused, warning: None }))
+        let agent_id = named.first().and_then(|named| named.agent_id.clone());
+        Ok((receipts, Taken { items: walk.items, refused: walk.refused, warning: None, agent_id }))
     }
 
     fn rules(&self, signal: otlp::Signal, received_unix_nano: u64) -> Rules {

@@ -118,7 +118,7 @@ telemetry::metrics! {
         pub(crate) in_flight_bytes: Gauge,
         /// Streams of agents that are open
         pub(crate) agent_streams_open: Gauge,
-        /// Connections with an agent's stream over which no process snapshot has come for SIGHTLINE_PROCESS_SILENCE
+        /// Connections of agents over which no process snapshot has come for SIGHTLINE_PROCESS_SILENCE
         pub(crate) agents_without_snapshots: Gauge,
         /// Snapshots that were answered as lost, since they could not be made safe in time
         pub(crate) snapshots_lost: Counter,

@@ -97,6 +97,9 @@ impl Entrance {
         let path = request.uri().path().to_owned();
         let outcome = self.take(signal, peer, request).instrument(span).await;
         self.count(signal, Protocol::OtlpGrpc, peer, &path, &outcome);
+        if let Ok(Taken { agent_id: Some(agent), .. }) = &outcome {
+            self.visits.exported(peer.socket, agent);
+        }
         match outcome {
             Ok(taken) => frames::answer(&answer(signal, &taken)),
             Err(fault) => frames::refuse(fault),

@@ -1,10 +1,10 @@
-//! What goes on over a connection on which an agent has streams: it is what says when the agent may be sent away at the least
-//! cost, and whether it has stopped sending snapshots.
+//! What goes on over the connection of an agent: it is what says when the agent may be sent away at the least cost, and whether it
+//! has stopped sending snapshots.
 //!
 //! The field's newer agents keep commands, snapshots and exports on one connection, never open a snapshot stream again that
 //! ended with an error, and lose what their exporters hold when they are told to disconnect.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -17,14 +17,17 @@ use crate::metrics::Metrics;
 /// The longest wait for a moment in which nothing is under way.
 const PATIENCE: Duration = Duration::from_secs(3);
 const LOOK_EVERY: Duration = Duration::from_secs(5);
+/// Connections that are remembered for their exports alone.
+const MOST: usize = 100_000;
 
-/// Connections with streams, by the other end of their socket. Clones share it.
+/// Connections of agents, by the other end of their socket: those with streams, and those whose exports name an agent, since
+/// an agent that has lost its streams is what is looked for. Clones share it.
 #[derive(Clone, Default)]
 pub struct Visits {
     open: Arc<Mutex<HashMap<SocketAddr, Arc<Visit>>>>,
 }
 
-/// One connection with streams.
+/// One connection.
 pub struct Visit {
     begun: Instant,
     state: Mutex<State>,
@@ -35,6 +38,8 @@ pub struct Visit {
 struct State {
     streams: usize,
     last_snapshot: Option<Instant>,
+    /// The last export that named an agent.
+    last_export: Option<Instant>,
     /// Who the last snapshot was from, or whose credential opened a stream.
     agent: Option<String>,
     told: bool,
@@ -53,9 +58,7 @@ impl Visits {
     pub fn stream(&self, socket: SocketAddr, agent: Option<&str>) -> Stream {
         let visit = {
             let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(open.entry(socket).or_insert_with(|| {
-                Arc::new(Visit { begun: Instant::now(), state: Mutex::default(), exports: watch::Sender::default() })
-            }))
+            Arc::clone(open.entry(socket).or_default())
         };
         let mut state = visit.state();
         state.streams += 1;
@@ -64,6 +67,20 @@ impl Visits {
         }
         drop(state);
         Stream { visits: self.clone(), socket, visit }
+    }
+
+    /// An export of `agent` was taken on the connection.
+    pub fn exported(&self, socket: SocketAddr, agent: &str) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.len() >= MOST && !open.contains_key(&socket) {
+            return;
+        }
+        let visit = open.entry(socket).or_default();
+        let mut state = visit.state();
+        state.last_export = Some(Instant::now());
+        if state.agent.is_none() {
+            state.agent = Some(agent.to_owned());
+        }
     }
 
     /// An export begins on the connection; it matters where there are streams.
@@ -101,13 +118,27 @@ impl Visits {
         Ok(())
     }
 
-    /// Connections without a snapshot for that long, whose they are, and whether that was not told before.
+    /// Connections without a snapshot for that long, whose they are, and whether that was not told before. Those over which
+    /// nothing comes any more are forgotten.
     fn silent(&self, silence: Duration, now: Instant) -> Vec<(SocketAddr, Option<String>, bool)> {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_long_ago = |time: Instant| now.saturating_duration_since(time) >= silence;
+        open.retain(|_, visit| {
+            let state = visit.state();
+            state.streams > 0 || state.last_export.is_some_and(|export| !is_long_ago(export))
+        });
+        let is_silent = |visit: &Visit, state: &State| is_long_ago(state.last_snapshot.unwrap_or(visit.begun));
+        // An agent may have its snapshots on one connection and its exports on another.
+        let well: HashSet<String> = open
+            .values()
+            .filter_map(|visit| {
+                let state = visit.state();
+                state.agent.clone().filter(|_| state.last_snapshot.is_some() && !is_silent(visit, &state))
+            })
+            .collect();
         let silent = open.iter().filter_map(|(socket, visit)| {
             let mut state = visit.state();
-            let since = state.last_snapshot.unwrap_or(visit.begun);
-            if now.duration_since(since) < silence {
+            if !is_silent(visit, &state) || state.agent.as_ref().is_some_and(|agent| well.contains(agent)) {
                 state.told = false;
                 return None;
             }
@@ -115,6 +146,12 @@ impl Visits {
             Some((*socket, state.agent.clone(), is_news))
         });
         silent.collect()
+    }
+}
+
+impl Default for Visit {
+    fn default() -> Self {
+        Self { begun: Instant::now(), state: Mutex::default(), exports: watch::Sender::default() }
     }
 }
 
@@ -181,7 +218,7 @@ impl Drop for Stream {
         let mut open = self.visits.open.lock().unwrap_or_else(PoisonError::into_inner);
         let mut state = self.visit.state();
         state.streams -= 1;
-        if state.streams == 0 {
+        if state.streams == 0 && state.last_export.is_none() {
             open.remove(&self.socket);
         }
     }
@@ -223,6 +260,26 @@ mod tests {
         drop(stream);
         assert!(visits.silent(SILENCE, late).is_empty());
         assert!(visits.export(socket()).is_none());
+    }
+
+    #[test]
+    fn an_agent_that_exports_and_has_lost_its_streams_is_told_until_it_is_gone() {
+        let visits = Visits::default();
+        visits.exported(socket(), "a1");
+        let begun = Instant::now();
+        assert!(visits.silent(SILENCE, begun).is_empty());
+        // It goes on exporting, as the clock of this test goes on.
+        let later = begun + SILENCE;
+        visits.open.lock().unwrap()[&socket()].state().last_export = Some(later);
+        assert_eq!(visits.silent(SILENCE, later), [(socket(), Some("a1".to_owned()), true)]);
+        // Another connection of the same agent has its snapshots.
+        let stream = visits.stream("10.0.0.1:6000".parse().unwrap(), None);
+        stream.snapshot(Some("a1"));
+        stream.visit.state().last_snapshot = Some(later);
+        assert!(visits.silent(SILENCE, later).is_empty());
+        drop(stream);
+        assert!(visits.silent(SILENCE, later + SILENCE).is_empty());
+        assert!(visits.open.lock().unwrap().is_empty());
     }
 
     #[tokio::test]

@@ -1,7 +1,5 @@
 //! The process stops while agents hold streams open.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
@@ -54,7 +52,6 @@ async fn an_idle_stream_stays_open_until_the_process_stops_and_is_then_sent_away
     let (busy, mut busy_answers) = open_stream(&gateway, None).await;
     busy.send(snapshot(1)).await.unwrap();
     assert_eq!(busy_answers.message().await.unwrap().unwrap().status_code, 200);
-    assert!(tokio::time::timeout(Duration::from_millis(200), answers.message()).await.is_err(), "it is idle");
 
     let mut client = gateway.metrics().await;
     client.export(gauge(&[("host.id", "h1")], 1)).await.unwrap();
@@ -68,9 +65,7 @@ async fn an_idle_stream_stays_open_until_the_process_stops_and_is_then_sent_away
         }
         drop((idle, busy));
     };
-    let begun = std::time::Instant::now();
     tokio::join!(stopping, watching);
-    assert!(begun.elapsed() < Duration::from_secs(8), "stopping took {:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -83,10 +78,10 @@ async fn a_client_that_hangs_does_not_hold_up_the_stop() {
     hanging.write_all(head.as_bytes()).await.unwrap();
     let mut client = gateway.metrics().await;
     client.export(gauge(&[("host.id", "h1")], 1)).await.unwrap();
-    let begun = std::time::Instant::now();
     gateway.process.stop().await;
-    assert!(begun.elapsed() < Duration::from_secs(10), "stopping took {:?}", begun.elapsed());
-    drop(hanging);
+    // It was cut off; a stop that had run into its deadline would have left it as it was.
+    let mut rest = Vec::new();
+    tokio::time::timeout(PATIENCE, hanging.read_to_end(&mut rest)).await.expect("it is cut off").unwrap_or_default();
 }
 
 /// Waits until a connection that was opened now has gone for its age.
