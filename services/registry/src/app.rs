@@ -12,7 +12,7 @@ use proto::registry::registry_server::RegistryServer;
 use rpc::Identity;
 use store::Pools;
 use store::outbox::Outbox;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tonic::service::Routes;
 use uuid::Uuid;
 
@@ -66,7 +66,12 @@ pub async fn serve(
         wake: Arc::clone(&wake),
     };
     process.spawn("consume sightings", consumer.run(bus.clone(), process.stopping()));
-    let api = Api { store: store.clone(), heartbeats: heartbeats.within(LAST_SEEN_WITHIN), verifier };
+    let api = Api {
+        store: store.clone(),
+        heartbeats: heartbeats.within(LAST_SEEN_WITHIN),
+        verifier,
+        heavy: Arc::new(Semaphore::new(1)),
+    };
     let sweeper = Sweeper {
         store,
         heartbeats,

@@ -7,6 +7,7 @@ use fault::Fault;
 use proto::registry::registry_server::Registry;
 use proto::registry::{GetResourceRequest, ListResourcesRequest, ListResourcesResponse, Resource};
 use selector::{Op, Selector};
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use crate::heartbeats::Heartbeats;
@@ -25,6 +26,8 @@ pub struct Api {
     pub store: Store,
     pub heartbeats: Heartbeats,
     pub verifier: Verifier,
+    /// Requests whose selectors are not [`LIGHT`] match one after another, so that they cannot take the processors from others.
+    pub heavy: Arc<Semaphore>,
 }
 
 #[tonic::async_trait]
@@ -67,7 +70,7 @@ impl Api {
             let found = self.store.list(scope, &narrow, &after, asked).await?;
             looked_at += found.len();
             let (is_last, last) = (found.len() < chunk, found.last().map(|listed| listed.resource.id.clone()));
-            items.extend(chosen(&selector, found).await?);
+            items.extend(self.chosen(&selector, found).await?);
             if items.len() > limit {
                 items.truncate(limit);
                 break items.last().map(|item: &crate::resource::Resource| item.id.clone());
@@ -84,6 +87,23 @@ impl Api {
         self.see(scope.tenant(), &mut items).await;
         let next = next.map(|place| page::cursor(&place)).unwrap_or_default();
         Ok(ListResourcesResponse { items: items.into_iter().map(Resource::from).collect(), next })
+    }
+
+    /// Those that `selector` chooses; off the async threads where expressions have to be matched.
+    async fn chosen(
+        &self,
+        selector: &Arc<Selector>,
+        found: Vec<Listed>,
+    ) -> fault::Result<Vec<crate::resource::Resource>> {
+        if selector.weight() == 0 {
+            return Ok(choose(selector, found));
+        }
+        let heavy = selector.weight() > LIGHT;
+        // The semaphore is never closed.
+        let _alone = if heavy { self.heavy.acquire().await.ok() } else { None };
+        let selector = Arc::clone(selector);
+        let chosen = tokio::task::spawn_blocking(move || choose(&selector, found)).await;
+        chosen.map_err(|error| Fault::internal(anyhow::anyhow!("choose resources: {error}")))
     }
 
     /// Puts the last sign of life into `resources`, which the store has only as of the last change of their status.
@@ -107,19 +127,9 @@ impl Api {
     }
 }
 
-/// Those that `selector` chooses; off the async threads where expressions have to be matched.
-async fn chosen(selector: &Arc<Selector>, found: Vec<Listed>) -> fault::Result<Vec<crate::resource::Resource>> {
-    let choose = |selector: &Selector, found: Vec<Listed>| -> Vec<crate::resource::Resource> {
-        let mine =
-            found.into_iter().filter(|listed| selector.matches(|name| listed.resource.label(&listed.facts, name)));
-        mine.map(|listed| listed.resource).collect()
-    };
-    if selector.weight() == 0 {
-        return Ok(choose(selector, found));
-    }
-    let selector = Arc::clone(selector);
-    let chosen = tokio::task::spawn_blocking(move || choose(&selector, found)).await;
-    chosen.map_err(|error| Fault::internal(anyhow::anyhow!("choose resources: {error}")))
+fn choose(selector: &Selector, found: Vec<Listed>) -> Vec<crate::resource::Resource> {
+    let mine = found.into_iter().filter(|listed| selector.matches(|name| listed.resource.label(&listed.facts, name)));
+    mine.map(|listed| listed.resource).collect()
 }
 
 fn most_looked_at(selector: &Selector) -> usize {

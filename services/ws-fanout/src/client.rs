@@ -18,4 +18,15 @@ impl Client {
         metrics.frames.inc();
         metrics.dropped_frames.inc_by(self.queue.push(frame));
     }
+
+    /// Gives a frame, or counts one that would have cost too much.
+    pub(crate) fn give_or_miss(&self, frame: Option<&Utf8Bytes>, metrics: &Metrics) {
+        match frame {
+            Some(frame) => self.give(frame.clone(), metrics),
+            None => {
+                metrics.dropped_frames.inc();
+                self.queue.miss();
+            }
+        }
+    }
 }

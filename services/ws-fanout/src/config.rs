@@ -37,6 +37,10 @@ pub struct Live {
     /// The same for all clients together: where many listen, each has its part of it
     #[arg(long = "live-memory", env = "SIGHTLINE_LIVE_MEMORY", default_value = "256MiB", value_parser = settings::bytes)]
     pub memory: u64,
+    /// Bytes of frames that one message of the broker may become; what is beyond counts as dropped. A few kilobytes of labels
+    /// are repeated with each of thousands of samples
+    #[arg(long = "live-message-bytes", env = "SIGHTLINE_LIVE_MESSAGE_BYTES", default_value = "16MiB", value_parser = settings::bytes)]
+    pub message_bytes: u64,
     /// How long a client may take to read one frame before it is closed
     #[arg(long = "live-stalled-after", env = "SIGHTLINE_LIVE_STALLED_AFTER", default_value = "30s", value_parser = settings::duration)]
     pub stalled_after: Duration,

@@ -1,5 +1,6 @@
 //! What clients are sent, as JSON.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 use axum::extract::ws::Utf8Bytes;
@@ -39,8 +40,8 @@ pub(crate) enum Frame<'a> {
         time: String,
         level: &'static str,
         /// The level in the source's own words.
-        severity_text: &'a str,
-        body: &'a str,
+        severity_text: Cow<'a, str>,
+        body: Cow<'a, str>,
         resource_id: &'a str,
         host_name: &'a str,
         service_name: &'a str,

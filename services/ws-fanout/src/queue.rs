@@ -82,6 +82,12 @@ impl Queue {
         dropped
     }
 
+    /// Counts a frame that was not even made.
+    pub(crate) fn miss(&self) {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner).dropped += 1;
+        self.arrived.notify_one();
+    }
+
     /// Waits for what comes next. May be dropped at any time without losing a frame.
     pub(crate) async fn next(&self) -> Next {
         loop {

@@ -43,7 +43,26 @@ pub(crate) struct Reading {
     names: HashMap<String, Arc<[NameKey]>>,
     recent: RecentBatches,
     log_times: Times,
+    /// Bytes of frames that one message may become.
+    message_bytes: usize,
     metrics: Metrics,
+}
+
+/// Makes frames until they have cost enough.
+struct Press {
+    left: usize,
+}
+
+impl Press {
+    /// The frame's text, unless what was made before is too much already.
+    fn text(&mut self, frame: impl FnOnce() -> Utf8Bytes) -> Option<Utf8Bytes> {
+        if self.left == 0 {
+            return None;
+        }
+        let text = frame();
+        self.left = self.left.saturating_sub(text.len());
+        Some(text)
+    }
 }
 
 impl Reading {
@@ -56,6 +75,7 @@ impl Reading {
             names: HashMap::new(),
             recent: RecentBatches::default(),
             log_times: live.log_times(),
+            message_bytes: usize::try_from(live.message_bytes).unwrap_or(usize::MAX),
             metrics,
         }
     }
@@ -80,6 +100,7 @@ impl Reading {
     fn samples(&mut self, delivery: &Delivery, crowd: &Crowd) -> Result<(), Unreadable> {
         let envelope = Envelope::decode(delivery)?;
         let (names, metrics) = (&mut self.names, &self.metrics);
+        let mut press = Press { left: self.message_bytes };
         self.reader.read(&envelope.tenant, &envelope.body, envelope.received_unix_nano, |sample| {
             metrics.events.inc();
             let series = sample.series;
@@ -87,13 +108,15 @@ impl Reading {
             let label = |name: &str| Some(series.label(name)).filter(|value| !value.is_empty());
             let mut frame = None;
             for client in crowd.wanting(&keys).filter(|client| client.wanted.takes(series.resource_id(), label)) {
-                let text: &Utf8Bytes = frame.get_or_insert_with(|| {
-                    let nanos = u64::try_from(sample.time_ms).unwrap_or_default().saturating_mul(1_000_000);
-                    let value = sample.value.is_finite().then_some(sample.value);
-                    let time = rfc3339(nanos).unwrap_or_default();
-                    Frame::Metric { name: series.name(), labels: Labels(series), time, value }.text()
+                let text: &Option<Utf8Bytes> = frame.get_or_insert_with(|| {
+                    press.text(|| {
+                        let nanos = u64::try_from(sample.time_ms).unwrap_or_default().saturating_mul(1_000_000);
+                        let value = sample.value.is_finite().then_some(sample.value);
+                        let time = rfc3339(nanos).unwrap_or_default();
+                        Frame::Metric { name: series.name(), labels: Labels(series), time, value }.text()
+                    })
                 });
-                client.give(text.clone(), metrics);
+                client.give_or_miss(text.as_ref(), metrics);
             }
         })?;
         Ok(())
@@ -102,6 +125,7 @@ impl Reading {
     /// Lines of a logs envelope, but for batches that a client sent again.
     fn lines(&mut self, delivery: &Delivery, crowd: &Crowd) -> Result<(), Unreadable> {
         let envelope = Envelope::decode(delivery)?;
+        let mut press = Press { left: self.message_bytes };
         for resource in otlp::Logs::parse(&envelope.body)?.resources() {
             let (batch, part) = resource.batch().unwrap_or_default();
             if !batch.is_empty() && !self.recent.is_new(&envelope.tenant, batch, part) {
@@ -120,21 +144,10 @@ impl Reading {
                 self.metrics.events.inc();
                 let time =
                     self.log_times.log(record.time_unix_nano, record.observed_unix_nano, envelope.received_unix_nano);
-                let frame = Frame::Log {
-                    id: format!("{batch}-{part}-{index}"),
-                    time: u64::try_from(time.unix_nano).ok().and_then(rfc3339).unwrap_or_default(),
-                    level: Level::of_number(record.severity_number).map_or("", Level::name),
-                    severity_text: &label_value(record.severity_text),
-                    body: &record.body.text(),
-                    resource_id: labelled("resource_id"),
-                    host_name: labelled("host_name"),
-                    service_name: labelled("service_name"),
-                    source,
-                    attributes: record.attributes.json(),
-                };
-                let text = frame.text();
+                let id = format!("{batch}-{part}-{index}");
+                let text = press.text(|| line(id, time.unix_nano, source, &record, labelled).text());
                 for client in &takers {
-                    client.give(text.clone(), &self.metrics);
+                    client.give_or_miss(text.as_ref(), &self.metrics);
                 }
             }
         }
@@ -157,6 +170,28 @@ impl Reading {
             client.give(text.clone(), &self.metrics);
         }
         Ok(())
+    }
+}
+
+/// One line of a resource with these labels.
+fn line<'a, 'b: 'a>(
+    id: String,
+    time: i64,
+    source: &'a str,
+    record: &'a otlp::LogRecord<'_>,
+    labelled: impl Fn(&str) -> &'b str,
+) -> Frame<'a> {
+    Frame::Log {
+        id,
+        time: u64::try_from(time).ok().and_then(rfc3339).unwrap_or_default(),
+        level: Level::of_number(record.severity_number).map_or("", Level::name),
+        severity_text: label_value(record.severity_text),
+        body: record.body.text(),
+        resource_id: labelled("resource_id"),
+        host_name: labelled("host_name"),
+        service_name: labelled("service_name"),
+        source,
+        attributes: record.attributes.json(),
     }
 }
 

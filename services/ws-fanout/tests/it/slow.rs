@@ -82,3 +82,26 @@ async fn a_client_that_does_not_read_at_all_is_closed() {
     }
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_message_whose_labels_are_repeated_with_each_sample_costs_no_more_than_its_limit() {
+    const SAMPLES: u64 = 5_000;
+    let running = Running::with(|config| config.live.message_bytes = 256 << 10).await;
+    let mut client = running.listen("default", "/ws/metrics").await;
+    let names: Vec<String> = (0..SAMPLES).map(|n| format!("queue.depth.{n}")).collect();
+    let values: Vec<(&str, f64)> = names.iter().map(|name| (name.as_str(), 1.0)).collect();
+    running.publish(bus::Subject::Metrics(0), &crate::support::gauges("default", &"h".repeat(3_000), &values)).await;
+    running.publish(bus::Subject::Metrics(0), &crate::support::gauges("default", "web-1", &[("last", 1.0)])).await;
+    let (mut shown, mut dropped, mut bytes) = (0, 0, 0);
+    loop {
+        let frame = client.frame().await;
+        match frame["type"].as_str() {
+            Some("dropped") => dropped += frame["count"].as_u64().unwrap(),
+            _ if frame["name"] == "last" => break,
+            _ => (shown, bytes) = (shown + 1, bytes + frame.to_string().len()),
+        }
+    }
+    assert_eq!(shown + dropped, SAMPLES);
+    assert!(shown > 0 && bytes < 300 << 10, "{shown} frames of {bytes} bytes");
+    running.stop().await;
+}
