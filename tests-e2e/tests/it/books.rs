@@ -117,24 +117,31 @@ async fn send(gateways: &[String], host: &str, stop: &AtomicBool, sent: &AtomicU
         let points: Vec<(u64, f64)> = points.collect();
         let metrics = otlp::gauge(host, "ledger_value", points.clone()).encode_to_vec();
         promised.planned += 2;
-        let (base, other) = (&gateways[number % gateways.len()], &gateways[(number + 1) % gateways.len()]);
-        if deliver(&http, &format!("{base}/v1/logs"), &logs).await {
+        let first = in_turn(gateways, number);
+        let other = in_turn(gateways, number + 1);
+        if deliver(&http, &first, "/v1/logs", &logs).await {
             promised.lines.extend(lines);
             sent.fetch_add(1, Ordering::Relaxed);
         }
-        if deliver(&http, &format!("{base}/v1/metrics"), &metrics).await {
+        if deliver(&http, &first, "/v1/metrics", &metrics).await {
             promised.points += points.len();
             promised.sum += points.iter().map(|(_, value)| value).sum::<f64>();
             sent.fetch_add(1, Ordering::Relaxed);
         }
         if number % REPEATED == 0 {
-            deliver(&http, &format!("{other}/v1/logs"), &logs).await;
-            deliver(&http, &format!("{other}/v1/metrics"), &metrics).await;
+            deliver(&http, &other, "/v1/logs", &logs).await;
+            deliver(&http, &other, "/v1/metrics", &metrics).await;
         }
         number += 1;
         tokio::time::sleep(EVERY).await;
     }
     promised
+}
+
+/// All gateways, beginning with another one each time, as a load balancer names them.
+pub fn in_turn(gateways: &[String], number: usize) -> Vec<&str> {
+    let from = number % gateways.len();
+    gateways[from..].iter().chain(&gateways[..from]).map(String::as_str).collect()
 }
 
 /// The answers that OTLP tells clients to send again after (OTLP specification, "Retryable Response Codes"); to any
@@ -146,10 +153,12 @@ const RETRYABLE: [StatusCode; 4] = [
     StatusCode::GATEWAY_TIMEOUT,
 ];
 
-/// Sends until it is acknowledged; gives up after a minute. A refusal for good fails the test.
-pub async fn deliver(http: &reqwest::Client, url: &str, body: &[u8]) -> bool {
+/// Sends to the first gateway, or to the next when one does not take it, until it is acknowledged; gives up after a minute.
+/// A refusal for good fails the test.
+pub async fn deliver(http: &reqwest::Client, gateways: &[&str], path: &str, body: &[u8]) -> bool {
     let attempts = async {
-        loop {
+        for gateway in gateways.iter().cycle() {
+            let url = format!("{gateway}{path}");
             let request = http.post(url).header("content-type", "application/x-protobuf").body(body.to_vec());
             match request.send().await {
                 Ok(answer) if answer.status().is_success() => return,

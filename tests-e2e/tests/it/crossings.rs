@@ -14,7 +14,7 @@ use tests_e2e::otlp;
 use tests_e2e::receiver::Receiver;
 use tokio::task::JoinHandle;
 
-use crate::books::{GIVE_UP, deliver};
+use crate::books::{GIVE_UP, deliver, in_turn};
 
 const SERIES: usize = 24;
 /// A series crosses once in that time.
@@ -48,7 +48,7 @@ impl Crossings {
             for value in [0, HIGH] {
                 let probe = vec![otlp::attribute("series", "probe")];
                 let request = otlp::series(&host, METRIC, [(probe, otlp::now(), value as f64)]);
-                deliver(&http, &format!("{}/v1/metrics", gateways[0]), &request.encode_to_vec()).await;
+                deliver(&http, &in_turn(gateways, 0), "/v1/metrics", &request.encode_to_vec()).await;
             }
             if receiver.calls().is_empty() { Err("no page came") } else { Ok(()) }
         })
@@ -143,8 +143,8 @@ async fn cross(
         let points =
             (0..SERIES).map(|series| (vec![otlp::attribute("series", &series.to_string())], otlp::now(), value as f64));
         let request = otlp::series(&host, METRIC, points).encode_to_vec();
-        let gateway = &gateways[round % gateways.len()];
-        assert!(deliver(&http, &format!("{gateway}/v1/metrics"), &request).await, "a round was not taken");
+        let taken = deliver(&http, &in_turn(&gateways, round), "/v1/metrics", &request).await;
+        assert!(taken, "a round was not taken");
         round += 1;
         rounds.store(round, Ordering::Relaxed);
         tokio::time::sleep(EVERY).await;

@@ -78,11 +78,12 @@ async fn a_line_is_followed_to_its_page(sightline: &Sightline, admin: &Client, c
     the_webhook_continues(&call, &trace, &steps[DELIVER]);
 }
 
-/// The span of each step, or the step that has none.
+/// The span of each step, or the step that has none. Of several with one name, the one that something came of.
 fn steps(spans: &[Span]) -> Result<Vec<Span>, String> {
     let of_step = |(service, name, _): &(&str, &str, _)| {
-        let found = spans.iter().find(|span| span.service == *service && span.name == *name);
-        found.cloned().ok_or_else(|| format!("{name} of {service}"))
+        let named = || spans.iter().filter(|span| span.service == *service && span.name == *name);
+        let caused = |span: &&Span| spans.iter().any(|other| other.parent == span.id);
+        named().find(caused).or_else(|| named().next()).cloned().ok_or_else(|| format!("{name} of {service}"))
     };
     STEPS.iter().map(of_step).collect()
 }
