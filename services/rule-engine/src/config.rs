@@ -6,6 +6,7 @@ use std::time::Duration;
 use model::Times;
 
 use crate::evaluation::Limits;
+use crate::signal::Signal;
 
 /// The whole configuration.
 #[derive(clap::Parser, Debug, Clone)]
@@ -57,6 +58,10 @@ pub struct Rules {
     /// How much of that one tenant may take
     #[arg(long, env = "SIGHTLINE_RULE_TENANT_STATE_BYTES", default_value = "64MiB", value_parser = settings::bytes)]
     pub tenant_state_bytes: u64,
+    /// Memory for the labels of series that are reported, of all shards together; an eighth of what the process may use,
+    /// 32MiB to 512MiB, when it is not set
+    #[arg(long, env = "SIGHTLINE_SERIES_CACHE", value_parser = settings::bytes)]
+    pub series_cache: Option<u64>,
     /// Most rules of one tenant
     #[arg(long, env = "SIGHTLINE_RULES_PER_TENANT", default_value_t = 2_000)]
     pub per_tenant: u32,
@@ -65,27 +70,32 @@ pub struct Rules {
     pub progress_within: Duration,
 }
 
+/// Of what the process may use, and its bounds.
+const SERIES_CACHE_SHARE: u64 = 8;
+const SERIES_CACHE_BOUNDS: (u64, u64) = (32 << 20, 512 << 20);
+
 impl Rules {
-    /// What decides, for metrics.
+    /// What the lanes of a signal go by, where there are so many shards.
     #[must_use]
-    pub fn of_metrics(&self) -> Limits {
-        self.limits(self.metrics_retention)
-    }
-
-    /// What decides, for logs.
-    #[must_use]
-    pub fn of_logs(&self) -> Limits {
-        self.limits(self.log_retention)
-    }
-
-    fn limits(&self, age: Duration) -> Limits {
+    pub fn limits(&self, signal: Signal, shards: u16) -> Limits {
+        let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        let age = match signal {
+            Signal::Metrics => self.metrics_retention,
+            Signal::Logs => self.log_retention,
+        };
         Limits {
             times: Times { ahead: self.clock_skew, age },
             lateness: self.lateness,
             idle: self.idle,
-            state_bytes: usize::try_from(self.state_bytes).unwrap_or(usize::MAX),
-            tenant_state_bytes: usize::try_from(self.tenant_state_bytes).unwrap_or(usize::MAX),
+            state_bytes: size(self.state_bytes),
+            tenant_state_bytes: size(self.tenant_state_bytes),
+            series_cache_bytes: size(self.series_cache_bytes() / u64::from(shards.max(1))),
         }
+    }
+
+    fn series_cache_bytes(&self) -> u64 {
+        let (least, most) = SERIES_CACHE_BOUNDS;
+        self.series_cache.unwrap_or_else(|| (settings::memory() / SERIES_CACHE_SHARE).clamp(least, most))
     }
 
     fn check(&self) -> Vec<String> {
@@ -157,7 +167,9 @@ mod tests {
     fn the_defaults_are_those_of_the_documentation() {
         let rules = read(&[]).unwrap().rules;
         assert_eq!((rules.lateness, rules.digest_interval), (Duration::from_secs(900), Duration::from_secs(60)));
-        assert_eq!((rules.of_logs().state_bytes, rules.of_metrics().tenant_state_bytes), (256 << 20, 64 << 20));
+        let limits = rules.limits(Signal::Logs, 4);
+        assert_eq!((limits.state_bytes, limits.tenant_state_bytes), (256 << 20, 64 << 20));
+        assert!((8 << 20..=128 << 20).contains(&limits.series_cache_bytes));
         assert_eq!((rules.per_tenant, rules.clock_skew), (2_000, Duration::from_secs(600)));
     }
 

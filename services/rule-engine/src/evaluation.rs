@@ -53,6 +53,8 @@ pub struct Limits {
     pub state_bytes: usize,
     /// The same, of one tenant.
     pub tenant_state_bytes: usize,
+    /// Bytes for the labels of series that a lane reads, about.
+    pub series_cache_bytes: usize,
 }
 
 /// What an envelope came to.
@@ -106,7 +108,7 @@ impl Evaluation {
             limits,
             rules,
             subjects: Subjects::new(order),
-            watch: Watch::default(),
+            watch: Watch::new(limits.series_cache_bytes),
             audience: Audience::default(),
             batches: RecentBatches::default(),
         }

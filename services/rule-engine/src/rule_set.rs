@@ -128,3 +128,6 @@ impl<'a> OnMetric<'a> {
         rules
     }
 }
+
+#[cfg(test)]
+mod tests;

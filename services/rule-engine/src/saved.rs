@@ -253,3 +253,31 @@ impl SavedFiring {
         Firing { id, previous: previous.try_into().ok(), order, facts }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn damaged_parts_are_told_apart_and_add_nothing() {
+        let part = SavedPart { subjects: vec![SavedSubject { id: 7, ..SavedSubject::default() }] };
+        let bytes = pack(&part).unwrap();
+        let mut saved = Saved::default();
+        saved.add_part(&bytes).unwrap();
+        assert_eq!(saved.subjects, part.subjects);
+        assert!(matches!(saved.add_part(&bytes[..bytes.len() - 2]), Err(Damaged::Compression(_))));
+        assert!(matches!(saved.add_part(b"no frame"), Err(Damaged::Compression(_))));
+        let nonsense = zstd::stream::encode_all([0xff_u8; 9].as_slice(), 1).unwrap();
+        assert!(matches!(saved.add_part(&nonsense), Err(Damaged::Encoding(_))));
+        // 64 KiB that become more than 64 MiB.
+        let bomb = zstd::stream::encode_all(vec![0_u8; MAX_PART_BYTES + 10].as_slice(), 1).unwrap();
+        assert!(matches!(saved.add_part(&bomb), Err(Damaged::TooLarge(_))), "{} bytes", bomb.len());
+        assert_eq!(saved.subjects.len(), 1);
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_written() {
+        let subject = SavedSubject { identifying: vec!["x".repeat(MAX_PART_BYTES)], ..SavedSubject::default() };
+        assert!(matches!(pack(&SavedPart { subjects: vec![subject] }), Err(Damaged::TooLarge(_))));
+    }
+}

@@ -14,8 +14,6 @@ use crate::kinds::metric::Sample;
 use crate::rule_set::RuleSet;
 use crate::transition::Decision;
 
-/// Bytes of series that a lane's reader remembers; up to twice as many while series come and go.
-const REMEMBERED: usize = 20 << 20;
 /// Metrics whose names are remembered in parts.
 const NAMES: usize = 16 * 1024;
 /// After so long, what there was no room for is tried again.
@@ -32,19 +30,18 @@ pub(super) struct Watch {
     refused_at: u64,
 }
 
-impl Default for Watch {
-    fn default() -> Self {
+impl Watch {
+    /// Remembers so many bytes of series.
+    pub(super) fn new(series_bytes: usize) -> Self {
         Self {
-            reader: series::Reader::new(REMEMBERED),
+            reader: series::Reader::new(series_bytes),
             unwatched: Unwatched::default(),
             names: HashMap::new(),
             generation: 1,
             refused_at: 0,
         }
     }
-}
 
-impl Watch {
     pub(super) fn rules_changed(&mut self) {
         self.generation += 1;
         self.unwatched.clear();

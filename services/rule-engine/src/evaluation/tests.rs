@@ -40,6 +40,7 @@ fn limits() -> Limits {
         idle: Duration::from_secs(3_600),
         state_bytes: 1 << 30,
         tenant_state_bytes: 1 << 30,
+        series_cache_bytes: 20 << 20,
     }
 }
 

@@ -13,7 +13,6 @@ use crate::reload;
 use crate::rule_set::RuleSet;
 use crate::saved::Saved;
 use crate::shard::{Progress, Tools};
-use crate::signal::Signal;
 use crate::store::{Attempt, Claim, LaneId, Position, SavedLane};
 
 const RETRY: Duration = Duration::from_millis(300);
@@ -54,10 +53,7 @@ async fn try_start(
     progress: &Progress,
 ) -> anyhow::Result<Result<Started, Ended>> {
     let claim = tools.store.claim(id, epoch).await.context("claim the snapshot")?;
-    let limits = match id.signal {
-        Signal::Metrics => tools.settings.of_metrics(),
-        Signal::Logs => tools.settings.of_logs(),
-    };
+    let limits = tools.settings.limits(id.signal, tools.bus.settings().shards);
     let current = Arc::clone(&tools.sets.borrow());
     let last = tools.bus.progress(id.signal.stream(id.number)).await.context("find the end of the stream")?.last;
     progress.alive();

@@ -44,6 +44,7 @@ pub fn rules() -> Rules {
         digest_interval: Duration::from_secs(1),
         state_bytes: 64 << 20,
         tenant_state_bytes: 16 << 20,
+        series_cache: None,
         per_tenant: 100,
         progress_within: Duration::from_secs(5),
     }

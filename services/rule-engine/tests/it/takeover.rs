@@ -18,7 +18,7 @@ fn undisturbed(rule: &Wire, bodies: &[Vec<u8>]) -> Vec<(String, u64)> {
     let (id, document) = (rule.id.parse().unwrap(), rule.document.clone().unwrap());
     let rule = Rule::new(id, rule.version, rule.evaluated_version, TENANT.to_owned(), rule.kind.clone(), document);
     let set = Arc::new(RuleSet::new(1, vec![Arc::new(rule)], &RuleSet::default()));
-    let mut evaluation = Evaluation::new(Signal::Metrics, set, rules().of_metrics(), 0);
+    let mut evaluation = Evaluation::new(Signal::Metrics, set, rules().limits(Signal::Metrics, 2), 0);
     let mut said = Vec::new();
     for body in bodies {
         evaluation.message(TENANT, body, 1, now(), &mut said).unwrap();
