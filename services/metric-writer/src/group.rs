@@ -10,6 +10,7 @@ use futures::stream::{BoxStream, SelectAll, select_all};
 use lifecycle::CancellationToken;
 use series::Reader;
 use tokio::task::JoinSet;
+use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use crate::SERVICE;
@@ -111,32 +112,19 @@ impl Gathering {
 
     async fn gather(&mut self) -> Option<Group> {
         let mut group = Group::new(&self.held);
-        let mut begun = None;
-        while !group.is_enough(self.limits) && begun.is_none_or(|begun: Instant| begun.elapsed() < LONGEST_GROWTH) {
-            let delivery = match (self.apart.take(), begun) {
-                (Some(suspect), _) => suspect,
-                (None, None) => match timeout(IDLE_AFTER, self.arriving.next()).await {
-                    Ok(delivery) => delivery?,
-                    Err(_) => {
-                        self.idle();
-                        continue;
-                    }
-                },
-                (None, Some(begun)) => {
-                    match timeout(LINGER.saturating_sub(begun.elapsed()), self.arriving.next()).await {
-                        Ok(Some(delivery)) => delivery,
-                        Ok(None) | Err(_) => break,
-                    }
-                }
-            };
-            if delivery.tick().is_some() {
-                delivery.pass().await;
-                if begun.is_none() {
+        let mut begun: Option<Instant> = None;
+        while !group.is_enough(self.limits) && begun.is_none_or(|begun| begun.elapsed() < LONGEST_GROWTH) {
+            let delivery = match (self.arrival(begun).await, begun) {
+                (Some(Ok(delivery)), _) => delivery,
+                (Some(Err(_)), None) => {
                     self.idle();
+                    continue;
                 }
-                continue;
-            }
-            if delivery.is_suspect() {
+                (None, None) => return None,
+                (_, Some(_)) => break,
+            };
+            // A tick ends nobody.
+            if delivery.is_suspect() && delivery.tick().is_none() {
                 if group.envelopes > 0 {
                     self.apart = Some(delivery);
                     break;
@@ -146,16 +134,36 @@ impl Gathering {
                     None => continue,
                 }
             }
-            match self.read(&delivery, &mut group.samples) {
-                Ok(taken) => {
-                    group.push(delivery, taken);
-                    begun.get_or_insert_with(Instant::now);
-                }
-                Err(Verdict::Unknown(reason)) => _ = delivery.put_off(SERVICE, &reason).await,
-                Err(Verdict::Dead(reason)) => self.bury(delivery, reason).await,
+            self.take(delivery, &mut group).await;
+            if group.envelopes > 0 {
+                begun.get_or_insert_with(Instant::now);
             }
         }
         Some(group)
+    }
+
+    /// The next envelope, or that none came in time; `None` at the end.
+    async fn arrival(&mut self, begun: Option<Instant>) -> Option<Result<Delivery, Elapsed>> {
+        if let Some(suspect) = self.apart.take() {
+            return Some(Ok(suspect));
+        }
+        let patience = begun.map_or(IDLE_AFTER, |begun| LINGER.saturating_sub(begun.elapsed()));
+        timeout(patience, self.arriving.next()).await.transpose()
+    }
+
+    async fn take(&mut self, delivery: Delivery, group: &mut Group) {
+        if delivery.tick().is_some() {
+            delivery.pass().await;
+            if group.envelopes == 0 {
+                self.idle();
+            }
+            return;
+        }
+        match self.read(&delivery, &mut group.samples) {
+            Ok(taken) => group.push(delivery, taken),
+            Err(Verdict::Unknown(reason)) => _ = delivery.put_off(SERVICE, &reason).await,
+            Err(Verdict::Dead(reason)) => self.bury(delivery, reason).await,
+        }
     }
 
     /// A group of one envelope that may be what ends its readers.
