@@ -57,7 +57,7 @@ async fn two_replicas_of_which_one_is_slow_lose_no_page_and_tell_none_out_of_ord
     let slow = bus::Settings { nats_url: Secret::from(format!("nats://{}", gate.address())), ..namespace.clone() };
     let mut quick = Service::start_on(&database, &namespace).await;
     let slow = Service::start_on(&database, &slow).await;
-    gate.slow(Duration::from_millis(40));
+    gate.slow(Duration::from_millis(200));
     flap(&mut quick, SERIES, 6).await;
     all_in_order(&mut quick, SERIES, 6).await;
     quick.process.stop().await;
