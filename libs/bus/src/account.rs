@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::{self, consumer};
+use futures::{StreamExt as _, TryStreamExt as _};
 use serde::Serialize;
 use tokio::time::Instant;
 
@@ -72,6 +73,8 @@ pub struct Progress {
     pub oldest: Option<u64>,
 }
 
+/// Streams that are looked at at once for a whole account: each takes three or four questions.
+const AT_ONCE: usize = 8;
 /// Share of a stream, in percent, that may wait for its writer before new data is refused.
 const REFUSE_ABOVE_PERCENT: u64 = 70;
 /// Share above which what is handled is removed, and how much of it then stays for replay.
@@ -101,11 +104,8 @@ impl Backlog {
 }
 
 pub(crate) async fn account(bus: &Bus) -> anyhow::Result<Vec<Account>> {
-    let mut accounts = Vec::new();
-    for stream in Stream::all(bus.settings().shards).filter(|stream| *stream != Stream::State) {
-        accounts.push(one(bus, stream).await?);
-    }
-    Ok(accounts)
+    let streams = Stream::all(bus.settings().shards).filter(|stream| *stream != Stream::State);
+    futures::stream::iter(streams).map(|stream| one(bus, stream)).buffered(AT_ONCE).try_collect().await
 }
 
 /// The order matters: what is looked at later may only know more, so that a moment's difference is never a loss.

@@ -194,13 +194,13 @@ impl Delivery {
             .header("Sl-Dead-Stream", &self.stream)
             .header("Sl-Dead-Sequence", sequence)
             .header("Sl-Dead-Id", self.id());
-        if let Err(error) = self.bus.publish(Subject::Dead(service), letter).await {
+        if let Err(error) = Box::pin(self.bus.publish(Subject::Dead(service), letter)).await {
             let no_room = self.bus.knows_as_full(Stream::Dead);
             self.nak(if no_room { NO_ROOM_AFTER } else { RETRY_AFTER }).await;
             return Err(error);
         }
         tracing::error!(stream = self.stream, sequence = self.stream_sequence, reason, "message is a dead letter now");
-        if count(&[self], Fate::Dead).await {
+        if Box::pin(count(&[self], Fate::Dead)).await {
             self.answer(AckKind::Term).await;
             Ok(())
         } else {
@@ -283,7 +283,7 @@ pub async fn ack_all<'a>(deliveries: impl IntoIterator<Item = &'a Delivery>) {
 }
 
 async fn end(deliveries: &[&Delivery], fate: Fate) {
-    let counted = count(deliveries, fate).await;
+    let counted = Box::pin(count(deliveries, fate)).await;
     for delivery in deliveries {
         if counted {
             delivery.answer(AckKind::Ack).await;

@@ -90,7 +90,14 @@ impl Writer {
             apart = self.gather(first, arriving, &mut batch).await;
             Trial::begin(SERVICE, &[]).await?
         };
-        batch.work_off(stopping, is_poison, |taken| self.store(taken), |held, stored| self.settle(held, stored)).await;
+        batch
+            .work_off(
+                stopping,
+                is_poison,
+                |taken| Box::pin(self.store(taken)),
+                |held, stored| self.settle(held, stored),
+            )
+            .await;
         trial.end().await;
         // Held for too long: what a replica with more luck can store is left to it.
         if !self.ready.is_up() && stopping.run_until_cancelled(self.tables.pools.until_answers()).await.is_some() {

@@ -1,5 +1,5 @@
 //! The bus on a real nats-server.
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a test stops at what it did not expect")]
+#![expect(clippy::unwrap_used, reason = "a test stops at what it did not expect")]
 
 mod account;
 mod batch;
