@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use edge::{TlsFiles, TlsMode};
 use model::Times;
 
 /// The whole configuration.
@@ -20,6 +21,10 @@ pub struct Config {
     /// Address of the WebSockets
     #[arg(long, env = "SIGHTLINE_HTTP_LISTEN", default_value = "0.0.0.0:8081")]
     pub http_listen: SocketAddr,
+    /// Whether those who open them speak TLS: `optional` tells both apart by the first byte of a connection; the certificate is
+    /// this service's own
+    #[arg(long = "live-tls", env = "SIGHTLINE_LIVE_TLS", default_value = "optional")]
+    pub live_tls: TlsMode,
     /// Address of auth, as https://host:port
     #[arg(long, env = "SIGHTLINE_AUTH_URL")]
     pub auth_url: String,
@@ -73,6 +78,14 @@ impl Live {
     /// Which times of lines are believed.
     pub(crate) fn log_times(&self) -> Times {
         Times { ahead: self.clock_skew, age: self.log_retention }
+    }
+}
+
+impl Config {
+    /// The certificate that is shown where TLS is spoken.
+    pub(crate) fn tls_files(&self) -> TlsFiles {
+        let (certificate, key) = (self.tls.tls_cert_file.clone(), self.tls.tls_key_file.clone());
+        TlsFiles { certificate, key, client_ca: None }
     }
 }
 

@@ -133,3 +133,24 @@ async fn one_tenant_leaves_places_to_others() {
     running.listen("default", "/ws/logs").await;
     running.stop().await;
 }
+
+#[tokio::test]
+async fn who_speaks_tls_is_answered_in_it_and_who_does_not_is_answered_plainly() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = pki::Authority::new().unwrap();
+    let issued = authority.issue("ws-fanout", &["localhost"]).unwrap();
+    let (certificate, key) = (folder.path().join("cert.pem"), folder.path().join("key.pem"));
+    std::fs::write(&certificate, issued.certificate).unwrap();
+    std::fs::write(&key, issued.key).unwrap();
+    let running = Running::with(|config| {
+        config.live_tls = edge::TlsMode::Optional;
+        (config.tls.tls_cert_file, config.tls.tls_key_file) = (certificate, key);
+    })
+    .await;
+    running.listen("default", "/ws/logs").await;
+    let trusted = reqwest::Certificate::from_pem(authority.certificate().as_bytes()).unwrap();
+    let client = reqwest::Client::builder().tls_certs_only([trusted]).build().unwrap();
+    let address = format!("https://localhost:{}/ws/logs", running.port());
+    assert_eq!(client.get(address).send().await.unwrap().status(), 401);
+    running.stop().await;
+}

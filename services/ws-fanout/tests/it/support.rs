@@ -115,6 +115,10 @@ impl Running {
         self.token(tenant, &Permission::ALL, Duration::from_secs(3_600))
     }
 
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// A request to open `path`, without a token.
     pub fn request(&self, path: &str) -> Request {
         format!("ws://{}{path}", self.address).into_client_request().unwrap()
@@ -217,6 +221,7 @@ fn config(bus: bus::Settings) -> Config {
         "--tls-ca-file=unused",
         "--tls-cert-file=unused",
         "--tls-key-file=unused",
+        "--live-tls=off",
     ])
     .unwrap();
     config.bus = bus;
