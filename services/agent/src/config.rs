@@ -26,7 +26,7 @@ pub struct Config {
     /// File that holds this agent's bearer token; read again when it changes
     #[arg(long, env = "SIGHTLINE_AGENT_TOKEN_FILE")]
     pub token_file: Option<PathBuf>,
-    /// Folder for the agent's id, log positions and unsent batches; one agent a folder
+    /// Folder for the agent's id, log positions and unsent requests; one agent a folder
     #[arg(long, env = "SIGHTLINE_AGENT_STATE_DIR", default_value = "/var/lib/sightline-agent", global = true)]
     pub state_dir: PathBuf,
     /// Where the host's file system is seen: in a container, the folder where the host's `/` is mounted. All other paths

@@ -201,19 +201,19 @@ fn a_file_that_was_rewritten_longer_than_before_is_noticed_by_its_begin() {
 }
 
 #[test]
-fn a_large_backlog_comes_in_several_batches_without_loss() {
+fn a_large_backlog_comes_in_several_requests_without_loss() {
     let bench = Bench::new();
     let mut tail = bench.open();
     let text: String = (0..20_000).map(|n| format!("line {n}\n\n")).collect();
     append(bench.log(), &text);
     let mut seen = Vec::new();
     loop {
-        let batch = poll(&mut tail, bench.now);
-        if batch.is_empty() {
+        let lines = poll(&mut tail, bench.now);
+        if lines.is_empty() {
             break;
         }
-        assert!(batch.len() < 4_000);
-        seen.extend(batch);
+        assert!(lines.len() < 4_000);
+        seen.extend(lines);
     }
     assert_eq!(seen.len(), 20_000);
     assert!(seen.iter().enumerate().all(|(n, line)| *line == format!("line {n}")));

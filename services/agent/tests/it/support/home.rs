@@ -92,7 +92,7 @@ pub async fn write_until(log: PathBuf, stop: CancellationToken) -> u32 {
     written
 }
 
-/// Batches may overtake each other on the way, so only the set of lines is looked at.
+/// Requests may overtake each other on the way, so only the set of lines is looked at.
 pub fn sorted(mut lines: Vec<String>) -> Vec<String> {
     lines.sort_by_key(|line| line.trim_start_matches("line ").parse::<u32>().unwrap_or(u32::MAX));
     lines
