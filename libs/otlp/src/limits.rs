@@ -2,8 +2,8 @@
 
 use model::{Disbelieved, Window};
 
-/// The most attributes that a data point can be allowed: a series has 30 labels, of which nine may be ours (its name,
-/// tenant, resource, kind, host, service, scope with version, and a bucket's bound). What a store would cut is refused.
+/// The most attributes that a data point can be allowed: a series has 30 labels, of which ten may be ours (its name, tenant,
+/// resource, kind, host, service, scope with version and attributes, a bucket's bound). What a store would cut is refused.
 pub const MOST_POINT_ATTRIBUTES: usize = 20;
 /// What a series has beside the labels of its point, about: our own labels and its name.
 const LABELS_OF_OURS: usize = 512;

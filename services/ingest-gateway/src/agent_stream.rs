@@ -68,6 +68,8 @@ async fn commands() -> Response {
 
 async fn stream(State(streams): State<Streams>, Extension(peer): Extension<Peer>, request: Request<Body>) -> Response {
     if !frames::is_grpc(request.headers()) {
+        let refusals = &streams.entrance.refusals;
+        refusals.note(Why::Encoding, peer.client, request.uri().path(), "this is the port of gRPC");
         return frames::not_grpc();
     }
     let (refusals, path) = (streams.entrance.refusals.clone(), request.uri().path().to_owned());

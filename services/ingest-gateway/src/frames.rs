@@ -22,6 +22,8 @@ const PREFIX: usize = 5;
 const RESERVE: usize = 256 << 10;
 /// Between two pieces of one message. Between two messages a stream may be silent for as long as it likes.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// As good as for ever, for messages of streams that have not begun.
+const UNTIL_THERE_IS_ROOM: Duration = Duration::from_secs(3600);
 
 /// What a message may be.
 #[derive(Debug, Clone, Copy)]
@@ -94,8 +96,10 @@ impl Frames {
         self.can_go_on = false;
         let mut hold = self.admission.begin();
         self.pass_over().await?;
-        hold.grow_within(self.buffer.len(), self.patience).await?;
-        if self.buffer.is_empty() && !self.more(&mut hold, None).await? {
+        // Who holds no room yet may wait for it as long as it takes: others cannot wait for him.
+        let patience = if self.patience.is_zero() { self.patience } else { UNTIL_THERE_IS_ROOM };
+        hold.grow_within(self.buffer.len(), patience).await?;
+        if self.buffer.is_empty() && !self.more(&mut hold, None, patience).await? {
             return Ok(None);
         }
         while self.buffer.len() < PREFIX {
@@ -155,20 +159,24 @@ impl Frames {
     /// As [`Frames::next`]; also when there is none, or more than one.
     pub async fn only(&mut self) -> Result<Message, Fault> {
         let message = self.next().await?.ok_or_else(|| malformed("it has no message"))?;
-        if !self.buffer.is_empty() || self.more(&mut self.admission.begin(), Some(PATIENCE)).await? {
+        if !self.buffer.is_empty() || self.more(&mut self.admission.begin(), Some(PATIENCE), self.patience).await? {
             return Err(malformed("it has more than one message"));
         }
         Ok(message)
     }
 
     async fn piece(&mut self, hold: &mut Hold) -> Result<(), Fault> {
-        if self.more(hold, Some(PATIENCE)).await? { Ok(()) } else { Err(malformed("it ends within a message")) }
+        if self.more(hold, Some(PATIENCE), self.patience).await? {
+            Ok(())
+        } else {
+            Err(malformed("it ends within a message"))
+        }
     }
 
     /// Reads the next piece of the body; false at its end. A piece for which there is no room is kept all the same: it is
     /// what is here already.
-    async fn more(&mut self, hold: &mut Hold, patience: Option<Duration>) -> Result<bool, Fault> {
-        let piece = next_piece(&mut self.body, patience).await?;
+    async fn more(&mut self, hold: &mut Hold, pause: Option<Duration>, patience: Duration) -> Result<bool, Fault> {
+        let piece = next_piece(&mut self.body, pause).await?;
         let Some(piece) = piece else { return Ok(false) };
         let length = piece.len();
         // A piece that nothing precedes is taken over without a copy.
@@ -177,7 +185,7 @@ impl Frames {
         } else {
             self.buffer.extend_from_slice(&piece);
         }
-        hold.grow_within(length, self.patience).await?;
+        hold.grow_within(length, patience).await?;
         Ok(true)
     }
 }

@@ -89,6 +89,7 @@ pub async fn nowhere(
 impl Entrance {
     async fn export(&self, signal: Signal, peer: &Peer, request: Request<Body>) -> Response {
         if !frames::is_grpc(request.headers()) {
+            self.refusals.note(Why::Encoding, peer.client, request.uri().path(), "this is the port of gRPC");
             return frames::not_grpc();
         }
         // Held until there is an answer: an agent that is sent away then loses least.

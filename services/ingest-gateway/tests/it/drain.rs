@@ -168,6 +168,47 @@ async fn a_message_that_is_too_large_is_passed_over_and_the_stream_goes_on() {
 }
 
 #[tokio::test]
+async fn a_snapshot_waits_for_room_and_the_stream_goes_on() {
+    let arguments = ["--anonymous-networks", "127.0.0.0/8", "--ingest-in-flight-bytes", "5MiB"];
+    let gateway = Gateway::start_with(&testkit::namespace(), &arguments).await;
+    let (sender, mut answers) = open_stream(&gateway, None).await;
+    let mut guests = fill(&gateway).await;
+    sender.send(large_snapshot()).await.unwrap();
+    let mut answer = Box::pin(answers.message());
+    // Others are sent away as long as there is no room; the snapshot is neither lost nor answered.
+    testkit::eventually("a full house", PATIENCE, async || {
+        let outcome = gateway.metrics().await.export(gauge(&[("host.id", "h1")], 10_000)).await;
+        if outcome.is_err() { Ok(()) } else { Err("there is room") }
+    })
+    .await;
+    assert!(futures::poll!(&mut answer).is_pending());
+    guests.clear();
+    assert_eq!(answer.await.unwrap().unwrap().status_code, 200);
+}
+
+/// Clients that have sent nearly all of a message, and so have the room that it needs; more of them than there is room for.
+async fn fill(gateway: &Gateway) -> Vec<TcpStream> {
+    let mut guests = Vec::new();
+    for _ in 0..80 {
+        let mut guest = knock(gateway.addresses.http).await;
+        let head = "POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 131072\r\n\r\n";
+        guest.write_all(head.as_bytes()).await.unwrap();
+        guest.write_all(&[0; 131_071]).await.unwrap();
+        guests.push(guest);
+    }
+    guests
+}
+
+/// One of some 600 KB.
+fn large_snapshot() -> StreamPayload {
+    let one = |pid| ProcessInfo { pid, cmdline: "x".repeat(10_000), ..ProcessInfo::default() };
+    let payload =
+        ProcessPayload { host_id: "h1".into(), processes: (0..60).map(one).collect(), ..ProcessPayload::default() };
+    let process = ProcessWrapper { raw_payload: payload.encode_to_vec() };
+    StreamPayload { payload: Some(Payload::Process(process)) }
+}
+
+#[tokio::test]
 async fn an_agent_without_snapshots_is_just_left_when_the_process_stops() {
     let gateway = Gateway::start().await;
     let (_idle, mut answers) = open_stream(&gateway, None).await;
