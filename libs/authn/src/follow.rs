@@ -97,7 +97,7 @@ impl Follower {
 
     /// One question. A request that names an unknown key cuts the wait short.
     async fn ask(&mut self) -> anyhow::Result<FollowResponse> {
-        if self.caught_up && !self.asked.is_some_and(|asked| asked.elapsed() < AT_MOST) {
+        if self.caught_up && self.asked.is_none_or(|asked| asked.elapsed() >= AT_MOST) {
             let (question, source) = (self.question(WAIT), self.source.clone());
             tokio::select! {
                 answer = question => return answer,

@@ -49,6 +49,9 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> 
     type Rejection = Fault;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fault> {
+        if parts.uri.query().is_some_and(|query| query.contains("%00")) {
+            return Err(Fault::invalid("invalid_parameter", "take the NUL characters out"));
+        }
         match Query::<T>::from_request_parts(parts, state).await {
             Ok(Query(value)) => Ok(Self(value)),
             Err(rejection) => Err(Fault::invalid("invalid_parameter", plain(&rejection.body_text()))),
@@ -63,6 +66,9 @@ impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for Id<T> {
     type Rejection = Fault;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Fault> {
+        if parts.uri.path().contains("%00") {
+            return Err(Fault::invalid("invalid_path", "take the NUL characters out"));
+        }
         match Path::<T>::from_request_parts(parts, state).await {
             Ok(Path(value)) => Ok(Self(value)),
             Err(rejection) => Err(Fault::invalid("invalid_path", plain(&rejection.body_text()))),

@@ -16,8 +16,8 @@ use crate::store::{Account, Attempt, Credentials, Store};
 /// Where nothing else is said. Every installation has it.
 pub const DEFAULT_TENANT: &str = "default";
 /// Long enough for any name and passphrase; what is longer only costs memory.
-const MAX_NAME_BYTES: usize = 256;
-const MAX_PASSWORD_BYTES: usize = 1024;
+const MAX_NAME: usize = 256;
+const MAX_PASSWORD: usize = 1024;
 
 enum Verdict {
     Right(Account),
@@ -131,13 +131,13 @@ impl Logins {
 fn check(tenant: &str, request: &LoginRequest) -> fault::Result<()> {
     let mut fields = Vec::new();
     for (path, text, longest) in [
-        ("tenant", tenant, MAX_NAME_BYTES),
-        ("username", request.username.as_str(), MAX_NAME_BYTES),
-        ("password", request.password.as_str(), MAX_PASSWORD_BYTES),
-        ("remote_address", request.remote_address.as_str(), MAX_NAME_BYTES),
+        ("tenant", tenant, MAX_NAME),
+        ("username", request.username.as_str(), MAX_NAME),
+        ("password", request.password.as_str(), MAX_PASSWORD),
+        ("remote_address", request.remote_address.as_str(), MAX_NAME),
     ] {
-        let wrong = if text.len() > longest {
-            format!("must not be longer than {longest} bytes")
+        let wrong = if text.chars().count() > longest {
+            format!("must not be longer than {longest} characters")
         } else if text.is_empty() && path != "remote_address" {
             "must not be empty".to_owned()
         } else if text.contains('\0') {
