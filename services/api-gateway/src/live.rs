@@ -6,10 +6,9 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::Request;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use fault::Fault;
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use lifecycle::CancellationToken;
@@ -21,7 +20,6 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::TaskTracker;
 use url::Url;
 
-use crate::state::AppState;
 use frames::Frames;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(2);
@@ -54,7 +52,7 @@ impl Live {
     }
 
     /// Passes `request` on; a refusal of ws-fanout comes back as it is.
-    async fn pass(&self, mut request: Request) -> anyhow::Result<Response> {
+    pub(crate) async fn pass(&self, mut request: Request) -> anyhow::Result<Response> {
         let connection = timeout(CONNECT_WITHIN, self.connect()).await.context("connect to ws-fanout")??;
         let (mut sender, connection) = hyper::client::conn::http1::handshake::<_, Body>(TokioIo::new(connection))
             .await
@@ -154,20 +152,5 @@ async fn down(
         }
         frames.pass(&buffer[..read]);
         to.write_all(&buffer[..read]).await?;
-    }
-}
-
-/// `GET /api/v1/ws/*`. ws-fanout verifies the token itself.
-pub(crate) async fn websocket(State(state): State<AppState>, request: Request) -> Response {
-    let is_upgrade =
-        request.headers().get(header::UPGRADE).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    if !is_upgrade {
-        return Fault::invalid("websocket_expected", "open this address as a WebSocket").into_response();
-    }
-    match state.live.pass(request).await {
-        Ok(response) => response,
-        Err(error) => {
-            Fault::unavailable("live_unavailable", "live streams are away; try again shortly", error).into_response()
-        }
     }
 }

@@ -5,6 +5,7 @@ mod alerts;
 mod auth;
 mod deliveries;
 mod keys;
+mod live;
 mod logs;
 mod metrics;
 mod processes;
@@ -26,7 +27,7 @@ use utoipa_axum::routes;
 use utoipa_swagger_ui::SwaggerUi;
 
 use crate::state::AppState;
-use crate::{compat, document, live, metrics as service_metrics, request_id};
+use crate::{compat, document, metrics as service_metrics, request_id};
 
 /// Everything that the gateway serves.
 ///

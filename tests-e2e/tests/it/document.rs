@@ -25,7 +25,9 @@ async fn every_answer_is_one_that_the_document_describes() {
     let folder = tempfile::tempdir().unwrap();
     let run = tokio::task::spawn_blocking(move || {
         let mut command = Command::new(program);
-        command.current_dir(folder.path()).args(["--no-color", "run", &document, "--header", &authorization]);
+        let settings = concat!(env!("CARGO_MANIFEST_DIR"), "/schemathesis.toml");
+        command.current_dir(folder.path()).args(["--no-color", "--config-file", settings]);
+        command.args(["run", &document, "--header", &authorization]);
         command.args(["--checks", "all", "--max-examples", EXAMPLES, "--seed", "1", "--continue-on-failure"]);
         command.args(["--request-timeout", "20", "--suppress-health-check", "all", "--no-shrink"]);
         command.output().unwrap()
