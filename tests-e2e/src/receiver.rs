@@ -42,6 +42,12 @@ impl Receiver {
         Self { url, calls, task }
     }
 
+    /// How many calls came so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.calls.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Everything that came so far.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {

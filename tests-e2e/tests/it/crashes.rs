@@ -32,7 +32,7 @@ async fn what_is_acknowledged_is_stored_once_while_every_server_is_killed() {
         crossings.go_on(2).await;
     }
     sightline.wait_all_ready().await;
-    crossings.judge().await;
+    crossings.judge(&sightline).await;
     let promised = senders.finish().await;
     settle(&admin).await;
     let lines = judge_lines(&admin, &promised).await;

@@ -17,15 +17,17 @@ use tokio::task::JoinHandle;
 use crate::books::{GIVE_UP, deliver, in_turn};
 
 const SERIES: usize = 24;
-/// A series crosses once in that time.
+/// A series crosses at most once in that time.
 const EVERY: Duration = Duration::from_millis(400);
+/// So many rounds may be on their way to the receiver: a slow machine is to cross more slowly, not to pile up pages.
+const AHEAD: usize = 6;
 const METRIC: &str = "crossing_value";
 /// Values above it fire: round `n` is `HIGH + n` where it is even, and `n` where it is odd.
 const HIGH: usize = 1_000_000;
 
 /// Series that cross, until they are told to stop.
 pub struct Crossings {
-    receiver: Receiver,
+    receiver: Arc<Receiver>,
     rounds: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     task: JoinHandle<usize>,
@@ -34,7 +36,7 @@ pub struct Crossings {
 impl Crossings {
     /// Makes a receiver and a rule, waits until the rule is in force, and begins. `name` tells it apart from others.
     pub async fn start(sightline: &Sightline, admin: &Client, name: &str, gateways: &[String]) -> Self {
-        let receiver = Receiver::start().await;
+        let receiver = Arc::new(Receiver::start().await);
         let host = format!("crossing-{}-{name}", sightline.stack.namespace);
         admin.post("/api/v1/receivers", &json!({"name": name, "webhook": {"url": receiver.url}})).await;
         let rule = json!({
@@ -54,7 +56,8 @@ impl Crossings {
         })
         .await;
         let (rounds, stop) = (Arc::<AtomicUsize>::default(), Arc::<AtomicBool>::default());
-        let crossing = cross(http, gateways.to_vec(), host, Arc::clone(&rounds), Arc::clone(&stop));
+        let sender = Sender { http, gateways: gateways.to_vec(), host, receiver: Arc::clone(&receiver) };
+        let crossing = sender.cross(Arc::clone(&rounds), Arc::clone(&stop));
         #[expect(clippy::disallowed_methods, reason = "ends with the test")]
         let task = tokio::spawn(crossing);
         Self { receiver, rounds, stop, task }
@@ -71,7 +74,7 @@ impl Crossings {
     }
 
     /// Stops, and waits until the receiver has been told of every crossing once, in order.
-    pub async fn judge(mut self) {
+    pub async fn judge(mut self, sightline: &Sightline) {
         self.stop.store(true, Ordering::Relaxed);
         let rounds = (&mut self.task).await.unwrap();
         let wanted = Self::wanted(rounds);
@@ -79,10 +82,15 @@ impl Crossings {
             let told = self.told();
             let missing: usize = wanted.len() * SERIES - told.values().map(Vec::len).sum::<usize>();
             if missing == 0 {
-                Ok(told)
-            } else {
-                Err(format!("{missing} of {} pages are missing", wanted.len() * SERIES))
+                return Ok(told);
             }
+            let first = told.iter().find(|(_, told)| told.len() < wanted.len());
+            let first = first.map(|(series, told)| format!("series {series} has {}: {told:?}", told.len()));
+            Err(format!(
+                "{missing} of {} pages are missing; {first:?}; {}",
+                wanted.len() * SERIES,
+                books(sightline).await
+            ))
         })
         .await;
         for (series, told) in &told {
@@ -121,6 +129,21 @@ impl Crossings {
     }
 }
 
+/// What the services themselves say became of transitions and deliveries, for whoever has to find out.
+async fn books(sightline: &Sightline) -> String {
+    let pool = sqlx::PgPool::connect(&sightline.database_url).await.unwrap();
+    let mut books = String::new();
+    for statement in [
+        "select outcome || ' ' || state, count(*) from alert_service.transitions group by 1 order by 1",
+        "select 'waiting ' || topic, count(*) from alert_service.outgoing group by 1",
+        "select state || ' ' || reason, count(*) from dispatcher.deliveries group by 1 order by 1",
+    ] {
+        let rows: Vec<(String, i64)> = sqlx::query_as(statement).fetch_all(&pool).await.unwrap();
+        books.push_str(&format!("{rows:?} "));
+    }
+    books
+}
+
 fn word(alert: &Value) -> String {
     match alert["status"].as_str() {
         Some("firing") => format!("firing {}", alert["annotations"]["value"].as_str().unwrap_or_default()),
@@ -128,26 +151,37 @@ fn word(alert: &Value) -> String {
     }
 }
 
-/// Sends each round through the gateways in turn, and gives how many there were.
-async fn cross(
+/// Who makes the series cross.
+struct Sender {
     http: reqwest::Client,
     gateways: Vec<String>,
     host: String,
-    rounds: Arc<AtomicUsize>,
-    stop: Arc<AtomicBool>,
-) -> usize {
-    let mut round = 0;
-    // An even number, so that everything is over at the end.
-    while !stop.load(Ordering::Relaxed) || round % 2 == 1 {
+    receiver: Arc<Receiver>,
+}
+
+impl Sender {
+    /// Sends each round through the gateways in turn, and gives how many there were.
+    async fn cross(self, rounds: Arc<AtomicUsize>, stop: Arc<AtomicBool>) -> usize {
+        let mut round = 0;
+        // An even number, so that everything is over at the end.
+        while !stop.load(Ordering::Relaxed) || round % 2 == 1 {
+            self.send(round).await;
+            round += 1;
+            rounds.store(round, Ordering::Relaxed);
+            tokio::time::sleep(EVERY).await;
+            while self.receiver.count() < round.saturating_sub(AHEAD) * SERIES {
+                tokio::time::sleep(EVERY).await;
+            }
+        }
+        round
+    }
+
+    async fn send(&self, round: usize) {
         let value = if round % 2 == 0 { HIGH + round } else { round };
         let points =
             (0..SERIES).map(|series| (vec![otlp::attribute("series", &series.to_string())], otlp::now(), value as f64));
-        let request = otlp::series(&host, METRIC, points).encode_to_vec();
-        let taken = deliver(&http, &in_turn(&gateways, round), "/v1/metrics", &request).await;
+        let request = otlp::series(&self.host, METRIC, points).encode_to_vec();
+        let taken = deliver(&self.http, &in_turn(&self.gateways, round), "/v1/metrics", &request).await;
         assert!(taken, "a round was not taken");
-        round += 1;
-        rounds.store(round, Ordering::Relaxed);
-        tokio::time::sleep(EVERY).await;
     }
-    round
 }

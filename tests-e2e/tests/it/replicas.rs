@@ -27,7 +27,7 @@ async fn two_of_each_lose_double_and_reorder_nothing_while_each_is_killed() {
         sightline.wait_ready(replica).await;
         senders.flow(before, 2 * SENDERS).await;
     }
-    crossings.judge().await;
+    crossings.judge(&sightline).await;
     let promised = senders.finish().await;
     settle(&admin).await;
     let lines = judge_lines(&admin, &promised).await;

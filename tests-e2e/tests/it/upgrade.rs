@@ -33,7 +33,7 @@ async fn the_release_before_runs_beside_this_one_in_both_orders() {
             senders.flow(before, SENDERS).await;
         }
     }
-    crossings.judge().await;
+    crossings.judge(&sightline).await;
     let promised = senders.finish().await;
     settle(&admin).await;
     let lines = judge_lines(&admin, &promised).await;
