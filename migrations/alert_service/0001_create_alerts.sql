@@ -75,6 +75,17 @@ create table rounds (
     primary key (shard, epoch, round)
 );
 
+-- What is to be done, and when: one loop of all replicas does it.
+create table timers (
+    kind text not null,
+    -- What it is about; for one kind and key there is one.
+    key text not null,
+    due_at timestamptz not null,
+    primary key (kind, key)
+);
+
+create index timers_by_time on timers (due_at);
+
 -- What makes a repeat of the stream change nothing.
 create table applied_transitions (
     id text primary key,

@@ -7,16 +7,11 @@ mod outcome;
 
 use std::collections::BTreeMap;
 
-pub use decide::{Change, Predecessor, Verdict, decide, end_by_hand, find_again, lose};
+pub use decide::{Change, Predecessor, Tell, Verdict, decide, end_by_hand, find_again, lose};
 pub use outcome::Outcome;
 
 use crate::annotations;
-use crate::transition::Transition;
-
-/// The state of an alert that is on, and of a transition that begins it.
-pub const FIRING: &str = "firing";
-/// The state of one that is over.
-pub const RESOLVED: &str = "resolved";
+use crate::transition::{FIRING, RESOLVED, Transition};
 
 /// One rule's opinion on one series, now.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -172,10 +167,7 @@ impl Place {
     /// Whether `self` was decided before `other`. Sample times say nothing about that: a line may be dated next year.
     #[must_use]
     pub fn is_before(&self, other: &Self) -> bool {
-        if self.shard == other.shard && self.order > 0 && other.order > 0 {
-            return self.order < other.order;
-        }
-        self.evaluated < other.evaluated
+        if self.shard == other.shard { self.order < other.order } else { self.evaluated < other.evaluated }
     }
 }
 

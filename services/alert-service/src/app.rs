@@ -20,6 +20,7 @@ use crate::grpc::AlertsApi;
 use crate::metrics::Metrics;
 use crate::outbox;
 use crate::store::{MIGRATIONS, SCHEMA, pruning};
+use crate::timers::Timers;
 
 /// Starts the service; returns when it serves.
 ///
@@ -47,7 +48,7 @@ pub async fn start(
     identity: &rpc::Identity,
 ) -> anyhow::Result<SocketAddr> {
     let metrics = process.register(Metrics::register);
-    let committed = Arc::new(Notify::new());
+    let (committed, timer_set) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let consumer = Consumer {
         bus: bus.clone(),
         pools: pools.clone(),
@@ -55,9 +56,13 @@ pub async fn start(
         patience: settings.alert_predecessor_wait,
         metrics: metrics.clone(),
         committed: Arc::clone(&committed),
+        timer_set: Arc::clone(&timer_set),
         is_cut_off: AtomicBool::new(false),
     };
     process.spawn("transitions", consumer.run(process.stopping()));
+    let timers =
+        Timers { pools: pools.clone(), metrics: metrics.clone(), set: timer_set, committed: Arc::clone(&committed) };
+    process.spawn("timers", timers.run(process.stopping()));
     let deliveries = Deliveries { bus: bus.clone(), pools: pools.clone(), metrics: metrics.clone() };
     process.spawn("deliveries", deliveries.run(process.stopping()));
     let messages = Outbox { pools: pools.clone(), wake: Arc::clone(&committed) };

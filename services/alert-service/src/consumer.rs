@@ -44,6 +44,8 @@ pub struct Consumer {
     pub metrics: Metrics,
     /// Wakes the outbox.
     pub committed: Arc<Notify>,
+    /// Wakes the timers.
+    pub timer_set: Arc<Notify>,
     /// Whether Postgres was away when it was last needed.
     pub is_cut_off: AtomicBool,
 }
@@ -170,10 +172,12 @@ impl Consumer {
         match heard {
             Ok(heard) => {
                 self.metrics.levels.of([if heard.is_outdated { "outdated" } else { "taken" }]).inc();
-                self.metrics.reconciled.of(["lost"]).inc_by(heard.lost);
-                self.metrics.reconciled.of(["found"]).inc_by(heard.found);
-                if heard.lost + heard.found > 0 {
-                    tracing::warn!(lost = heard.lost, found = heard.found, "alerts were put right by what fires");
+                if heard.is_complete {
+                    self.timer_set.notify_one();
+                }
+                if heard.found > 0 {
+                    tracing::warn!(found = heard.found, "alerts that were ended as lost fire all the same");
+                    self.metrics.reconciled.of(["found"]).inc_by(heard.found);
                     self.committed.notify_one();
                 }
                 bus::ack_all(held).await;

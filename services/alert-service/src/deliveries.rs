@@ -9,10 +9,10 @@ use lifecycle::CancellationToken;
 use prost::Message as _;
 use proto::alerts::DeliveryEvent;
 
-use crate::alert::FIRING;
 use crate::consumer::DURABLE;
 use crate::metrics::Metrics;
 use crate::store::deliveries::{self, New};
+use crate::transition::FIRING;
 
 /// Delivery events taken together.
 const BATCH: usize = 256;

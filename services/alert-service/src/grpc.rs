@@ -11,10 +11,11 @@ use selector::{Op, Selector};
 use tokio::sync::Notify;
 use tonic::{Request, Response, Status};
 
-use crate::alert::{Alert, FIRING, RESOLVED, end_by_hand};
+use crate::alert::{Alert, end_by_hand};
 use crate::changes::{Cause, Changes};
 use crate::store::deliveries;
 use crate::store::listing::{self, Filter};
+use crate::transition::{FIRING, RESOLVED};
 use crate::wire;
 
 /// Rows read at a time while a selector is applied to them.

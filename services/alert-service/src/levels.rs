@@ -11,8 +11,11 @@ use proto::alerts::Levels as Wire;
 use crate::alert::{alert_id, find_again, lose};
 use crate::changes::{Cause, Changes};
 use crate::fence::Fence;
-use crate::store::fences;
 use crate::store::rounds::{self, Part};
+use crate::store::{fences, timers};
+
+/// The timer by which what is unconfirmed is ended.
+pub const UNCONFIRMED: &str = "unconfirmed";
 
 /// Alerts ended in one transaction.
 const AT_ONCE: i64 = 256;
@@ -33,8 +36,8 @@ pub struct Levels {
 pub struct Heard {
     /// It came from an owner that was replaced, and says nothing any more.
     pub is_outdated: bool,
-    /// Alerts ended because nobody confirms them.
-    pub lost: u64,
+    /// Its round is complete: there may be something to be ended.
+    pub is_complete: bool,
     /// Alerts that were ended so, and fire all the same.
     pub found: u64,
 }
@@ -69,28 +72,16 @@ impl Levels {
 /// # Errors
 /// Postgres.
 pub async fn take(pools: &Pools, levels: &Levels) -> sqlx::Result<Heard> {
-    let (mut heard, is_complete) = pools.bounded(hear(pools, levels)).await?;
-    if is_complete {
-        let (shard, epoch) = (&levels.wire.shard, levels.wire.epoch);
-        loop {
-            let lost = pools.bounded(end_unconfirmed(pools, shard, epoch)).await?;
-            heard.lost += lost;
-            if lost < AT_ONCE.unsigned_abs() {
-                break;
-            }
-        }
-        pools.bounded(rounds::forget(&pools.work, shard, epoch)).await?;
-    }
-    Ok(heard)
+    pools.bounded(hear(pools, levels)).await
 }
 
-async fn hear(pools: &Pools, levels: &Levels) -> sqlx::Result<(Heard, bool)> {
+async fn hear(pools: &Pools, levels: &Levels) -> sqlx::Result<Heard> {
     let wire = &levels.wire;
     let mut transaction = pools.work.begin().await?;
     let mut fences = fences::lock(&mut transaction, std::slice::from_ref(&wire.shard)).await?;
     let fence = fences.get(&wire.shard).copied();
     if fence.is_some_and(|fence| wire.epoch < fence.epoch) {
-        return Ok((Heard { is_outdated: true, ..Heard::default() }, false));
+        return Ok(Heard { is_outdated: true, ..Heard::default() });
     }
     if let Some(raised) = Fence::raised(fence, wire.epoch, levels.sequence) {
         fences.insert(wire.shard.clone(), raised);
@@ -105,8 +96,11 @@ async fn hear(pools: &Pools, levels: &Levels) -> sqlx::Result<(Heard, bool)> {
         parts: wire.parts,
     };
     let is_complete = rounds::hear(&mut transaction, &part, &levels.named).await?;
+    if is_complete {
+        timers::set(&mut transaction, UNCONFIRMED, &wire.shard).await?;
+    }
     let found = rounds::lost(&mut transaction, &levels.named, wire.order).await?;
-    let mut heard = Heard::default();
+    let mut heard = Heard { is_complete, ..Heard::default() };
     if !found.is_empty() {
         let mut changes = Changes::begin(&mut transaction, &found).await?;
         let cause = format!("found/{}/{}", wire.epoch, wire.round);
@@ -120,16 +114,23 @@ async fn hear(pools: &Pools, levels: &Levels) -> sqlx::Result<(Heard, bool)> {
         changes.write(&mut transaction).await?;
     }
     transaction.commit().await?;
-    Ok((heard, is_complete))
+    Ok(heard)
 }
 
-async fn end_unconfirmed(pools: &Pools, shard: &str, epoch: u64) -> sqlx::Result<u64> {
+/// Ends a portion of what the last two complete rounds of `shard` do not name; gives how many, and whether that was all.
+///
+/// # Errors
+/// Postgres.
+pub async fn end_unconfirmed(pools: &Pools, shard: &str) -> sqlx::Result<(u64, bool)> {
     let mut transaction = pools.work.begin().await?;
     // What the shard decides meanwhile waits, so that none of it is taken for lost.
-    fences::lock(&mut transaction, &[shard.to_owned()]).await?;
+    let fences = fences::lock(&mut transaction, &[shard.to_owned()]).await?;
+    let epoch = fences.get(shard).map_or(0, |fence| fence.epoch);
     let unconfirmed = rounds::unconfirmed(&mut transaction, shard, epoch, AT_ONCE).await?;
     if unconfirmed.is_empty() {
-        return Ok(0);
+        rounds::forget(&mut transaction, shard, epoch).await?;
+        transaction.commit().await?;
+        return Ok((0, true));
     }
     let mut changes = Changes::begin(&mut transaction, &unconfirmed).await?;
     let now = changes.now();
@@ -144,7 +145,7 @@ async fn end_unconfirmed(pools: &Pools, shard: &str, epoch: u64) -> sqlx::Result
     }
     changes.write(&mut transaction).await?;
     transaction.commit().await?;
-    Ok(lost)
+    Ok((lost, false))
 }
 
 #[cfg(test)]

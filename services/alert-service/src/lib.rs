@@ -10,7 +10,7 @@
 //! - an owner that lost its shard still speaks: [`fence`] refuses it into a dead letter;
 //! - an end overtakes its beginning, because another replica holds that or a crash left it to be redelivered: the end
 //!   waits for it;
-//! - a word is lost altogether: [`levels`] say what fires, and what nobody confirms is ended;
+//! - a word is lost altogether: [`levels`] say what fires, and what nobody confirms is ended, by a [timer](timers);
 //! - Postgres is away: the message is kept, the process is not ready, nothing is lost and nothing is tried out of order;
 //! - a newer release says or writes what this one does not know: it is kept as it is, or left to a replica of that release.
 //!
@@ -32,5 +32,6 @@ pub mod metrics;
 pub mod outbox;
 pub mod policy;
 pub mod store;
+pub mod timers;
 pub mod transition;
 pub mod wire;

@@ -7,20 +7,8 @@ pub mod route;
 
 use std::collections::BTreeMap;
 
-use crate::alert::{FIRING, RESOLVED};
-
-/// Whom a change is to be told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Tell {
-    /// Nobody.
-    Nobody,
-    /// The receivers of the route, as far as they do not know that it fires.
-    Route(Vec<String>),
-    /// Those who know that it fires: that it is over.
-    WhoKnows,
-    /// Those who once knew: that it fires, after all.
-    WhoKnew,
-}
+use crate::alert::Tell;
+use crate::transition::{FIRING, RESOLVED};
 
 /// What each receiver was told last of one alert: a state by the receiver's name.
 pub type Told = BTreeMap<String, String>;

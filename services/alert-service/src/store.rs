@@ -6,6 +6,7 @@ pub mod fences;
 pub mod listing;
 pub mod pruning;
 pub mod rounds;
+pub mod timers;
 pub mod told;
 pub mod transitions;
 

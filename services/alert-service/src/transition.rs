@@ -8,7 +8,10 @@ use std::collections::HashMap;
 use prost::Message as _;
 use proto::alerts::Transition as Wire;
 
-use crate::alert::{FIRING, RESOLVED};
+/// The state of an alert that is on, and of a transition that begins it.
+pub const FIRING: &str = "firing";
+/// The state of one that is over.
+pub const RESOLVED: &str = "resolved";
 
 /// The longest log line that is kept, in bytes; a page needs no more.
 const MAX_LINE: usize = 8 << 10;

@@ -4,10 +4,23 @@
 use std::time::Duration;
 
 use crate::delivery::{Backoff, Outcome};
-use crate::store::health::Health;
 
 /// Failed attempts after which a receiver counts as down.
 pub const DOWN_AFTER: u32 = 3;
+
+/// How the last attempt at a receiver left it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// It took what was sent, or had something against that alone.
+    Answers,
+    /// It failed; `failures` now, and nothing is sent for so long.
+    Ails {
+        /// Failed attempts since it last answered, this one included.
+        failures: u32,
+        /// How long it is left alone.
+        hold: Option<Duration>,
+    },
+}
 
 /// How a receiver does after an attempt, which had failed `before` times since it last answered.
 #[must_use]

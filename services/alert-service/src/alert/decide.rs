@@ -1,8 +1,7 @@
 //! What a transition means for the alert that is there.
 
-use super::{Alert, FIRING, Outcome, Place, RESOLVED};
-use crate::policy::Tell;
-use crate::transition::{Says, Transition};
+use super::{Alert, Outcome, Place};
+use crate::transition::{FIRING, RESOLVED, Says, Transition};
 
 /// What is known of the transition that this one names as the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,6 +12,19 @@ pub enum Predecessor {
     Missing,
     /// It has not come in all the time that we wait.
     GivenUp,
+}
+
+/// Whom a change is to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tell {
+    /// Nobody.
+    Nobody,
+    /// The receivers of the route, as far as they do not know that it fires.
+    Route(Vec<String>),
+    /// Those who know that it fires: that it is over.
+    WhoKnows,
+    /// Those who once knew: that it fires, after all.
+    WhoKnew,
 }
 
 /// What is to be written because of a transition.

@@ -1,7 +1,6 @@
 //! Transitions in every order that a broker and a crash can make of them.
 
 use super::*;
-use crate::policy::Tell;
 use crate::transition::Says;
 
 fn transition(says: Says, order: u64) -> Transition {

@@ -1,6 +1,6 @@
 //! What shards say of what fires in them, and which alerts nobody has named.
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use super::signed;
 
@@ -98,7 +98,7 @@ pub async fn unconfirmed(
 ///
 /// # Errors
 /// Postgres.
-pub async fn forget(pool: &PgPool, shard: &str, epoch: u64) -> sqlx::Result<()> {
+pub async fn forget(connection: &mut PgConnection, shard: &str, epoch: u64) -> sqlx::Result<()> {
     sqlx::query(
         "delete from rounds where shard = $1 and (epoch < $2 or epoch = $2 and round < (
              select min(round) from (select round from rounds
@@ -106,7 +106,7 @@ pub async fn forget(pool: &PgPool, shard: &str, epoch: u64) -> sqlx::Result<()> 
     )
     .bind(shard)
     .bind(signed(epoch))
-    .execute(pool)
+    .execute(connection)
     .await
     .map(|_| ())
 }

@@ -34,6 +34,11 @@ async fn settled(service: &Service) {
         if account.in_flight == 0 { Ok(()) } else { Err(format!("{account:?}")) }
     })
     .await;
+    eventually("what is due", PATIENCE, async || {
+        let due: i64 = sqlx::query_scalar("select count(*) from timers").fetch_one(&service.pool).await.unwrap();
+        if due == 0 { Ok(()) } else { Err(due) }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -56,6 +61,29 @@ async fn an_alert_that_two_complete_rounds_do_not_name_is_ended_as_lost_and_told
     settled(&service).await;
     assert_eq!(alerts(&mut service).await, ["aa firing ", "bb resolved lost"]);
     assert_eq!(service.changes(3).await[2].change, "lost");
+    service.process.stop().await;
+}
+
+#[tokio::test]
+async fn many_that_are_lost_are_ended_in_portions_and_a_timer_of_a_newer_release_is_left_to_it() {
+    let mut service = Service::start().await;
+    for series in 0..600 {
+        let firing =
+            Transition { receivers: Vec::new(), ..service.transition("firing", &format!("{series:016x}"), 10) };
+        service.publish(&firing).await;
+    }
+    let of_tomorrow = "insert into timers (kind, key, due_at) values ('escalation', 'a', now() - interval '1 day')";
+    sqlx::query(of_tomorrow).execute(&service.pool).await.unwrap();
+    service.say(1_000, 10, &[]).await;
+    service.say(2_000, 10, &[]).await;
+    eventually("the end of all", PATIENCE, async || {
+        let on: i64 = sqlx::query_scalar("select count(*) from firing").fetch_one(&service.pool).await.unwrap();
+        let lost = "select count(*) from alerts where ended_reason = 'lost'";
+        let lost: i64 = sqlx::query_scalar(lost).fetch_one(&service.pool).await.unwrap();
+        let kinds: Vec<String> = sqlx::query_scalar("select kind from timers").fetch_all(&service.pool).await.unwrap();
+        if (on, lost) == (0, 600) && kinds == ["escalation"] { Ok(()) } else { Err(format!("{on} {lost} {kinds:?}")) }
+    })
+    .await;
     service.process.stop().await;
 }
 

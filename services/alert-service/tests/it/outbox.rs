@@ -63,7 +63,7 @@ async fn the_largest_transition_that_is_taken_makes_messages_that_the_broker_tak
         line: "y".repeat(8 << 10),
         ..service.transition("firing", "a", 10)
     };
-    assert!(prost::Message::encoded_len(&large) > 370 << 10);
+    assert!(prost::Message::encoded_len(&large) > 365 << 10);
     service.publish(&large).await;
     assert_eq!(service.told().await.labels.len(), 22);
     assert_eq!(service.changes(1).await[0].change, "opened");

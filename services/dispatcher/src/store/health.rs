@@ -1,10 +1,11 @@
 //! How receivers do, and when there is something to be sent to them.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
+
+use crate::breaker::Health;
 
 /// Notes when each of these has something to do: a delivery is due, or a claim of a process that may have died runs out.
 ///
@@ -38,20 +39,6 @@ pub async fn look_again(connection: &mut PgConnection, receivers: BTreeSet<Uuid>
     .execute(connection)
     .await
     .map(|_| ())
-}
-
-/// How the last attempt at a receiver left it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Health {
-    /// It took what was sent, or had something against that alone.
-    Answers,
-    /// It failed; `failures` now, and nothing is sent for so long.
-    Ails {
-        /// Failed attempts since it last answered, this one included.
-        failures: u32,
-        /// How long it is left alone.
-        hold: Option<Duration>,
-    },
 }
 
 /// Failed attempts of a receiver since it last answered; locks it.
