@@ -24,6 +24,7 @@ use crate::body::Watched;
 use crate::metrics::Metrics;
 use crate::peer::Peer;
 use crate::places::Places;
+use crate::protocols::Protocols;
 use crate::settings::Settings;
 use crate::tls::Tls;
 use crate::wire::{Stream, Wire};
@@ -44,15 +45,6 @@ const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 const FRAME: u32 = 256 << 10;
 const HEADER_LIST: u32 = 32 << 10;
-
-/// What is spoken on a port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Protocols {
-    /// HTTP/2 only.
-    Grpc,
-    /// HTTP/1.1, with upgrades, and HTTP/2.
-    Http,
-}
 
 /// One public port.
 pub struct Listener {

@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::listener::Protocols;
+use crate::protocols::Protocols;
 use crate::wire::Stream;
 
 /// The type of a TLS record that begins a handshake. No HTTP method and no HTTP/2 preface begins so.

@@ -13,11 +13,12 @@ use tokio_util::task::TaskTracker;
 
 use crate::config::Config;
 use crate::follower::Follower;
+use crate::kind::Kind;
 use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::queue::Room;
 use crate::socket::{self, Shared};
-use crate::topic::{Kind, Topic};
+use crate::topic::Topic;
 
 /// Runs ws-fanout.
 ///

@@ -8,9 +8,10 @@ use lifecycle::CancellationToken;
 
 use crate::config::Live;
 use crate::frame::{Frame, rfc3339};
+use crate::kind::Kind;
 use crate::metrics::Metrics;
 use crate::reading::Reading;
-use crate::topic::{Channel, Kind};
+use crate::topic::Channel;
 
 /// Follows one stream.
 pub(crate) struct Follower {

@@ -14,6 +14,7 @@ mod audience;
 mod client;
 mod follower;
 mod frame;
+mod kind;
 mod metrics;
 mod places;
 mod queue;

@@ -14,8 +14,8 @@ use crate::audience::Crowd;
 use crate::client::Client;
 use crate::config::Live;
 use crate::frame::{Frame, Labels, rfc3339};
+use crate::kind::Kind;
 use crate::metrics::Metrics;
-use crate::topic::Kind;
 
 /// Bytes of series that all followers of metrics remember together; up to twice as many while series come and go.
 const REMEMBERED: usize = 16 << 20;

@@ -17,10 +17,11 @@ use tokio_util::task::TaskTracker;
 
 use crate::client::Client;
 use crate::frame::Frame;
+use crate::kind::Kind;
 use crate::metrics::Metrics;
 use crate::places::Places;
 use crate::queue::{Next, Queue, Room};
-use crate::topic::{Kind, Listening, Topic};
+use crate::topic::{Listening, Topic};
 use crate::wanted::Wanted;
 
 const PING_EVERY: Duration = Duration::from_secs(30);

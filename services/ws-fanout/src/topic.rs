@@ -8,35 +8,8 @@ use tokio::sync::watch;
 
 use crate::audience::Audience;
 use crate::client::Client;
+use crate::kind::Kind;
 use crate::metrics::Metrics;
-
-/// What can be listened to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Metrics,
-    Logs,
-    Alerts,
-}
-
-impl Kind {
-    pub(crate) const ALL: [Self; 3] = [Self::Metrics, Self::Logs, Self::Alerts];
-
-    pub(crate) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Metrics => "metrics",
-            Self::Logs => "logs",
-            Self::Alerts => "alerts",
-        }
-    }
-
-    fn streams(self, shards: u16) -> Vec<Stream> {
-        match self {
-            Self::Metrics => (0..shards).map(Stream::Metrics).collect(),
-            Self::Logs => (0..shards).map(Stream::Logs).collect(),
-            Self::Alerts => vec![Stream::Alerts],
-        }
-    }
-}
 
 /// One topic. Clones share it.
 #[derive(Clone)]

@@ -5,7 +5,7 @@ use fault::Fault;
 use selector::Selector;
 use series::WantedName;
 
-use crate::topic::Kind;
+use crate::kind::Kind;
 
 /// Names that one client may ask for.
 const MOST_NAMES: usize = 100;
