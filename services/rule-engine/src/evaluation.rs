@@ -97,6 +97,8 @@ pub struct Evaluation {
     watch: Watch,
     audience: Audience,
     batches: RecentBatches,
+    /// Whether `batches` is other than what was saved.
+    batches_changed: bool,
 }
 
 impl Evaluation {
@@ -111,6 +113,7 @@ impl Evaluation {
             watch: Watch::new(limits.series_cache_bytes),
             audience: Audience::default(),
             batches: RecentBatches::default(),
+            batches_changed: false,
         }
     }
 
@@ -173,14 +176,15 @@ impl Evaluation {
             revision: self.rules.revision,
             stream_time: self.subjects.now(),
             order: self.subjects.order(),
-            batches: self.batches.iter().collect(),
+            batches: std::mem::take(&mut self.batches_changed).then(|| self.batches.iter().collect()),
             subjects: self.subjects.take_changes(),
         }
     }
 
-    /// These parts of a snapshot were not saved after all.
+    /// These parts of a snapshot, and its batches, were not saved after all.
     pub fn unsaved(&mut self, parts: &[usize]) {
         self.subjects.unsaved(parts);
+        self.batches_changed = self.signal == Signal::Logs;
     }
 
     /// Everything that fires, by rule and subject, with the newest transition that said so.

@@ -2,7 +2,8 @@
 //! renews what it has. A shard that could not be renewed in time is dropped, for somebody else may have it by then.
 //!
 //! A lease alone says nothing about the work: a shard of which a lane does not come along (the broker is cut off, a message
-//! does not end, a snapshot does not load) is given up, and this replica stands back for a while if there are others.
+//! does not end, a snapshot does not load) is given up, and this replica stands back for a while if there are others. One that
+//! does not understand all rules hands its shards to those who may, if there are any.
 
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
@@ -45,6 +46,8 @@ struct Keeper {
     held: HashMap<u16, Held>,
     owners: JoinSet<u16>,
     stands_back_until: Option<Instant>,
+    /// It does not understand all rules, and leaves shards to others until then.
+    defers_until: Option<Instant>,
     /// Whether the others count this replica.
     takes_part: bool,
 }
@@ -62,6 +65,7 @@ pub async fn run(tools: Tools, stopping: CancellationToken) -> anyhow::Result<()
         held: HashMap::new(),
         owners: JoinSet::new(),
         stands_back_until: None,
+        defers_until: None,
         takes_part: false,
     };
     tracing::info!(replica = %keeper.replica, "taking part in the evaluation");
@@ -99,6 +103,9 @@ impl Keeper {
                 self.tools.store.forget_replica(self.replica).await?;
                 self.takes_part = false;
             }
+            if self.defers_until.is_some() {
+                self.held.values().for_each(|held| held.control.release.cancel());
+            }
             return Ok(());
         }
         let replicas = self.tools.store.count_replicas(self.replica, TTL).await?;
@@ -131,12 +138,34 @@ impl Keeper {
         if !self.broker_answers {
             return Ok(false);
         }
+        if self.defers().await? {
+            return Ok(false);
+        }
         if self.stands_back_until.is_some_and(|until| Instant::now() < until)
             && self.tools.store.count_others(self.replica, TTL).await? > 0
         {
             return Ok(false);
         }
         self.stands_back_until = None;
+        Ok(true)
+    }
+
+    /// Whether shards are left to others, who may understand all rules. Where nobody does, one replica ends up with all of
+    /// them: each waits a time of its own before it looks for others again.
+    async fn defers(&mut self) -> Result<bool, sqlx::Error> {
+        if self.tools.sets.borrow().not_understood() == 0 {
+            self.defers_until = None;
+            return Ok(false);
+        }
+        if self.defers_until.is_some_and(|until| Instant::now() < until) {
+            return Ok(true);
+        }
+        if self.tools.store.count_others(self.replica, TTL).await? == 0 {
+            self.defers_until = None;
+            return Ok(false);
+        }
+        let (_, own) = self.replica.as_u64_pair();
+        self.defers_until = Some(Instant::now() + TTL + Duration::from_millis(own % 4_000));
         Ok(true)
     }
 

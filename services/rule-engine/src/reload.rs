@@ -79,16 +79,16 @@ pub async fn first(store: &Store, shown: &Shown) -> Arc<RuleSet> {
 
 fn show(rules: &RuleSet, shown: &Shown) {
     let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-    let unknown: Vec<&Arc<Rule>> =
-        rules.iter().filter(|rule| rule.not_understood().is_some() && !rule.document.disabled).collect();
+    let unknown = gauge(rules.not_understood());
     shown.metrics.rules.set(gauge(rules.len()));
-    let before = shown.metrics.unknown_rules.set(gauge(unknown.len()));
-    if let Some(rule) = unknown.first() {
+    let before = shown.metrics.unknown_rules.set(unknown);
+    let stranger = rules.iter().find(|rule| rule.not_understood().is_some() && !rule.document.disabled);
+    if let Some(rule) = stranger {
         let reason = rule.not_understood().unwrap_or_default();
-        if before != gauge(unknown.len()) {
-            tracing::error!(rules = unknown.len(), rule = %rule.id, reason, "rules are not evaluated by this version");
+        if before != unknown {
+            tracing::error!(rules = unknown, rule = %rule.id, reason, "rules are not evaluated by this version");
         }
-        shown.kinds.down(format!("{} rules are not evaluated by this version: {reason}", unknown.len()));
+        shown.kinds.down(format!("{unknown} rules are not evaluated by this version: {reason}"));
     } else {
         shown.kinds.up();
     }

@@ -24,6 +24,7 @@ pub struct RuleSet {
     rules: HashMap<Uuid, Arc<Rule>>,
     metrics: HashMap<String, HashMap<NameKey, Arc<Candidates>>>,
     logs: HashMap<String, Arc<Literals>>,
+    not_understood: usize,
 }
 
 impl RuleSet {
@@ -32,6 +33,7 @@ impl RuleSet {
     pub fn new(revision: i64, rules: Vec<Arc<Rule>>, previous: &Self) -> Self {
         let mut metrics: BTreeMap<(&str, NameKey), Vec<Arc<Rule>>> = BTreeMap::new();
         let mut logs: BTreeMap<&str, BTreeMap<String, Vec<Arc<Rule>>>> = BTreeMap::new();
+        let mut not_understood = 0;
         for rule in rules.iter().filter(|rule| !rule.document.disabled) {
             match rule.kind() {
                 Some(Kind::Metric(metric)) => {
@@ -43,10 +45,10 @@ impl RuleSet {
                     let tenant = logs.entry(&rule.tenant).or_default();
                     tenant.entry(log.literal.clone()).or_default().push(Arc::clone(rule));
                 }
-                None => {}
+                None => not_understood += 1,
             }
         }
-        let mut set = Self { revision, ..Self::default() };
+        let mut set = Self { revision, not_understood, ..Self::default() };
         for ((tenant, key), rules) in metrics {
             let before = previous.metrics.get(tenant).and_then(|metrics| metrics.get(&key));
             let candidates = Candidates::next(revision, rules, before);
@@ -71,6 +73,12 @@ impl RuleSet {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rules.is_empty()
+    }
+
+    /// How many rules this version cannot evaluate and should.
+    #[must_use]
+    pub fn not_understood(&self) -> usize {
+        self.not_understood
     }
 
     /// Every rule, in no order.

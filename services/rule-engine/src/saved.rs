@@ -24,8 +24,8 @@ pub struct Snapshot {
     pub stream_time: u64,
     /// The number of its last decision.
     pub order: u64,
-    /// Parts of log batches that were seen last.
-    pub batches: Vec<u64>,
+    /// Parts of log batches that were seen last, where there are others than before.
+    pub batches: Option<Vec<u64>>,
     pub(crate) subjects: Changes,
 }
 
@@ -154,12 +154,12 @@ impl Snapshot {
         Ok(Written { part, bytes: pack(&SavedPart { subjects })? })
     }
 
-    /// The batches, in bytes.
+    /// The batches, in bytes, where there are others than before.
     ///
     /// # Errors
     /// No memory for the compressor.
-    pub fn write_batches(&self) -> Result<Vec<u8>, Damaged> {
-        pack(&SavedBatches { parts: self.batches.clone() })
+    pub fn write_batches(&self) -> Result<Option<Vec<u8>>, Damaged> {
+        self.batches.as_ref().map(|parts| pack(&SavedBatches { parts: parts.clone() })).transpose()
     }
 }
 

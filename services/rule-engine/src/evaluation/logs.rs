@@ -51,6 +51,7 @@ impl Evaluation {
         };
         for resource in Logs::parse(body)?.resources() {
             let is_new = resource.batch().is_none_or(|(batch, part)| self.batches.is_new(tenant, batch, part));
+            self.batches_changed |= is_new && resource.batch().is_some();
             if !is_new {
                 tally.repeated += resource.scopes().map(|scope| scope.records().count() as u64).sum::<u64>();
                 continue;

@@ -202,7 +202,9 @@ impl Kept {
             self.written += 1;
             self.parts.insert(part, bytes);
         }
-        self.batches = snapshot.write_batches().unwrap();
+        if let Some(batches) = snapshot.write_batches().unwrap() {
+            self.batches = batches;
+        }
         (self.stream_time, self.order) = (snapshot.stream_time, snapshot.order);
     }
 
@@ -211,7 +213,9 @@ impl Kept {
         for bytes in self.parts.values().filter(|bytes| !bytes.is_empty()) {
             saved.add_part(bytes).unwrap();
         }
-        saved.add_batches(&self.batches).unwrap();
+        if !self.batches.is_empty() {
+            saved.add_batches(&self.batches).unwrap();
+        }
         Evaluation::restore(signal, Arc::clone(rules), limits(), saved)
     }
 }

@@ -67,9 +67,9 @@ impl Default for State {
 
 pub(super) fn check(document: &RuleDocument, wrong: &mut Wrong) {
     if let Some(proto::rules::rule_document::Subject::Metric(name)) = &document.subject {
-        let starts_well = name.starts_with(|c: char| c.is_alphabetic() || c == '_' || c == ':');
-        let allowed = |c: char| c.is_alphanumeric() || "_:.-/".contains(c);
-        if !starts_well || name.len() > MAX_NAME || !name.chars().all(allowed) {
+        // What instruments are called in the field: `http.server.duration`, `2xx`, `%`, `温度`; no expressions.
+        let allowed = |c: char| c.is_alphanumeric() || "_:.-/%".contains(c);
+        if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(allowed) {
             wrong.add("metric", "write a metric's name, such as system.cpu.usage_percent");
         }
     }

@@ -158,12 +158,10 @@ impl Job {
     async fn write(self) -> Result<Vec<i64>, Failed> {
         let Self { id, epoch, store, metrics, snapshot, position, mut generations, generation } = self;
         let header = (snapshot.revision, snapshot.stream_time, snapshot.order);
-        let packing = tokio::task::spawn_blocking(move || {
-            let batches = if snapshot.batches.is_empty() { Vec::new() } else { snapshot.write_batches()? };
-            Ok::<_, Damaged>((snapshot.write()?, batches))
-        });
+        let packing =
+            tokio::task::spawn_blocking(move || Ok::<_, Damaged>((snapshot.write()?, snapshot.write_batches()?)));
         let (written, batches) = packing.await.map_err(|_| Failed::Panicked)??;
-        let mut bytes = batches.len();
+        let mut bytes = 0;
         for one in written {
             let is_empty = one.bytes.is_empty();
             bytes += one.bytes.len();
@@ -175,11 +173,12 @@ impl Job {
                 *place = if is_empty { 0 } else { generation };
             }
         }
-        if !batches.is_empty() {
+        if let Some(batches) = batches {
+            bytes += batches.len();
             store.put_part(id, epoch, ("batches", 0, generation), &batches).await??;
-        }
-        if let Some(place) = generations.get_mut(BATCHES) {
-            *place = if batches.is_empty() { 0 } else { generation };
+            if let Some(place) = generations.get_mut(BATCHES) {
+                *place = generation;
+            }
         }
         let (revision, stream_time, order) = header;
         let lane = SavedLane { revision, position, stream_time, order, generations: generations.clone() };

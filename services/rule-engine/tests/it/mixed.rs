@@ -55,6 +55,36 @@ async fn a_rule_of_an_unknown_kind_is_shown_said_to_be_unknown_and_kept() {
 }
 
 #[tokio::test]
+async fn replicas_that_all_do_not_understand_a_rule_leave_the_shards_to_one_of_them() {
+    let installation = Installation::new().await;
+    let (first, second) = (installation.replica().await, installation.replica().await);
+    installation.holds(&[1, 1]).await;
+    first.create(metric_rule("hot", "m", "> 1", 0)).await;
+    let stranger = first.create(metric_rule("of tomorrow", "m", "> 1", 0)).await;
+    let pool = installation.pool().await;
+    let steps = [
+        "update rule_engine.rule_versions set kind = 'tomorrow', since_revision = since_revision + 1 where rule_id = $1::uuid",
+        "update rule_engine.revision set number = number + 1 where $1 <> ''",
+    ];
+    for step in steps {
+        sqlx::query(step).bind(&stranger.id).execute(&pool).await.unwrap();
+    }
+    // Whoever is left: it would be the one of tomorrow, if there were one.
+    installation.holds(&[2]).await;
+    testkit::eventually("the rules that are understood go on", PATIENCE, async || {
+        installation.publish_metrics(TENANT, gauge("m", "web", now(), 2.0)).await;
+        installation.said().iter().any(|said| said.rule_name == "hot").then_some(()).ok_or("nothing is said")
+    })
+    .await;
+    // When the rule is gone, the shards are shared again.
+    first.delete(&stranger).await;
+    installation.holds(&[1, 1]).await;
+    first.stop().await;
+    second.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
 async fn fields_of_a_newer_version_survive_an_edit() {
     let installation = Installation::new().await;
     let replica = installation.replica().await;

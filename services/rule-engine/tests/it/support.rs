@@ -191,18 +191,21 @@ impl Installation {
         self.bus.publish(subject, envelope.encode(Uuid::new_v4().to_string()).unwrap()).await.unwrap();
     }
 
-    /// Waits until every rule that exists now is in force on shard 0.
+    /// Waits until every rule that exists now is in force on both lanes of shard 0.
     pub async fn rules_are_in_force(&self, replica: &Replica) {
         let name = format!("canary {}", Uuid::new_v4().simple());
-        let rule = replica.create(metric_rule(&name, "canary", ">= 0", 0)).await;
+        let metric = replica.create(metric_rule(&name, "canary", ">= 0", 0)).await;
+        let log = replica.create(log_rule(&format!("{name} too"), &name, "{}")).await;
         testkit::eventually("rules are in force", PATIENCE, async || {
             self.publish_metrics(TENANT, gauge("canary", &name, now(), 1.0)).await;
+            self.publish_logs(TENANT, line(&name, now(), &name)).await;
             let said = self.said.lock().unwrap();
-            let found = said.iter().any(|transition| transition.rule_id == rule.id);
-            found.then_some(()).ok_or("the canary is silent")
+            let is_heard = |rule: &Rule| said.iter().any(|transition| transition.rule_id == rule.id);
+            (is_heard(&metric) && is_heard(&log)).then_some(()).ok_or("a canary is silent")
         })
         .await;
-        replica.delete(&rule).await;
+        replica.delete(&metric).await;
+        replica.delete(&log).await;
     }
 
     /// Which epochs have saved snapshots, by shard.
