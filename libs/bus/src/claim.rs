@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::Bus;
-use crate::publish::{self, Attempt};
+use crate::attempt::{Attempt, attempt};
 use crate::stream::{Stream, claim_subject};
 
 /// How long a holder may be silent.
@@ -128,8 +128,7 @@ impl Claim {
         let payload = Bytes::from(serde_json::to_vec(&note).ok()?);
         let mut headers = HeaderMap::new();
         headers.insert(EXPECTED, expected.to_string());
-        match publish::attempt(self.bus.publishing(), &self.subject, &headers, &payload, Instant::now() + WITHIN).await
-        {
+        match attempt(self.bus.publishing(), &self.subject, &headers, &payload, Instant::now() + WITHIN).await {
             Attempt::Acknowledged(sequence) => Some(sequence),
             _ => None,
         }

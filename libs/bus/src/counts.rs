@@ -15,8 +15,8 @@ use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use tokio::time::Instant;
 
 use crate::Bus;
-use crate::delivery::unix_nanos;
-use crate::publish::{self, Attempt};
+use crate::attempt::{Attempt, attempt};
+use crate::look::{progress, unix_nanos};
 use crate::stream::{Stream, counts_subject};
 use crate::tally::{Fate, Tally};
 
@@ -112,10 +112,10 @@ async fn write(bus: &Bus, stream: Stream, tally: &Tally, expected: u64, deadline
     let mut headers = HeaderMap::new();
     headers.insert(EXPECTED, expected.to_string());
     let subject = counts_subject(&bus.settings().namespace, stream);
-    Ok(publish::attempt(bus.publishing(), &subject, &headers, &payload.into(), deadline).await)
+    Ok(attempt(bus.publishing(), &subject, &headers, &payload.into(), deadline).await)
 }
 
 /// Up to where everything is answered for.
 async fn acknowledged(bus: &Bus, stream: Stream) -> anyhow::Result<u64> {
-    Ok(crate::account::progress(bus, stream).await?.stored)
+    Ok(progress(bus, stream).await?.stored)
 }

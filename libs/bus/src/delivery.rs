@@ -5,13 +5,13 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Context as _;
 use async_nats::jetstream::AckKind;
 use bytes::Bytes;
-use time::OffsetDateTime;
 
 use crate::counts;
+use crate::look::unix_nanos;
 use crate::publish::{Outgoing, PublishError};
 use crate::stream::{Stream, Subject};
 use crate::tally::Fate;
-use crate::{Bus, envelope};
+use crate::{Bus, headers};
 
 /// How long writing a dead letter may take before the original is given back instead: its reader waits meanwhile.
 const DEAD_WITHIN: Duration = Duration::from_secs(3);
@@ -92,13 +92,13 @@ impl Delivery {
     /// The time that it tells, Unix nanoseconds, where that is all that it is for (`Schema::Tick`).
     #[must_use]
     pub fn tick(&self) -> Option<u64> {
-        envelope::tick(|name| self.header(name))
+        headers::tick(|name| self.header(name))
     }
 
     /// Items inside, as its publisher counted them; 1 where nobody did.
     #[must_use]
     pub fn items(&self) -> u64 {
-        self.header(envelope::ITEMS).and_then(|items| items.parse().ok()).unwrap_or(1)
+        self.header(headers::ITEMS).and_then(|items| items.parse().ok()).unwrap_or(1)
     }
 
     /// The trace that it belongs to, for `telemetry::context::adopt`.
@@ -310,8 +310,4 @@ async fn count(deliveries: &[&Delivery], fate: Fate) -> bool {
         tracing::warn!(error = format!("{error:#}"), "cannot count messages; they come again");
     }
     written.iter().all(Result::is_ok)
-}
-
-pub(crate) fn unix_nanos(time: OffsetDateTime) -> u64 {
-    u64::try_from(time.unix_timestamp_nanos()).unwrap_or_default()
 }

@@ -9,16 +9,11 @@ use std::str::FromStr;
 use bytes::Bytes;
 
 use crate::delivery::Delivery;
+use crate::headers::{ENCODING, ITEMS, RECEIVED, SCHEMA, TENANT, TICK};
 use crate::publish::Outgoing;
 
 /// A body may not grow beyond this when it is unpacked.
 pub const MAX_BODY_BYTES: usize = 64 << 20;
-
-const SCHEMA: &str = "Sl-Schema";
-const TENANT: &str = "Sl-Tenant";
-pub(crate) const ITEMS: &str = "Sl-Items";
-const RECEIVED: &str = "Sl-Received";
-const ENCODING: &str = "Sl-Encoding";
 
 /// What the body is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -144,11 +139,6 @@ impl Envelope {
     }
 }
 
-/// The time of a tick; none where the headers are not a tick's.
-pub(crate) fn tick<'a>(header: impl Fn(&str) -> Option<&'a str>) -> Option<u64> {
-    (header(SCHEMA) == Some(Schema::Tick.as_str())).then(|| header(RECEIVED)?.parse().ok())?
-}
-
 fn parse<T: FromStr>(name: &'static str, value: &str) -> Result<T, InvalidEnvelope> {
     value.parse().map_err(|_| InvalidEnvelope::Header { name, value: value.chars().take(64).collect() })
 }
@@ -190,7 +180,7 @@ impl Schema {
             Self::OtlpMetrics => "otlp.metrics.v1",
             Self::OtlpLogs => "otlp.logs.v1",
             Self::Processes => "sightline.processes.v1",
-            Self::Tick => "sightline.tick.v1",
+            Self::Tick => TICK,
         }
     }
 }

@@ -13,8 +13,9 @@ use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pu
 use time::OffsetDateTime;
 
 use crate::Bus;
-use crate::delivery::{Delivery, unix_nanos};
+use crate::delivery::Delivery;
 use crate::lines::Seat;
+use crate::look::unix_nanos;
 use crate::pull::{Options, Pull};
 use crate::stream::Stream;
 

@@ -10,6 +10,7 @@
 //! `docs/contracts/nats.md` lists streams, subjects and headers.
 
 mod account;
+mod attempt;
 mod batch;
 mod buried;
 mod claim;
@@ -20,9 +21,12 @@ mod delivery;
 mod durability;
 mod envelope;
 mod follow;
+mod headers;
 mod lines;
+mod look;
 mod publish;
 mod pull;
+mod room;
 mod settings;
 mod shards;
 mod stream;
@@ -37,7 +41,7 @@ use std::time::{Duration, Instant};
 
 use lifecycle::{Process, Ready};
 
-pub use account::{Account, Backlog, Progress};
+pub use account::Account;
 pub use async_nats::HeaderMap;
 pub use batch::Batch;
 pub use buried::Buried;
@@ -46,8 +50,10 @@ pub use consume::Deliveries;
 pub use delivery::{Delivery, ack_all, in_work};
 pub use envelope::{Encoding, Envelope, InvalidEnvelope, MAX_BODY_BYTES, Schema};
 pub use follow::{Follow, From};
+pub use look::Progress;
 pub use publish::{Outgoing, PublishError};
 pub use pull::Options;
+pub use room::Backlog;
 pub use settings::Settings;
 pub use stream::{Stream, Subject};
 pub use trial::Trial;
@@ -73,7 +79,7 @@ struct Inner {
     consuming: Arc<Lines>,
     window: publish::Window,
     counts: Counts,
-    rooms: account::Rooms,
+    rooms: room::Rooms,
     /// What only a newer version knows, and when it was seen last.
     unknown: Mutex<Option<Instant>>,
     metrics: Metrics,
@@ -126,7 +132,7 @@ impl Bus {
             publishing,
             window: publish::Window::new(),
             counts: Counts::default(),
-            rooms: account::Rooms::default(),
+            rooms: room::Rooms::default(),
             unknown: Mutex::default(),
             metrics,
             full: Mutex::default(),
@@ -199,7 +205,7 @@ impl Bus {
     /// # Errors
     /// The broker is away.
     pub async fn backlog(&self, stream: Stream) -> anyhow::Result<Backlog> {
-        account::backlog(self, stream).await
+        room::backlog(self, stream).await
     }
 
     /// Waits until what was said about deliveries has left this process: the last thing to do before it ends, since an
@@ -219,7 +225,7 @@ impl Bus {
     /// # Errors
     /// The broker is away.
     pub async fn progress(&self, stream: Stream) -> anyhow::Result<Progress> {
-        account::progress(self, stream).await
+        look::progress(self, stream).await
     }
 
     /// What a power cut can cost with the server that we are connected to, in one sentence.
@@ -270,7 +276,7 @@ impl Bus {
         &self.inner.counts
     }
 
-    pub(crate) fn rooms(&self) -> &account::Rooms {
+    pub(crate) fn rooms(&self) -> &room::Rooms {
         &self.inner.rooms
     }
 

@@ -100,7 +100,7 @@ fn config(settings: &Settings, stream: Stream) -> anyhow::Result<Config> {
         max_messages_per_subject: if stream == Stream::State { 1 } else { -1 },
         max_consumers: -1,
         // Only what nobody has to handle may make room by itself. Handled messages stay for replay until they are removed
-        // (`account::trim`); where none is handled, publishing fails. A dead letter is the only record of what it holds.
+        // (`room::trim`); where none is handled, publishing fails. A dead letter is the only record of what it holds.
         discard: if evicts(stream) { DiscardPolicy::Old } else { DiscardPolicy::New },
         retention: RetentionPolicy::Limits,
         storage: StorageType::File,

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lifecycle::CancellationToken;
 
 use crate::stream::Stream;
-use crate::{Bus, account, shards};
+use crate::{Bus, account, look, shards};
 
 const EVERY: Duration = Duration::from_secs(15);
 /// Share of the room for dead letters, in percent, above which somebody should look at them.
@@ -73,7 +73,7 @@ async fn look(bus: &Bus, seen: &mut Seen) -> anyhow::Result<()> {
 }
 
 async fn dead(bus: &Bus, seen: &mut Seen) -> anyhow::Result<()> {
-    let info = account::info(bus, Stream::Dead).await?;
+    let info = look::info(bus, Stream::Dead).await?;
     let room = u64::try_from(info.config.max_bytes).unwrap_or_default().max(1);
     let percent = info.state.bytes.saturating_mul(100) / room;
     bus.metrics().dead_letters.set(i64::try_from(info.state.messages).unwrap_or(i64::MAX));
