@@ -117,11 +117,12 @@ async fn hear(pools: &Pools, levels: &Levels) -> sqlx::Result<Heard> {
     Ok(heard)
 }
 
-/// Ends a portion of what the last two complete rounds of `shard` do not name; gives how many, and whether that was all.
+/// Ends a portion of what the last two complete rounds of `shard` do not name, and the timer when that was all; gives how
+/// many.
 ///
 /// # Errors
 /// Postgres.
-pub async fn end_unconfirmed(pools: &Pools, shard: &str) -> sqlx::Result<(u64, bool)> {
+pub async fn end_unconfirmed(pools: &Pools, shard: &str) -> sqlx::Result<u64> {
     let mut transaction = pools.work.begin().await?;
     // What the shard decides meanwhile waits, so that none of it is taken for lost.
     let fences = fences::lock(&mut transaction, &[shard.to_owned()]).await?;
@@ -129,8 +130,9 @@ pub async fn end_unconfirmed(pools: &Pools, shard: &str) -> sqlx::Result<(u64, b
     let unconfirmed = rounds::unconfirmed(&mut transaction, shard, epoch, AT_ONCE).await?;
     if unconfirmed.is_empty() {
         rounds::forget(&mut transaction, shard, epoch).await?;
+        timers::done(&mut transaction, UNCONFIRMED, shard).await?;
         transaction.commit().await?;
-        return Ok((0, true));
+        return Ok(0);
     }
     let mut changes = Changes::begin(&mut transaction, &unconfirmed).await?;
     let now = changes.now();
@@ -145,7 +147,7 @@ pub async fn end_unconfirmed(pools: &Pools, shard: &str) -> sqlx::Result<(u64, b
     }
     changes.write(&mut transaction).await?;
     transaction.commit().await?;
-    Ok((lost, false))
+    Ok(lost)
 }
 
 #[cfg(test)]

@@ -1,5 +1,4 @@
-//! What is due is done by one loop, on whichever replica is first; each thing by one at a time. A kind that only a newer
-//! release knows is left to that.
+//! What is due is done by one loop, on whichever replica is first. A kind that only a newer release knows is left to that.
 
 use std::sync::Arc;
 
@@ -72,26 +71,17 @@ impl Timers {
         }
     }
 
-    /// Does one thing, or a portion of it; says whether there was something.
+    /// Does a portion of one thing; says whether there was something. Another replica may be at the same: what it is about
+    /// is locked by who does it.
     async fn one(&self) -> sqlx::Result<bool> {
-        let mut transaction = self.pools.work.begin().await?;
         let kinds = Kind::ALL.map(Kind::as_str);
-        let Some(due) = timers::take(&mut transaction, &kinds).await? else { return Ok(false) };
-        // The timer stays locked meanwhile, and until there is no more to do.
-        if self.is_done(&due).await? {
-            timers::done(&mut transaction, &due).await?;
-        }
-        transaction.commit().await?;
-        Ok(true)
-    }
-
-    async fn is_done(&self, due: &Due) -> sqlx::Result<bool> {
-        let (lost, is_done) = levels::end_unconfirmed(&self.pools, &due.key).await?;
+        let Some(Due { key: shard, .. }) = timers::due(&self.pools.work, &kinds).await? else { return Ok(false) };
+        let lost = levels::end_unconfirmed(&self.pools, &shard).await?;
         if lost > 0 {
-            tracing::warn!(lost, shard = due.key, "alerts were ended because their shard does not confirm them");
+            tracing::warn!(lost, shard, "alerts were ended because their shard does not confirm them");
             self.metrics.reconciled.of(["lost"]).inc_by(lost);
             self.committed.notify_one();
         }
-        Ok(is_done)
+        Ok(true)
     }
 }

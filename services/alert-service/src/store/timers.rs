@@ -1,6 +1,6 @@
 //! What is to be done, and when.
 
-use sqlx::{PgConnection, Row as _};
+use sqlx::{PgConnection, PgPool, Row as _};
 
 /// Something that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,29 +27,29 @@ pub async fn set(connection: &mut PgConnection, kind: &str, key: &str) -> sqlx::
     .map(|_| ())
 }
 
-/// Takes what has been due for longest of these kinds; nobody else sees it until the transaction ends.
+/// What has been due for longest of these kinds. Nothing is locked: whoever does it locks first what it is about, as whoever
+/// sets a timer does, so that none waits for another crosswise.
 ///
 /// # Errors
 /// Postgres.
-pub async fn take(connection: &mut PgConnection, kinds: &[&str]) -> sqlx::Result<Option<Due>> {
+pub async fn due(pool: &PgPool, kinds: &[&str]) -> sqlx::Result<Option<Due>> {
     let row = sqlx::query(
-        "select kind, key from timers where due_at <= clock_timestamp() and kind = any($1)
-         order by due_at limit 1 for update skip locked",
+        "select kind, key from timers where due_at <= clock_timestamp() and kind = any($1) order by due_at limit 1",
     )
     .bind(kinds)
-    .fetch_optional(connection)
+    .fetch_optional(pool)
     .await?;
     row.map(|row| Ok(Due { kind: row.try_get("kind")?, key: row.try_get("key")? })).transpose()
 }
 
-/// It is done.
+/// It is done; in the transaction that did the last of it.
 ///
 /// # Errors
 /// Postgres.
-pub async fn done(connection: &mut PgConnection, due: &Due) -> sqlx::Result<()> {
+pub async fn done(connection: &mut PgConnection, kind: &str, key: &str) -> sqlx::Result<()> {
     sqlx::query("delete from timers where kind = $1 and key = $2")
-        .bind(&due.kind)
-        .bind(&due.key)
+        .bind(kind)
+        .bind(key)
         .execute(connection)
         .await
         .map(|_| ())
