@@ -158,6 +158,8 @@ impl Sweeper {
         let verdicts = term.roster.verdicts(&silent, now);
         for verdicts in verdicts.chunks(AT_ONCE) {
             self.write(term, verdicts, now).await?;
+            // All of a site may change at once, which takes longer than the lease lasts.
+            term.lease.renew(&self.store.pools().work).await.map_err(Unfenced::from)?;
         }
         term.last = Some(now);
         Ok(())

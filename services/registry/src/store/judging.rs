@@ -6,7 +6,7 @@ use std::sync::Arc;
 use futures::TryStreamExt as _;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
-use store::Lease;
+use store::{Lease, LeaseError};
 
 use super::{RESOURCE, Store, changes, fence};
 use crate::presence::{Change, Interval, Nanos, Status};
@@ -22,6 +22,15 @@ pub enum Unfenced {
     /// Postgres.
     #[error("cannot judge")]
     Store(#[from] sqlx::Error),
+}
+
+impl From<LeaseError> for Unfenced {
+    fn from(error: LeaseError) -> Self {
+        match error {
+            LeaseError::Lost => Self::Lost,
+            LeaseError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 /// What became of a verdict.

@@ -170,6 +170,28 @@ async fn a_status_that_only_a_newer_release_knows_is_shown_and_left_alone() {
     site.stop().await;
 }
 
+#[tokio::test]
+async fn a_whole_site_that_falls_silent_is_told_one_by_one_and_once() {
+    const HOSTS: u64 = 2_500;
+    let (site, tenant) = (Site::new().await, testkit::tenant());
+    let registry = site.start().await;
+    let sql =
+        "insert into resources (tenant, id, kind, name, labels, facts, agent_id, parent_id, first_seen, described_at,
+                                      status, last_seen, report_interval)
+               select $1, 'host-' || n, 'host', 'web-' || n, '{}', '{}', '', '', $2, $2, 'online', $2, 0
+               from generate_series(1, $3) n";
+    let (seen, hosts) = (i64::try_from(testkit::now()).unwrap(), i64::try_from(HOSTS).unwrap());
+    sqlx::query(sql).bind(&tenant).bind(seen).bind(hosts).execute(&mut site.tables().await).await.unwrap();
+    registry.until_metric("sightline_registry_changes_total{change=\"offline\"}", HOSTS).await;
+    let idle = registry.metric("sightline_registry_changes_total{change=\"status_changed\"}").unwrap_or_default();
+    assert!(idle <= HOSTS, "each at most once: {idle}");
+    registry.until_metric("sightline_registry_outgoing_total{outcome=\"published\"}", idle + HOSTS).await;
+    let offline = registry.list(&tenant, r#"{status="offline"}"#).await.unwrap();
+    assert_eq!(offline.len(), 100, "a page of them");
+    registry.stop().await;
+    site.stop().await;
+}
+
 async fn is_gone(registry: &Registry, tenant: &str, id: &str) {
     eventually("the resource is forgotten", SOON, async || match registry.get(tenant, id).await {
         Err(fault) if fault.kind() == fault::Kind::NotFound => Ok(()),
