@@ -33,7 +33,6 @@ impl Api {
         if self.store.announce_key(signer.key_id(), &kept, self.key_announcement).await? {
             tracing::info!(key = signer.key_id(), by = caller.subject, "announced a signing key");
         }
-        self.keyring.reload().await.map_err(Fault::internal)?;
         let keys = self.signing_keys().await?;
         let made = keys.iter().find(|key| key.id == signer.key_id());
         let announced = made.or_else(|| keys.iter().find(|key| key.state == State::Announced.as_str()));
@@ -50,12 +49,14 @@ impl Api {
             return Err(Fault::new(Kind::Conflict, "key_active", detail));
         }
         self.store.retire_key(id).await?;
-        self.keyring.reload().await.map_err(Fault::internal)?;
         tracing::warn!(key = id, agent_tokens = key.agent_tokens, by = caller.subject, "retired a signing key");
         find(self.signing_keys().await?).ok_or_else(|| Fault::not_found("key", id))
     }
 
+    /// As Postgres has them now, not as this replica read them last.
     async fn signing_keys(&self) -> fault::Result<Vec<SigningKey>> {
+        let away = |error| Fault::unavailable("keys_unavailable", "keys cannot be read; try again shortly", error);
+        self.keyring.reload().await.map_err(away)?;
         let rows = self.store.keys().await.map_err(store::fault)?;
         let held = self.keyring.keys();
         let states = keyset::states(&held);
