@@ -8,7 +8,7 @@ use devstack::account;
 use devstack::configuration::Configuration;
 use devstack::interrupt::Interrupt;
 use devstack::process::Process;
-use devstack::servers::{Binaries, Durability, Layout, NAMES, ServerPorts, ServerUrls};
+use devstack::servers::{Binaries, Durability, Layout, NAMES, ServerPorts, ServerUrls, log_tail};
 use devstack::workspace::Scratch;
 use testkit::eventually;
 
@@ -68,10 +68,15 @@ impl Servers {
             postgres_account: account::for_postgres().unwrap(),
         };
         let (spawn, probe) = layout.server(name).unwrap();
-        self.processes.insert(name, spawn.start().unwrap());
+        let mut process = spawn.start().unwrap();
         eventually("the server answers", ANSWERS_WITHIN, async || {
-            probe.check().map(|_| ()).map_err(|reason| format!("{name}: {reason:#}"))
+            // A PostgreSQL refuses to start while a backend of the killed one lives; whoever supervises it tries again.
+            if process.exited().is_some() {
+                process = spawn.start().unwrap();
+            }
+            probe.check().map(|_| ()).map_err(|reason| format!("{name}: {reason:#}\n{}", log_tail(spawn.log())))
         })
         .await;
+        self.processes.insert(name, process);
     }
 }

@@ -194,7 +194,7 @@ impl Stack {
         self.state.join("admin-password")
     }
 
-    /// Encrypts the keys that auth signs with, as they lie in the database.
+    /// Encrypts the keys that auth and the dispatcher sign with, as they lie in the database.
     pub fn encryption_key_file(&self) -> PathBuf {
         self.state.join("encryption-key")
     }
@@ -258,7 +258,10 @@ impl Stack {
                 variables.set("AUTH_ENCRYPTION_KEY_FILE", self.encryption_key_file().display().to_string());
             }
             // A receiver on this machine is the one that people try first.
-            "dispatcher" => variables.set("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK_NETWORKS),
+            "dispatcher" => {
+                variables.set("WEBHOOK_ALLOWED_NETWORKS", LOOPBACK_NETWORKS);
+                variables.set("DISPATCHER_ENCRYPTION_KEY_FILE", self.encryption_key_file().display().to_string());
+            }
             "api-gateway" => variables.set("STATUS_TARGETS", self.status_targets()),
             _ => {}
         }
