@@ -164,7 +164,7 @@ impl Sender {
     async fn cross(self, rounds: Arc<AtomicUsize>, stop: Arc<AtomicBool>) -> usize {
         let mut round = 0;
         // An even number, so that everything is over at the end.
-        while !stop.load(Ordering::Relaxed) || round % 2 == 1 {
+        while !stop.load(Ordering::Relaxed) || !round.is_multiple_of(2) {
             self.send(round).await;
             round += 1;
             rounds.store(round, Ordering::Relaxed);
@@ -177,7 +177,7 @@ impl Sender {
     }
 
     async fn send(&self, round: usize) {
-        let value = if round % 2 == 0 { HIGH + round } else { round };
+        let value = if round.is_multiple_of(2) { HIGH + round } else { round };
         let points =
             (0..SERIES).map(|series| (vec![otlp::attribute("series", &series.to_string())], otlp::now(), value as f64));
         let request = otlp::series(&self.host, METRIC, points).encode_to_vec();
