@@ -162,9 +162,9 @@ struct Sender {
 impl Sender {
     /// Sends each round through the gateways in turn, and gives how many there were.
     async fn cross(self, rounds: Arc<AtomicUsize>, stop: Arc<AtomicBool>) -> usize {
-        let mut round = 0;
+        let mut round: usize = 0;
         // An even number, so that everything is over at the end.
-        while !stop.load(Ordering::Relaxed) || !round.is_multiple_of(2) {
+        while !stop.load(Ordering::Relaxed) || round % 2 == 1 {
             self.send(round).await;
             round += 1;
             rounds.store(round, Ordering::Relaxed);
