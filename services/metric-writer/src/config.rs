@@ -8,6 +8,8 @@ use url::Url;
 /// Of the memory that the process may use, what series take unless told otherwise.
 const CACHE_SHARE: u64 = 8;
 const CACHE_BOUNDS: (u64, u64) = (32 << 20, 512 << 20);
+/// Requests in which a group may be written, about.
+const MOST_REQUESTS: u64 = 64;
 
 /// The whole configuration.
 #[derive(clap::Parser, Debug, Clone)]
@@ -84,6 +86,12 @@ impl settings::Settings for Config {
         if self.write_bytes < self.request_bytes {
             wrong.push("SIGHTLINE_METRIC_WRITE_BYTES must be at least SIGHTLINE_METRIC_REQUEST_BYTES".to_owned());
         }
+        // All requests of a group have to pass within one try.
+        if self.write_bytes / MOST_REQUESTS > self.request_bytes {
+            wrong.push(format!(
+                "SIGHTLINE_METRIC_WRITE_BYTES must be at most {MOST_REQUESTS} times SIGHTLINE_METRIC_REQUEST_BYTES"
+            ));
+        }
         wrong
     }
 }
@@ -109,6 +117,8 @@ mod tests {
         let wrong = |arguments: &[&str]| Config::parse_from(["metric-writer"].iter().chain(arguments)).check();
         assert_eq!(wrong(&[]), Vec::<String>::new());
         assert_eq!(wrong(&["--request-bytes", "32MiB", "--write-bytes", "16MiB", "--write-samples", "0"]).len(), 3);
+        assert_eq!(wrong(&["--request-bytes", "64KiB"]).len(), 1);
+        assert_eq!(wrong(&["--request-bytes", "512KiB"]), Vec::<String>::new());
         assert_eq!(wrong(&["--write-timeout", "31s", "--metrics-url", "ftp://x"]).len(), 2);
     }
 

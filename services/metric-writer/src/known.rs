@@ -3,6 +3,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 const NOTE_EVERY: Duration = Duration::from_secs(5);
 /// Three times what the store can lose.
 pub(crate) const MARGIN: Duration = Duration::from_secs(30);
@@ -12,6 +14,14 @@ pub(crate) const MARGIN: Duration = Duration::from_secs(30);
 struct Note {
     at: Instant,
     stored: Vec<u64>,
+}
+
+/// What a watcher leaves for the next one: which process of the store was seen to, and what is on its disk for certain.
+#[derive(Serialize, Deserialize)]
+struct Left {
+    /// As it is written, since nothing may be rounded.
+    start: String,
+    certain: Vec<u64>,
 }
 
 /// The store as it was seen last.
@@ -32,6 +42,19 @@ impl Known {
     /// A process of the store that does not have yet what the one before may have lost.
     pub(crate) fn unfinished(certain: Vec<u64>) -> Self {
         Self::new(f64::NAN, certain)
+    }
+
+    /// This process of the store, if it is the one that another watcher has left: what that one was certain of is all that
+    /// is certain, since what was answered meanwhile may not be on the disk yet.
+    pub(crate) fn taken_over(start: f64, left: &str) -> Option<Self> {
+        let left: Left = serde_json::from_str(left).ok()?;
+        (left.start == start.to_string()).then(|| Self::new(start, left.certain))
+    }
+
+    /// What is left for the next watcher; nothing of a store that still has to be seen to.
+    pub(crate) fn left(&self) -> Option<String> {
+        let left = Left { start: self.start.to_string(), certain: self.certain() };
+        if self.is_unfinished() { None } else { serde_json::to_string(&left).ok() }
     }
 
     pub(crate) fn is_unfinished(&self) -> bool {
@@ -92,6 +115,20 @@ mod tests {
         let known = Known::unfinished(vec![3]);
         assert!(known.is_unfinished() && !known.is(1.0));
         assert_eq!(known.certain(), vec![3]);
+    }
+
+    #[test]
+    fn who_takes_over_is_certain_of_no_more_than_who_was_there_before() {
+        let mut known = Known::new(1_763_697_600.25, vec![3, 4]);
+        known.note(vec![90, 91]);
+        let left = known.left().expect("it was seen to");
+        let mut next = Known::taken_over(1_763_697_600.25, &left).expect("the same store");
+        assert_eq!(next.certain(), vec![3, 4]);
+        next.note(vec![95, 96]);
+        assert_eq!(next.certain(), vec![3, 4]);
+        assert!(Known::taken_over(1_763_697_601.0, &left).is_none());
+        assert!(Known::taken_over(1.0, "").is_none());
+        assert_eq!(Known::unfinished(vec![3]).left(), None);
     }
 
     #[test]

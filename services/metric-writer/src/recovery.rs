@@ -9,9 +9,9 @@
 //! when the restart was noticed, since only that can have been answered.
 //!
 //! One replica watches for all of them: it holds a claim, and another takes over when it falls silent. With the claim it
-//! leaves which process of the store it has seen to, so that whoever comes next does not do so again. Who meets another
-//! process and has no notes of its own takes those that `marks` left in the store, which is marked when it has lived for
-//! [`MARGIN`]. A store without any mark is new or was emptied, and gets all that the streams still hold. What remains
+//! leaves, at each note, which process of the store it has seen to and what is certain of it, so that whoever comes next does
+//! not do so again, and trusts nothing that is not on the disk yet. Who meets a process of which nothing was left takes the
+//! notes of `marks` in the store, which is marked when it has lived for [`MARGIN`]. A store without any mark is new or was emptied, and gets all that the streams still hold. What remains
 //! uncovered: a store that starts twice within one second, which its start time cannot tell.
 
 use std::time::{Duration, Instant};
@@ -94,7 +94,7 @@ impl Recovery {
             return Ok(());
         }
         match &mut memory.known {
-            Some(known) if known.is(start) => self.again(known, start).await,
+            Some(known) if known.is(start) => self.again(known, start, claim).await,
             known => self.meet(known, start, claim).await,
         }
     }
@@ -126,7 +126,7 @@ impl Recovery {
     }
 
     /// The store that is known already.
-    async fn again(&self, known: &mut Known, start: f64) -> anyhow::Result<()> {
+    async fn again(&self, known: &mut Known, start: f64, claim: &mut Claim) -> anyhow::Result<()> {
         known.seen();
         if known.wants_note() {
             let stored = self.progress(|progress| progress.stored).await?;
@@ -134,6 +134,7 @@ impl Recovery {
                 marks::answered(&self.store, self.namespace(), start, &stored).await?;
             }
             known.note(stored);
+            leave(known, claim).await;
         }
         Ok(())
     }
@@ -145,16 +146,15 @@ impl Recovery {
                 if !known.is_unfinished() {
                     self.metrics.store_restarts.inc();
                 }
-                Some(known.certain())
+                known.certain()
             }
-            None if claim.left() == start.to_string() => None,
-            None => self.certain_by_marks(start).await?,
-        };
-        let Some(certain) = certain else {
-            let stored = self.progress(|progress| progress.stored).await?;
-            *known = Some(Known::new(start, stored));
-            claim.leave(start.to_string()).await;
-            return Ok(());
+            None => match self.taken_over(start, claim).await? {
+                Ok(taken_over) => {
+                    leave(known.insert(taken_over), claim).await;
+                    return Ok(());
+                }
+                Err(certain) => certain,
+            },
         };
         // What has to be written again is no reason to stop writing.
         self.ready.up();
@@ -179,23 +179,22 @@ impl Recovery {
                 return Ok(());
             }
         }
-        *known = Some(Known::new(start, certain));
-        claim.leave(start.to_string()).await;
+        leave(known.insert(Known::new(start, certain)), claim).await;
         Ok(())
     }
 
-    /// What the store's own notes say is on its disk; `None` when some writer has seen to this very store.
-    async fn certain_by_marks(&self, start: f64) -> anyhow::Result<Option<Vec<u64>>> {
-        let shards = self.bus.settings().shards;
-        let newest = marks::newest(&self.store, self.namespace()).await;
-        match newest.context("look for notes in the store")? {
-            Some(mark) if mark.store_start.total_cmp(&start).is_eq() => Ok(None),
-            Some(mark) => {
-                let at = mark.at - MARGIN.as_secs_f64();
-                marks::stored(&self.store, self.namespace(), shards, at).await.map(Some)
-            }
-            None => Ok(Some(vec![0; usize::from(shards)])),
+    /// The store, where some writer has seen to this very process of it; else what is certain to be on its disk.
+    async fn taken_over(&self, start: f64, claim: &Claim) -> anyhow::Result<Result<Known, Vec<u64>>> {
+        if let Some(known) = Known::taken_over(start, claim.left()) {
+            return Ok(Ok(known));
         }
+        let shards = self.bus.settings().shards;
+        let newest = marks::newest(&self.store, self.namespace()).await.context("look for notes in the store")?;
+        let Some(mark) = newest else { return Ok(Err(vec![0; usize::from(shards)])) };
+        let at = mark.at - MARGIN.as_secs_f64();
+        let certain = marks::stored(&self.store, self.namespace(), shards, at).await?;
+        let is_this = mark.store_start.total_cmp(&start).is_eq();
+        Ok(if is_this { Ok(Known::new(start, certain)) } else { Err(certain) })
     }
 
     /// Waits until all up to `ends` has been answered for, or put aside: what may end its readers is found out by those who
@@ -222,6 +221,13 @@ impl Recovery {
 
     fn namespace(&self) -> &str {
         &self.bus.settings().namespace
+    }
+}
+
+/// Leaves with the claim what the next watcher has to know.
+async fn leave(known: &Known, claim: &mut Claim) {
+    if let Some(left) = known.left() {
+        claim.leave(left).await;
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
 use reqwest::StatusCode;
-use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use serde::Deserialize;
 use url::Url;
 
@@ -20,6 +20,7 @@ const ASK_WITHIN: Duration = Duration::from_secs(5);
 const LARGEST_ANSWER: usize = 8 << 20;
 /// Bytes of an answer that says what is wrong.
 const LARGEST_REASON: usize = 4 << 10;
+const LONGEST_LOCATION: usize = 200;
 
 /// The metrics store.
 #[derive(Clone)]
@@ -78,6 +79,8 @@ impl Store {
         let http = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(2))
             .no_proxy()
+            // What is sent elsewhere is sent without its body, and whatever answers there has stored nothing.
+            .redirect(reqwest::redirect::Policy::none())
             .build()
             .context("build the client of the metrics store")?;
         Ok(Self { http, base, write_timeout })
@@ -101,7 +104,10 @@ impl Store {
         let response = request.send().await.map_err(|error| WriteError::Away(reason(&error)))?;
         let status = response.status();
         if status.is_success() {
-            return Ok(());
+            return taken(response).await.map_err(WriteError::Away);
+        }
+        if status.is_redirection() {
+            return Err(WriteError::Away(elsewhere(&response)));
         }
         let text = excerpt(response).await;
         match status {
@@ -120,7 +126,7 @@ impl Store {
         if !status.is_success() {
             bail!("the metrics store answers {status}: {}", excerpt(response).await);
         }
-        Ok(())
+        taken(response).await.map_err(anyhow::Error::msg)
     }
 
     /// What the store says about itself.
@@ -146,6 +152,31 @@ impl Store {
         let answer: Answer = serde_json::from_slice(&answer).context("read the answer to a query")?;
         Ok(answer.data.result.into_iter().map(|row| (row.metric, row.value.1)).collect())
     }
+}
+
+/// Whether a success is that of a store, which has nothing to say about a write. A proxy's page or a default site has.
+async fn taken(mut response: reqwest::Response) -> Result<(), String> {
+    if response.status() == StatusCode::NO_CONTENT {
+        return Ok(());
+    }
+    match response.chunk().await {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => Err(format!(
+            "what answers a write with {} and a text is no metrics store (is SIGHTLINE_METRICS_URL right?): {}",
+            response.status(),
+            excerpt(response).await
+        )),
+        Err(error) => Err(reason(&error)),
+    }
+}
+
+fn elsewhere(response: &reqwest::Response) -> String {
+    let location = response.headers().get(LOCATION).and_then(|place| place.to_str().ok()).unwrap_or("nowhere");
+    let location: String = location.chars().take(LONGEST_LOCATION).collect();
+    format!(
+        "what answers instead of the metrics store sends us to {location} with {}: set SIGHTLINE_METRICS_URL to the store itself",
+        response.status()
+    )
 }
 
 async fn body(mut response: reqwest::Response, most: usize) -> anyhow::Result<Vec<u8>> {

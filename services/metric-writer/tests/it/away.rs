@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::net::TcpListener;
 
 use crate::front::{Front, Writes};
-use crate::support::{Observer, wait_for_missing, wait_until_ready};
+use crate::support::{Observer, PATIENCE, wait_for_missing, wait_until_ready};
 
 /// A port where nobody listens.
 async fn closed() -> SocketAddr {
@@ -37,6 +37,29 @@ async fn nothing_is_lost_while_the_store_is_away_at_the_start_and_later() {
     observer.wait_for("count", &expected).await;
     observer.wait_for_acknowledged(40).await;
     assert_eq!(observer.account().await.dead, 0);
+    writer.stop().await;
+    observer.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_no_stores_stores_nothing() {
+    let observer = Observer::start().await;
+    let front = Front::start().await;
+    front.writes(Writes::Redirected);
+    let writer = observer.writer(&front.url()).await;
+    observer.publish("m", &observer.envelope("count", 7.0, 10)).await;
+    let reason = wait_for_missing(&writer, "remote-write").await;
+    assert!(reason.contains("/login"), "{reason}");
+    front.writes(Writes::Page);
+    testkit::eventually("the other reason", PATIENCE, async || {
+        let reason = wait_for_missing(&writer, "remote-write").await;
+        if reason.contains("no metrics store") { Ok(()) } else { Err(reason) }
+    })
+    .await;
+    let account = observer.account().await;
+    assert_eq!((account.stored, account.dead), (0, 0));
+    front.writes(Writes::Pass);
+    observer.wait_for("count", &[7.0]).await;
     writer.stop().await;
     observer.stop().await;
 }

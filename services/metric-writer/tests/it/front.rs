@@ -8,7 +8,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
-use axum::response::{IntoResponse, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -27,6 +27,10 @@ pub enum Writes {
     AllRefused,
     /// Refused with 413 when a packed request has more bytes, as by a proxy in between.
     AtMost(usize),
+    /// Sent to a page that answers 200, as by a proxy that wants a login.
+    Redirected,
+    /// Answered with 200 and a page, as by a default site.
+    Page,
     /// Never answered.
     Silent,
     /// Passed on after so many milliseconds.
@@ -133,6 +137,9 @@ fn holds(body: &[u8], text: &str) -> bool {
 
 async fn pass(State(shared): State<Shared>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let mut later = 0;
+    if uri.path() == "/login" {
+        return Html("who are you?").into_response();
+    }
     if uri.path() == "/api/v1/write" {
         let unpacked = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
         let (writes, refused) = shared.write(unpacked);
@@ -142,6 +149,8 @@ async fn pass(State(shared): State<Shared>, method: Method, uri: Uri, headers: H
             Writes::Refused(_) if refused => return (StatusCode::BAD_REQUEST, "cannot take that").into_response(),
             Writes::AllRefused => return (StatusCode::BAD_REQUEST, "this is no store").into_response(),
             Writes::AtMost(most) if body.len() > most => return StatusCode::PAYLOAD_TOO_LARGE.into_response(),
+            Writes::Redirected => return Redirect::to("/login").into_response(),
+            Writes::Page => return Html("welcome").into_response(),
             Writes::Silent => return std::future::pending().await,
             Writes::After(milliseconds) => tokio::time::sleep(Duration::from_millis(milliseconds)).await,
             Writes::Pass | Writes::Refused(_) | Writes::AtMost(_) => {}
