@@ -56,7 +56,7 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
 /// Addresses or migrations that cannot be used; what is away is waited for.
 pub async fn start(surroundings: Surroundings, process: &Process) -> anyhow::Result<SocketAddr> {
     let metrics = process.register(Metrics::register);
-    let shown = Shown { loaded: process.ready("rules"), kinds: process.ready("rule kinds"), metrics: metrics.clone() };
+    let shown = Shown { loaded: process.ready("rules"), metrics: metrics.clone() };
     let (pools, bus) = tokio::try_join!(
         ::store::open(process, &surroundings.store, "rule_engine", MIGRATIONS),
         Bus::open(process, &surroundings.bus),

@@ -52,11 +52,11 @@ pub struct Rules {
     /// How often each shard says everything that fires in it
     #[arg(long, env = "SIGHTLINE_DIGEST_INTERVAL", default_value = "60s", value_parser = settings::duration)]
     pub digest_interval: Duration,
-    /// Memory for what rules think, for each signal of each shard
-    #[arg(long, env = "SIGHTLINE_RULE_STATE_BYTES", default_value = "256MiB", value_parser = settings::bytes)]
+    /// Memory for what rules think, of all shards together; each signal of each shard has an equal part of it
+    #[arg(long, env = "SIGHTLINE_RULE_STATE_BYTES", default_value = "1GiB", value_parser = settings::bytes)]
     pub state_bytes: u64,
-    /// How much of that one tenant may take
-    #[arg(long, env = "SIGHTLINE_RULE_TENANT_STATE_BYTES", default_value = "64MiB", value_parser = settings::bytes)]
+    /// How much of that one tenant may take, divided as it is
+    #[arg(long, env = "SIGHTLINE_RULE_TENANT_STATE_BYTES", default_value = "256MiB", value_parser = settings::bytes)]
     pub tenant_state_bytes: u64,
     /// Memory for the labels of series that are reported, of all shards together; an eighth of what the process may use,
     /// 32MiB to 512MiB, when it is not set
@@ -74,11 +74,17 @@ pub struct Rules {
 const SERIES_CACHE_SHARE: u64 = 8;
 const SERIES_CACHE_BOUNDS: (u64, u64) = (32 << 20, 512 << 20);
 
+/// What a lane keeps at the most.
+const MOST_OF_A_LANE: usize = 2 << 30;
+
 impl Rules {
     /// What the lanes of a signal go by, where there are so many shards.
     #[must_use]
     pub fn limits(&self, signal: Signal, shards: u16) -> Limits {
         let size = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
+        // Not by what this replica owns at the moment: whoever owns a lane has the same room for it, or would decide otherwise.
+        let shards = u64::from(shards.max(1));
+        let lanes = shards * Signal::ALL.len() as u64;
         let age = match signal {
             Signal::Metrics => self.metrics_retention,
             Signal::Logs => self.log_retention,
@@ -87,9 +93,9 @@ impl Rules {
             times: Times { ahead: self.clock_skew, age },
             lateness: self.lateness,
             idle: self.idle,
-            state_bytes: size(self.state_bytes),
-            tenant_state_bytes: size(self.tenant_state_bytes),
-            series_cache_bytes: size(self.series_cache_bytes() / u64::from(shards.max(1))),
+            state_bytes: size(self.state_bytes / lanes),
+            tenant_state_bytes: size(self.tenant_state_bytes / lanes),
+            series_cache_bytes: size(self.series_cache_bytes() / shards),
         }
     }
 
@@ -109,8 +115,6 @@ impl Rules {
         demand(self.digest_interval >= Duration::from_millis(500), "SIGHTLINE_DIGEST_INTERVAL must be 500ms or more");
         demand(self.idle >= Duration::from_secs(60), "SIGHTLINE_RULE_IDLE must be 1m or more");
         demand(self.per_tenant > 0, "SIGHTLINE_RULES_PER_TENANT must be 1 or more");
-        // A part of a snapshot is a sixty-fourth of the state, and none may be larger than can be read again.
-        demand(self.state_bytes <= 2 << 30, "SIGHTLINE_RULE_STATE_BYTES may be 2GiB at most");
         demand(
             self.tenant_state_bytes <= self.state_bytes,
             "SIGHTLINE_RULE_TENANT_STATE_BYTES may not be more than SIGHTLINE_RULE_STATE_BYTES",
@@ -122,6 +126,10 @@ impl Rules {
 impl settings::Settings for Config {
     fn check(&self) -> Vec<String> {
         let mut wrong = self.rules.check();
+        // A part of a snapshot is a sixty-fourth of a lane's state, and none may be larger than can be read again.
+        if self.rules.limits(Signal::Metrics, self.bus.shards).state_bytes > MOST_OF_A_LANE {
+            wrong.push("SIGHTLINE_RULE_STATE_BYTES may be 4GiB at most for each of SIGHTLINE_SHARDS".to_owned());
+        }
         // One connection listens for changed rules; leases must not queue behind snapshots for the only other one.
         if self.store.database_connections < 4 {
             wrong.push("SIGHTLINE_DATABASE_CONNECTIONS must be 4 or more".to_owned());
@@ -168,7 +176,7 @@ mod tests {
         let rules = read(&[]).unwrap().rules;
         assert_eq!((rules.lateness, rules.digest_interval), (Duration::from_secs(900), Duration::from_secs(60)));
         let limits = rules.limits(Signal::Logs, 4);
-        assert_eq!((limits.state_bytes, limits.tenant_state_bytes), (256 << 20, 64 << 20));
+        assert_eq!((limits.state_bytes, limits.tenant_state_bytes), (128 << 20, 32 << 20), "an eighth for each lane");
         assert!((8 << 20..=128 << 20).contains(&limits.series_cache_bytes));
         assert_eq!((rules.per_tenant, rules.clock_skew), (2_000, Duration::from_secs(600)));
     }
@@ -179,6 +187,7 @@ mod tests {
             ("PROGRESS_WITHIN", "1s", "SIGHTLINE_RULE_PROGRESS_WITHIN"),
             ("DIGEST_INTERVAL", "1ms", "SIGHTLINE_DIGEST_INTERVAL"),
             ("STATE_BYTES", "1MiB", "SIGHTLINE_RULE_TENANT_STATE_BYTES"),
+            ("STATE_BYTES", "9GiB", "SIGHTLINE_RULE_STATE_BYTES"),
             ("PER_TENANT", "0", "SIGHTLINE_RULES_PER_TENANT"),
             ("DATABASE_CONNECTIONS", "2", "SIGHTLINE_DATABASE_CONNECTIONS"),
         ] {

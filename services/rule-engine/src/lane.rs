@@ -233,6 +233,8 @@ impl Lane {
         self.heard = Instant::now();
         if let Err(error) = self.tools.bus.tick(self.id.signal.subject(self.id.number), unix_nano_now()).await {
             tracing::debug!(lane = %self.id, %error, "cannot publish a tick; trying again");
+            // A stream that is full is so for every owner.
+            self.publisher.ask_for_life(self.id.signal.stream(self.id.number)).await;
         }
     }
 

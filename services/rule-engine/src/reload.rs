@@ -25,8 +25,6 @@ const RETRY: Duration = Duration::from_millis(500);
 pub struct Shown {
     /// Whether rules are loaded.
     pub loaded: Ready,
-    /// Whether this version understands all of them.
-    pub kinds: Ready,
     /// Counts of them.
     pub metrics: Metrics,
 }
@@ -77,6 +75,8 @@ pub async fn first(store: &Store, shown: &Shown) -> Arc<RuleSet> {
     }
 }
 
+/// Rules that only a newer version understands are a warning and no lack: this replica does all that it can do, and must be
+/// ready for as long as a newer release stands beside it.
 fn show(rules: &RuleSet, shown: &Shown) {
     let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
     let unknown = gauge(rules.not_understood());
@@ -88,9 +88,8 @@ fn show(rules: &RuleSet, shown: &Shown) {
         if before != unknown {
             tracing::error!(rules = unknown, rule = %rule.id, reason, "rules are not evaluated by this version");
         }
-        shown.kinds.down(format!("{unknown} rules are not evaluated by this version: {reason}"));
-    } else {
-        shown.kinds.up();
+    } else if before != 0 {
+        tracing::info!("every rule is evaluated by this version");
     }
 }
 
@@ -155,4 +154,23 @@ async fn listen(store: &Store) -> Result<PgListener, sqlx::Error> {
     let mut listener = PgListener::connect_with(store.work()).await?;
     listener.listen(CHANNEL).await?;
     Ok(listener)
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::rules::RuleDocument;
+    use telemetry::metrics::Registry;
+
+    use super::*;
+
+    #[test]
+    fn rules_that_only_a_newer_version_understands_are_counted() {
+        let shown = Shown { loaded: Ready::unnoticed(), metrics: Metrics::register(&mut Registry::default()) };
+        let stranger = Rule::new(Uuid::nil(), 1, 1, "acme".to_owned(), "tomorrow".to_owned(), RuleDocument::default());
+        let with = |rules| RuleSet::new(1, rules, &RuleSet::default());
+        show(&with(vec![Arc::new(stranger)]), &shown);
+        assert_eq!((shown.metrics.rules.get(), shown.metrics.unknown_rules.get()), (1, 1));
+        show(&with(Vec::new()), &shown);
+        assert_eq!(shown.metrics.unknown_rules.get(), 0);
+    }
 }

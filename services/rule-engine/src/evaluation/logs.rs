@@ -104,7 +104,8 @@ impl Evaluation {
             return;
         }
         let slot = self.subjects.slots.known(rule.id);
-        let line = Line { time, received: found.received, body: found.body };
+        // A gateway that lags must not make lines that are over before they come.
+        let line = Line { time, heard: self.subjects.now(), body: found.body };
         let asides = (&self.limits, tally, decisions);
         self.subjects.show(writer.id, slot, (time, found.received), asides, |kind, state| kind.on_line(state, line));
     }

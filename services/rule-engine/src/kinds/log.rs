@@ -1,7 +1,7 @@
 //! Log rules: a text in a line fires for the resource that wrote it, and resolves when no further line with it has come for a
 //! while.
 //!
-//! The while is by the lane's time, that is by when gateways received something: a line's own time decides nothing, so that one
+//! The while is by the lane's time, that is by the newest receipt of anything by any gateway: a line's own time decides nothing, so that one
 //! dated in the future silences nothing, and one that lags behind is as much news as any other.
 
 use prost::Message;
@@ -36,8 +36,8 @@ pub struct Log {
 pub struct Line<'a> {
     /// Its own time, believed.
     pub time: u64,
-    /// When the gateway received it.
-    pub received: u64,
+    /// The lane's time when it was read.
+    pub heard: u64,
     /// What it says.
     pub body: &'a str,
 }
@@ -48,8 +48,8 @@ pub struct State {
     fires: bool,
     /// Time of the line with which it fired.
     since: u64,
-    /// When the gateway received the last line.
-    received: u64,
+    /// The lane's time at the last line.
+    heard: u64,
     pub(super) line: Box<str>,
 }
 
@@ -75,7 +75,7 @@ pub(super) fn check(document: &mut RuleDocument, wrong: &mut Wrong) {
 }
 
 pub(super) fn on_line(state: &mut State, line: Line<'_>) -> Seen {
-    state.received = state.received.max(line.received);
+    state.heard = state.heard.max(line.heard);
     state.line = line.body[..line.body.floor_char_boundary(MAX_LINE)].into();
     if state.fires {
         return Seen::Unchanged;
@@ -92,7 +92,7 @@ impl Log {
     }
 
     pub(super) fn due(&self, state: &State) -> Option<u64> {
-        state.fires.then(|| state.received.saturating_add(self.hold_ns))
+        state.fires.then(|| state.heard.saturating_add(self.hold_ns))
     }
 
     pub(super) fn on_tick(&self, state: &mut State, now: u64) -> Option<Change> {
@@ -110,21 +110,21 @@ struct Saved {
     #[prost(fixed64, tag = "2")]
     since: u64,
     #[prost(fixed64, tag = "3")]
-    received: u64,
+    heard: u64,
     #[prost(string, tag = "4")]
     line: String,
 }
 
 impl State {
     pub(super) fn to_bytes(&self) -> Vec<u8> {
-        let (fires, since, received) = (self.fires, self.since, self.received);
-        Saved { fires, since, received, line: self.line.to_string() }.encode_to_vec()
+        let (fires, since, heard) = (self.fires, self.since, self.heard);
+        Saved { fires, since, heard, line: self.line.to_string() }.encode_to_vec()
     }
 
     pub(super) fn from_bytes(form: u32, bytes: &[u8]) -> Result<Self, Unreadable> {
         let saved = Saved::decode(bytes).ok().filter(|_| form == FORM).ok_or(Unreadable)?;
-        let Saved { fires, since, received, line } = saved;
-        Ok(Self { fires, since, received, line: line.into() })
+        let Saved { fires, since, heard, line } = saved;
+        Ok(Self { fires, since, heard, line: line.into() })
     }
 }
 
@@ -136,7 +136,7 @@ mod tests {
     fn it_fires_once_and_ends_a_while_after_the_last_line() {
         let rule = Log { literal: "oom".into(), hold_ns: 10 };
         let mut state = State::default();
-        let line = |time, received| Line { time, received, body: "oom" };
+        let line = |time, heard| Line { time, heard, body: "oom" };
         let fired = Change { fires: true, time: 5, since: 5 };
         assert_eq!(on_line(&mut state, line(5, 100)), Seen::Changed(fired));
         assert_eq!(on_line(&mut state, line(9_999, 105)), Seen::Unchanged);

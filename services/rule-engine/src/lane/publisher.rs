@@ -67,7 +67,8 @@ impl Publisher {
 
     async fn publish_one(&self, decision: &Decision) -> Result<(), Ended> {
         let message = decision.message(&self.lane, self.epoch, unix_nano_now());
-        let outgoing = Outgoing::new(message.id.clone(), message.encode_to_vec()).within(WITHIN);
+        // An owner's own id for it: what one before says behind us is fenced off, and must not keep ours out as a repeat.
+        let outgoing = Outgoing::new(format!("{}-{}", message.id, self.epoch), message.encode_to_vec()).within(WITHIN);
         if !self.send(Subject::Transitions, outgoing).await? {
             self.metrics.refused_transitions.inc();
             return Ok(());
@@ -127,15 +128,15 @@ impl Publisher {
                     if self.release.is_cancelled() {
                         return Err(Ended::Unsaved);
                     }
-                    self.ask_for_life().await;
+                    self.ask_for_life(Stream::Transitions).await;
                 }
             }
         }
     }
 
     /// A broker that answers but takes nothing (nobody handles what is there) would take no more from another replica.
-    async fn ask_for_life(&self) {
-        let asked = tokio::time::timeout(WITHIN, self.bus.progress(Stream::Transitions)).await;
+    pub(super) async fn ask_for_life(&self, stream: Stream) {
+        let asked = tokio::time::timeout(WITHIN, self.bus.progress(stream)).await;
         if matches!(asked, Ok(Ok(_))) {
             self.progress.alive();
         }

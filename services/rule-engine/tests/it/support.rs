@@ -81,7 +81,7 @@ impl Installation {
         let observer = Process::for_test();
         let settings = testkit::namespace();
         let bus = Bus::connect(&settings, observer.ready("broker")).await.unwrap();
-        let said = std::sync::Arc::new(Mutex::new(Vec::new()));
+        let said = std::sync::Arc::new(Mutex::new(Vec::<Transition>::new()));
         let levels = std::sync::Arc::new(Mutex::new(Vec::new()));
         let again = std::sync::Arc::new(Mutex::new(Vec::new()));
         let mut follow = bus.follow(Stream::Transitions, From::Sequence(1)).await;
@@ -97,9 +97,11 @@ impl Installation {
                             continue;
                         }
                         let transition = Transition::decode(delivery.payload().clone())?;
-                        // What a round says again has another.
-                        if delivery.id() == transition.id {
-                            heard.lock().unwrap().push(transition);
+                        // What a round says again has another, and the next owner may say what the one before has said.
+                        let is_decided = delivery.id() == format!("{}-{}", transition.id, transition.epoch);
+                        let mut heard = heard.lock().unwrap();
+                        if is_decided && !heard.iter().any(|known| known.id == transition.id) {
+                            heard.push(transition);
                         } else {
                             repeated.lock().unwrap().push(transition);
                         }
@@ -124,7 +126,7 @@ impl Installation {
         .await
     }
 
-    /// Everything that rounds have said again so far.
+    /// Everything that rounds and next owners have said again so far.
     pub fn said_again(&self) -> Vec<Transition> {
         self.again.lock().unwrap().clone()
     }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use bus::Stream;
 use proto::rules::Rule as Wire;
+use rule_engine::config::Rules;
 use rule_engine::evaluation::Evaluation;
 use rule_engine::rule::Rule;
 use rule_engine::rule_set::RuleSet;
 use rule_engine::signal::Signal;
 use rule_engine::store::{Claim, LaneId, Position, SavedLane, Store};
 
-use crate::support::{Installation, PATIENCE, SECOND, TENANT, gauge, line, log_rule, metric_rule, now, rules};
+use crate::support::{How, Installation, PATIENCE, SECOND, TENANT, gauge, line, log_rule, metric_rule, now, rules};
 
 /// Sample times and states that a run without disturbances gives.
 fn undisturbed(rule: &Wire, bodies: &[Vec<u8>]) -> Vec<(String, u64)> {
@@ -59,6 +60,37 @@ async fn a_wait_that_is_half_over_at_a_kill_ends_when_it_would_have_ended() {
     assert_eq!(told, undisturbed(&rule, &bodies));
     assert_eq!(told.iter().map(|(_, time)| (time - begin) / SECOND).collect::<Vec<_>>(), [30, 35]);
     assert!(said.iter().all(|said| said.epoch == 2), "the second owner said it: {said:?}");
+    second.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn what_the_owner_before_has_said_is_said_again_under_the_new_epoch() {
+    let installation = Installation::new().await;
+    // No round says anything again.
+    let silent = || How { rules: Rules { digest_interval: Duration::from_secs(3_600), ..rules() }, ..How::default() };
+    let first = installation.replica_with(silent()).await;
+    first.create(metric_rule("hot", "m", "> 1", 0)).await;
+    installation.rules_are_in_force(&first).await;
+    // From here on nothing is saved.
+    let pool = installation.pool().await;
+    let mut holding = pool.begin().await.unwrap();
+    sqlx::query("select from rule_engine.lanes for update").execute(&mut *holding).await.unwrap();
+    installation.publish_metrics(TENANT, gauge("m", "web", now(), 2.0)).await;
+    let said = installation.says(1).await.remove(0);
+    first.kill();
+    let cut = "select pg_terminate_backend(pid) from pg_stat_activity
+               where datname = current_database() and pid <> pg_backend_pid()";
+    sqlx::query(cut).execute(&mut *holding).await.unwrap();
+    holding.rollback().await.unwrap();
+
+    // The fence may have buried what the first one said: the broker must not take this one for a repeat of it.
+    let second = installation.replica_with(silent()).await;
+    let again = testkit::eventually("the next owner says it", PATIENCE, async || {
+        installation.said_again().into_iter().find(|again| again.id == said.id).ok_or("it does not")
+    })
+    .await;
+    assert_eq!((again.epoch, again.order), (2, said.order));
     second.stop().await;
     installation.end().await;
 }

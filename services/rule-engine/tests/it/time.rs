@@ -1,6 +1,6 @@
 //! Time passes though nothing is sent.
 
-use crate::support::{How, Installation, TENANT, line, log_rule, now, rules};
+use crate::support::{How, Installation, SECOND, TENANT, line, log_rule, now, rules};
 
 #[tokio::test]
 async fn an_alert_of_a_host_that_died_ends_on_a_shard_where_nothing_else_is_sent() {
@@ -32,6 +32,25 @@ async fn the_owner_of_a_shard_puts_a_time_into_its_streams_when_they_are_silent(
             assert_eq!(tick.items(), 0);
         }
     }
+    replica.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn an_owner_whose_clock_is_ahead_ends_no_hold_early() {
+    let installation = Installation::new().await;
+    let replica = installation.replica().await;
+    for text in ["oom", "panic"] {
+        let mut document = log_rule(text, text, "{}");
+        document.hold_millis = 60_000;
+        replica.create(document).await;
+    }
+    installation.rules_are_in_force(&replica).await;
+    installation.publish_logs(TENANT, line("web", now(), "oom")).await;
+    installation.bus.tick(bus::Subject::Logs(0), now() + 9 * 60 * SECOND).await.unwrap();
+    installation.publish_logs(TENANT, line("web", now(), "panic")).await;
+    let said = installation.says(2).await;
+    assert_eq!([said[0].state.as_str(), said[1].state.as_str()], ["firing"; 2]);
     replica.stop().await;
     installation.end().await;
 }

@@ -47,6 +47,15 @@ fn a_line_from_the_future_silences_nothing() {
 }
 
 #[test]
+fn a_gateway_that_lags_behind_the_lane_makes_no_line_end_at_once() {
+    // Another gateway has taken the lane to 100 s.
+    let mut events = vec![Event::Tick(100)];
+    events.extend([30, 31, 32].map(|second| Event::Logs(second, line("web", second, "oom"))));
+    events.extend([Event::Tick(104), Event::Tick(106)]);
+    check(&set(1, &[log_rule(1, "oom", "{}", 5)]), &events, &["firing 30 since 30", "resolved 105 since 30"]);
+}
+
+#[test]
 fn two_lines_of_the_same_time_are_two_alerts_if_one_is_over_before_the_other_comes() {
     let events = [Event::Logs(10, line("web", 10, "oom")), Event::Tick(80), Event::Logs(81, line("web", 10, "oom"))];
     let rules = set(1, &[log_rule(1, "oom", "{}", 60)]);
