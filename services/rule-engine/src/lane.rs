@@ -8,6 +8,7 @@ mod publisher;
 mod rounds;
 mod save;
 mod start;
+mod waiting;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -27,6 +28,7 @@ use crate::transition::Decision;
 use publisher::Publisher;
 use rounds::Rounds;
 use save::Saver;
+use waiting::Waiting;
 
 /// A stream that has been silent for so long gets a tick.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -37,6 +39,9 @@ const MESSAGES_BETWEEN_SWITCHES: u32 = 64;
 const LONGEST_CATCH_UP: Duration = Duration::from_secs(30);
 /// How often it is said what rules are about.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
+/// While so many decisions wait to be said, or some do for so long that nothing was saved meanwhile, nothing more is read.
+const MOST_WAITING: usize = 500_000;
+const LONGEST_UNSAVED: Duration = Duration::from_secs(120);
 const RETRY: Duration = Duration::from_millis(200);
 
 /// Why an owner ended without a last snapshot.
@@ -82,7 +87,8 @@ struct Lane {
     is_first: bool,
     /// Owners before have ended from this snapshot on: what is touched is noted first.
     is_careful: bool,
-    publisher: Publisher,
+    publisher: Arc<Publisher>,
+    waiting: Waiting,
     saver: Saver,
     rounds: Rounds,
     heard: Instant,
@@ -122,7 +128,8 @@ impl Lane {
         let revision = started.evaluation.rules().revision;
         tracing::info!(lane = %id, epoch, sequence = position.sequence, revision, "lane taken over");
         Self {
-            publisher: Publisher::new(id, epoch, &tools, &progress, &release),
+            publisher: Arc::new(Publisher::new(id, epoch, &tools, &progress, &release)),
+            waiting: Waiting::default(),
             saver: Saver::new(id, epoch, started.generations),
             rounds: Rounds::new(tools.settings.digest_interval),
             evaluation: Arc::new(Mutex::new(started.evaluation)),
@@ -164,24 +171,39 @@ impl Lane {
             let (switch_at, has_other_rules) = (self.may_switch_at(), self.has_other_rules());
             let (round_at, silent_at) = (self.rounds.next(), self.heard + SILENCE);
             let repeats = self.rounds.is_waiting();
+            // A snapshot must not claim more than was said, and a round must not miss what is still to be said.
+            let is_said = self.waiting.is_idle();
+            let may_read = is_said || self.may_read_on();
             tokio::select! {
                 biased;
                 () = self.release.cancelled() => return self.leave().await,
                 saved = self.saver.ended() => {
                     self.saved(saved)?;
                 }
-                () = until(save_at), if !is_saving => self.begin_save(),
-                () = until(round_at) => self.round().await?,
+                said = self.waiting.said() => said?,
+                () = until(save_at), if !is_saving && is_said => self.begin_save(),
+                () = until(round_at), if is_said => self.round().await?,
                 () = until(self.next_report) => self.report().await,
-                delivery = self.follow.next() => self.deliver(delivery).await?,
+                delivery = self.follow.next(), if may_read => self.deliver(delivery).await?,
                 // Changed rules are taken up at the top.
                 Ok(()) = self.tools.sets.changed() => {}
                 () = until(switch_at), if has_other_rules => {}
-                () = until(silent_at) => self.tick().await,
+                () = until(silent_at), if may_read => self.tick().await,
                 () = std::future::ready(()), if repeats => {}
             }
+            self.waiting.begin(&self.publisher);
             self.repeat_some().await?;
         }
+    }
+
+    fn may_read_on(&self) -> bool {
+        self.waiting.count() < MOST_WAITING && Instant::now() < self.saver.next() + LONGEST_UNSAVED
+    }
+
+    /// Returns when the broker has what was decided, but for what is too much to be waited for.
+    async fn say(&mut self, decisions: Vec<Decision>) -> Result<(), Ended> {
+        let at_once = self.waiting.sort(decisions);
+        self.publisher.publish(&at_once).await
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Evaluation) -> T) -> T {
@@ -201,7 +223,7 @@ impl Lane {
         .await
     }
 
-    /// One message. When this returns, the broker has what was decided.
+    /// One message. When this returns, the broker has what was decided, or it waits to be said.
     async fn deliver(&mut self, delivery: Delivery) -> Result<(), Ended> {
         let span = tracing::info_span!("evaluate", lane = %self.id);
         if let Some(traceparent) = delivery.traceparent() {
@@ -220,7 +242,7 @@ impl Lane {
             }
             let position = Position { sequence: delivery.stream_sequence(), published_unix_nano: delivery.published() };
             let decisions = self.evaluate(delivery).await?;
-            self.publisher.publish(&decisions).await?;
+            self.say(decisions).await?;
             self.position = position;
             Ok(())
         }
@@ -305,7 +327,7 @@ impl Lane {
         self.switched = (Instant::now(), 0);
         self.next_report = self.next_report.min(Instant::now() + RETRY);
         self.progress.alive();
-        self.publisher.publish(&decisions).await
+        self.say(decisions).await
     }
 
     /// Before something is tried again; not longer than the lane is to be kept.

@@ -133,6 +133,10 @@ impl Lane {
 
     /// Saves once more before the lane is handed on.
     pub(super) async fn leave(&mut self) -> Result<(), Ended> {
+        while !self.waiting.is_idle() {
+            self.waiting.begin(&self.publisher);
+            self.waiting.said().await?;
+        }
         if !self.saver.is_idle() {
             let saved = self.saver.ended().await;
             self.saved(saved)?;

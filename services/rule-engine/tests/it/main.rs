@@ -3,6 +3,7 @@
 
 mod api;
 mod firing;
+mod flood;
 mod levels;
 mod mixed;
 mod progress;
