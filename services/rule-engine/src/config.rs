@@ -58,6 +58,9 @@ pub struct Rules {
     /// How much of that one tenant may take, divided as it is
     #[arg(long, env = "SIGHTLINE_RULE_TENANT_STATE_BYTES", default_value = "256MiB", value_parser = settings::bytes)]
     pub tenant_state_bytes: u64,
+    /// Work that one tenant's telemetry may cost a signal of a shard in a second, in looks of a rule at a series or a line
+    #[arg(long, env = "SIGHTLINE_RULE_TENANT_WORK", default_value_t = 2_000_000)]
+    pub tenant_work: u64,
     /// Memory for the labels of series that are reported, of all shards together; an eighth of what the process may use,
     /// 32MiB to 512MiB, when it is not set
     #[arg(long, env = "SIGHTLINE_SERIES_CACHE", value_parser = settings::bytes)]
@@ -95,6 +98,7 @@ impl Rules {
             idle: self.idle,
             state_bytes: size(self.state_bytes / lanes),
             tenant_state_bytes: size(self.tenant_state_bytes / lanes),
+            tenant_work: self.tenant_work,
             series_cache_bytes: size(self.series_cache_bytes() / shards),
         }
     }
@@ -114,6 +118,7 @@ impl Rules {
         demand(self.progress_within >= Duration::from_secs(5), "SIGHTLINE_RULE_PROGRESS_WITHIN must be 5s or more");
         demand(self.digest_interval >= Duration::from_millis(500), "SIGHTLINE_DIGEST_INTERVAL must be 500ms or more");
         demand(self.idle >= Duration::from_secs(60), "SIGHTLINE_RULE_IDLE must be 1m or more");
+        demand(self.tenant_work >= 10_000, "SIGHTLINE_RULE_TENANT_WORK must be 10000 or more");
         demand(self.per_tenant > 0, "SIGHTLINE_RULES_PER_TENANT must be 1 or more");
         demand(
             self.tenant_state_bytes <= self.state_bytes,
@@ -188,6 +193,7 @@ mod tests {
             ("DIGEST_INTERVAL", "1ms", "SIGHTLINE_DIGEST_INTERVAL"),
             ("STATE_BYTES", "1MiB", "SIGHTLINE_RULE_TENANT_STATE_BYTES"),
             ("STATE_BYTES", "9GiB", "SIGHTLINE_RULE_STATE_BYTES"),
+            ("TENANT_WORK", "1", "SIGHTLINE_RULE_TENANT_WORK"),
             ("PER_TENANT", "0", "SIGHTLINE_RULES_PER_TENANT"),
             ("DATABASE_CONNECTIONS", "2", "SIGHTLINE_DATABASE_CONNECTIONS"),
         ] {

@@ -25,6 +25,7 @@ use model::{Disbelieved, RecentBatches, Times};
 use otlp::Invalid;
 use uuid::Uuid;
 
+use crate::budget::Budgets;
 use crate::rule_set::RuleSet;
 use crate::saved::Snapshot;
 use crate::signal::Signal;
@@ -53,6 +54,8 @@ pub struct Limits {
     pub state_bytes: usize,
     /// The same, of one tenant.
     pub tenant_state_bytes: usize,
+    /// Looks at rules that one tenant's telemetry may cost in a second of the lane's time.
+    pub tenant_work: u64,
     /// Bytes for the labels of series that a lane reads, about.
     pub series_cache_bytes: usize,
 }
@@ -76,6 +79,8 @@ pub struct Tally {
     pub cut_labels: u64,
     /// Times that there was no room for a subject that a rule is about.
     pub over_capacity: u64,
+    /// Samples and lines that were not looked at, or not to the end, since the tenant had no work left to spend.
+    pub over_work: u64,
 }
 
 impl Tally {
@@ -96,6 +101,7 @@ pub struct Evaluation {
     subjects: Subjects,
     watch: Watch,
     audience: Audience,
+    budgets: Budgets,
     batches: RecentBatches,
     /// Whether `batches` is other than what was saved.
     batches_changed: bool,
@@ -112,6 +118,7 @@ impl Evaluation {
             subjects: Subjects::new(order),
             watch: Watch::new(limits.series_cache_bytes),
             audience: Audience::default(),
+            budgets: Budgets::new(limits.tenant_work),
             batches: RecentBatches::default(),
             batches_changed: false,
         }
@@ -148,10 +155,13 @@ impl Evaluation {
         decisions: &mut Vec<Decision>,
     ) -> Result<Tally, Invalid> {
         self.pass_time(received, decisions);
-        match self.signal {
-            Signal::Metrics => self.metrics(tenant, body, items, received, decisions),
-            Signal::Logs => self.logs(tenant, body, items, received, decisions),
-        }
+        let mut budget = self.budgets.of(tenant, self.subjects.now());
+        let tally = match self.signal {
+            Signal::Metrics => self.metrics((tenant, received), (body, items), &mut budget, decisions),
+            Signal::Logs => self.logs((tenant, received), (body, items), &mut budget, decisions),
+        };
+        self.budgets.keep(tenant, budget);
+        tally
     }
 
     /// The lane has come to this time: what waited for it happens.

@@ -13,6 +13,7 @@
 //! times are the samples' and the gateways', it decides what its predecessor decided, under the same ids.
 
 pub mod app;
+pub mod budget;
 pub mod condition;
 pub mod config;
 pub mod document;

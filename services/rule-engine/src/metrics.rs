@@ -67,6 +67,7 @@ impl Metrics {
             ("too_old", tally.too_old),
             ("repeated", tally.repeated),
             ("over_capacity", tally.over_capacity),
+            ("over_work", tally.over_work),
         ];
         for (reason, count) in skipped {
             if count > 0 {

@@ -9,11 +9,12 @@ use std::sync::Arc;
 use series::NameKey;
 use uuid::Uuid;
 
+use crate::budget::Budget;
 use crate::kinds::Kind;
 use crate::rule::Rule;
 
 pub use candidates::Candidates;
-pub use literals::Literals;
+pub use literals::{Literals, Seen};
 
 /// Rules in force together. Never changes; a change of rules makes another set.
 #[derive(Debug, Default)]
@@ -128,12 +129,16 @@ impl<'a> OnMetric<'a> {
         self.0.iter().map(|candidates| candidates.since).max()
     }
 
-    /// The rules that are about a series of which `label` says the labels, in the order of their ids.
-    pub fn about(&self, label: impl Fn(&str) -> Option<&'a str>) -> Vec<&'a Arc<Rule>> {
-        let mut rules: Vec<&Arc<Rule>> = self.0.iter().flat_map(|candidates| candidates.about(&label)).collect();
+    /// The rules that are about a series of which `label` says the labels, in the order of their ids; nothing where the
+    /// budget does not pay for it.
+    pub fn about(&self, budget: &mut Budget, label: impl Fn(&str) -> Option<&'a str>) -> Option<Vec<&'a Arc<Rule>>> {
+        let mut rules: Vec<&Arc<Rule>> = Vec::new();
+        for candidates in &self.0 {
+            rules.extend(candidates.about(budget, &label)?);
+        }
         rules.sort_unstable_by_key(|rule| rule.id);
         rules.dedup_by_key(|rule| rule.id);
-        rules
+        Some(rules)
     }
 }
 

@@ -12,12 +12,17 @@ use uuid::Uuid;
 use super::logs::Writer;
 use super::slots::Binding;
 use super::subjects::nanos;
+use crate::budget::Budget;
 use crate::kinds::Kind;
 use crate::rule::Rule;
-use crate::rule_set::RuleSet;
+use crate::rule_set::{Candidates, RuleSet};
 
 /// Resources that are remembered in each of two generations; what is beyond is not counted.
 const RESOURCES: usize = 50_000;
+/// Of them, those of one tenant.
+const RESOURCES_OF_TENANT: usize = RESOURCES / 4;
+/// What one message may cost here, in looks at rules; resources that are left are counted when they write again.
+const LOOKS: u64 = 100_000;
 
 /// Resources by the hash of their attributes' bytes, with the rules that are about them.
 #[derive(Default)]
@@ -25,7 +30,9 @@ pub(super) struct Audience {
     young: HashedMap<Heard>,
     old: HashedMap<Heard>,
     turned: u64,
-    by_tenant: HashMap<String, Arc<[Arc<Rule>]>>,
+    by_tenant: HashMap<String, Arc<Candidates>>,
+    /// Of the young, how many each tenant has.
+    of_tenant: HashMap<String, usize>,
 }
 
 #[derive(Clone)]
@@ -35,27 +42,40 @@ struct Heard {
 }
 
 impl Audience {
-    pub(super) fn hear(&mut self, rules: &RuleSet, tenant: &str, resource: ResourceLogs<'_>) {
-        let key = key(tenant, resource);
-        if self.young.contains_key(&key) || self.young.len() >= RESOURCES {
-            return;
-        }
-        let heard = self.old.remove(&key).unwrap_or_else(|| {
-            let writer = Writer::read(tenant, resource);
-            let about = self.rules_of(rules, tenant);
-            let about = about.iter().filter(|rule| rule.is_about(|name| writer.label(name)));
-            Heard { subject: writer.id, rules: about.map(|rule| rule.id).collect() }
-        });
-        self.young.insert(key, heard);
+    /// What one message may cost.
+    pub(super) fn budget() -> Budget {
+        Budget::new(LOOKS)
     }
 
-    fn rules_of(&mut self, rules: &RuleSet, tenant: &str) -> Arc<[Arc<Rule>]> {
+    pub(super) fn hear(&mut self, rules: &RuleSet, tenant: &str, resource: ResourceLogs<'_>, budget: &mut Budget) {
+        let count = self.of_tenant.get(tenant).copied().unwrap_or(0);
+        if budget.left() == 0 || self.young.len() >= RESOURCES || count >= RESOURCES_OF_TENANT {
+            return;
+        }
+        let key = key(tenant, resource);
+        if self.young.contains_key(&key) {
+            return;
+        }
+        let heard = match self.old.remove(&key) {
+            Some(heard) => heard,
+            None => {
+                let writer = Writer::read(tenant, resource);
+                let candidates = self.rules_of(rules, tenant);
+                let Some(about) = candidates.about(budget, |name| writer.label(name)) else { return };
+                Heard { subject: writer.id, rules: about.into_iter().map(|rule| rule.id).collect() }
+            }
+        };
+        self.young.insert(key, heard);
+        self.of_tenant.insert(tenant.to_owned(), count + 1);
+    }
+
+    fn rules_of(&mut self, rules: &RuleSet, tenant: &str) -> Arc<Candidates> {
         if let Some(known) = self.by_tenant.get(tenant) {
             return Arc::clone(known);
         }
         let is_log = |rule: &Rule| matches!(rule.kind(), Some(Kind::Log(_))) && !rule.document.disabled;
         let of_tenant = rules.iter().filter(|rule| rule.tenant == tenant && is_log(rule));
-        let of_tenant: Arc<[Arc<Rule>]> = of_tenant.map(Arc::clone).collect();
+        let of_tenant = Candidates::next(rules.revision, of_tenant.map(Arc::clone).collect(), None);
         self.by_tenant.insert(tenant.to_owned(), Arc::clone(&of_tenant));
         of_tenant
     }
@@ -65,6 +85,7 @@ impl Audience {
         if now.saturating_sub(self.turned) >= nanos(idle) {
             self.turned = now;
             self.old = std::mem::take(&mut self.young);
+            self.of_tenant.clear();
         }
     }
 
@@ -78,6 +99,7 @@ impl Audience {
         if log(before) != log(rules) {
             self.young.clear();
             self.old.clear();
+            self.of_tenant.clear();
         }
         self.by_tenant.clear();
     }

@@ -2,14 +2,18 @@
 //!
 //! A rule's selector sees every attribute of the resource; what travels with a transition is cut, what identifies first.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use otlp::{Invalid, LogRecord, Logs, ResourceLogs};
 
+use super::audience::Audience;
 use super::subject::Naming;
 use super::{Evaluation, Tally};
+use crate::budget::Budget;
 use crate::kinds::log::Line;
 use crate::rule::Rule;
+use crate::rule_set::{Candidates, Seen};
 use crate::transition::{Decision, Labels};
 
 /// As many labels as a series has.
@@ -27,6 +31,32 @@ pub(super) struct Writer {
     labels: Vec<(String, String)>,
 }
 
+/// A writer, and who is about it of the rules on the texts that it has written: found once for all of its lines.
+struct About<'a> {
+    writer: Writer,
+    by_text: HashMap<usize, Vec<&'a Arc<Rule>>>,
+}
+
+impl<'a> About<'a> {
+    fn new(writer: Writer) -> Self {
+        Self { writer, by_text: HashMap::new() }
+    }
+
+    /// The rules on a text that are about the writer; nothing where the budget does not pay for finding them.
+    fn rules(
+        &mut self,
+        text: usize,
+        candidates: &'a Candidates,
+        budget: &mut Budget,
+    ) -> Option<(&Writer, &[&'a Arc<Rule>])> {
+        if !self.by_text.contains_key(&text) {
+            let about = candidates.about(budget, |name| self.writer.label(name))?;
+            self.by_text.insert(text, about);
+        }
+        Some((&self.writer, self.by_text.get(&text)?))
+    }
+}
+
 /// A line with everything around it.
 struct Found<'a> {
     tenant: &'a str,
@@ -38,10 +68,9 @@ struct Found<'a> {
 impl Evaluation {
     pub(super) fn logs(
         &mut self,
-        tenant: &str,
-        body: &[u8],
-        items: u64,
-        received: u64,
+        (tenant, received): (&str, u64),
+        (body, items): (&[u8], u64),
+        budget: &mut Budget,
         decisions: &mut Vec<Decision>,
     ) -> Result<Tally, Invalid> {
         let mut tally = Tally::default();
@@ -49,6 +78,7 @@ impl Evaluation {
             tally.items = items;
             return Ok(tally);
         };
+        let (mut seen, mut for_audience) = (Seen::default(), Audience::budget());
         for resource in Logs::parse(body)?.resources() {
             let is_new = resource.batch().is_none_or(|(batch, part)| self.batches.is_new(tenant, batch, part));
             self.batches_changed |= is_new && resource.batch().is_some();
@@ -56,19 +86,25 @@ impl Evaluation {
                 tally.repeated += resource.scopes().map(|scope| scope.records().count() as u64).sum::<u64>();
                 continue;
             }
-            self.audience.hear(&self.rules, tenant, resource);
+            self.audience.hear(&self.rules, tenant, resource, &mut for_audience);
             // Most resources write nothing that is looked for.
-            let mut writer: Option<Writer> = None;
+            let mut writer: Option<About<'_>> = None;
             for record in resource.scopes().flat_map(|scope| scope.records()) {
                 tally.items += 1;
                 let body = record.body.text();
                 let found = Found { tenant, record: &record, body: &body, received };
-                literals.each_in(&body, |candidates| {
-                    let writer = writer.get_or_insert_with(|| Writer::read(tenant, resource));
-                    for rule in candidates.about(|name| writer.label(name)) {
+                let is_read = literals.each_in(&body, &mut seen, budget, |budget, text, candidates| {
+                    let about = writer.get_or_insert_with(|| About::new(Writer::read(tenant, resource)));
+                    let Some((writer, rules)) = about.rules(text, candidates, budget) else { return false };
+                    for rule in rules {
+                        if !budget.pays(1) {
+                            return false;
+                        }
                         self.found(rule, writer, &found, &mut tally, decisions);
                     }
+                    true
                 });
+                tally.over_work += u64::from(!is_read);
             }
         }
         Ok(tally)

@@ -10,6 +10,7 @@ use super::subject::{Naming, identity};
 use super::subjects::{Alias, Subjects};
 use super::unwatched::Unwatched;
 use super::{Evaluation, Limits, Tally};
+use crate::budget::Budget;
 use crate::kinds::metric::Sample;
 use crate::rule_set::RuleSet;
 use crate::transition::Decision;
@@ -64,15 +65,15 @@ struct Finder<'a> {
     names: &'a mut HashMap<Box<str>, Arc<[NameKey]>>,
     generation: u64,
     refused_at: &'a mut u64,
+    budget: &'a mut Budget,
 }
 
 impl Evaluation {
     pub(super) fn metrics(
         &mut self,
-        tenant: &str,
-        body: &[u8],
-        items: u64,
-        received: u64,
+        (tenant, received): (&str, u64),
+        (body, items): (&[u8], u64),
+        budget: &mut Budget,
         decisions: &mut Vec<Decision>,
     ) -> Result<Tally, Invalid> {
         let mut tally = Tally::default();
@@ -90,6 +91,7 @@ impl Evaluation {
             names: &mut watch.names,
             generation: watch.generation,
             refused_at: &mut watch.refused_at,
+            budget,
         };
         watch.reader.read(tenant, body, received, |sample| {
             tally.items += 1;
@@ -140,8 +142,10 @@ impl Finder<'_> {
             alias.checked = generation;
             return Some(alias.subject);
         }
-        let about = on_metric.about(|name| Some(series.label(name)));
         let id = identity(series);
+        let Some(about) = on_metric.about(self.budget, |name| Some(series.label(name))) else {
+            return self.as_it_is(id, series, tally);
+        };
         if about.is_empty() && !self.subjects.knows(id) {
             self.unwatched.add(series.hash);
             return None;
@@ -166,6 +170,18 @@ impl Finder<'_> {
         // What was refused is tried again, as if the rules were new.
         let since = if refused > 0 { None } else { since };
         self.subjects.seen_as(series.hash, Alias { subject: id, checked: generation, since }, naming);
+        Some(id)
+    }
+
+    /// The tenant has no work left: a subject that is known goes on with the rules that it is bound to, a new one waits. Either
+    /// is looked up with its next sample. A successor, who must look up everything once more, decides the same of the known.
+    fn as_it_is(&mut self, id: u64, series: &Arc<Series>, tally: &mut Tally) -> Option<u64> {
+        if !self.subjects.knows(id) {
+            tally.over_work += 1;
+            return None;
+        }
+        let alias = Alias { subject: id, checked: 0, since: None };
+        self.subjects.seen_as(series.hash, alias, Naming::Series(Arc::clone(series)));
         Some(id)
     }
 

@@ -40,6 +40,7 @@ fn limits() -> Limits {
         idle: Duration::from_secs(3_600),
         state_bytes: 1 << 30,
         tenant_state_bytes: 1 << 30,
+        tenant_work: u64::MAX,
         series_cache_bytes: 20 << 20,
     }
 }
@@ -209,6 +210,10 @@ impl Kept {
     }
 
     fn restore(&self, signal: Signal, rules: &Arc<RuleSet>) -> Restored {
+        self.restore_with(signal, rules, limits())
+    }
+
+    fn restore_with(&self, signal: Signal, rules: &Arc<RuleSet>, limits: Limits) -> Restored {
         let mut saved = Saved { stream_time: self.stream_time, order: self.order, ..Saved::default() };
         for bytes in self.parts.values().filter(|bytes| !bytes.is_empty()) {
             saved.add_part(bytes).unwrap();
@@ -216,7 +221,7 @@ impl Kept {
         if !self.batches.is_empty() {
             saved.add_batches(&self.batches).unwrap();
         }
-        Evaluation::restore(signal, Arc::clone(rules), limits(), saved)
+        Evaluation::restore(signal, Arc::clone(rules), limits, saved)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::transition::Decision;
 /// What evaluating a message came to.
 struct Evaluated {
     decisions: Vec<Decision>,
-    outcome: anyhow::Result<(Tally, u64)>,
+    outcome: anyhow::Result<(Tally, u64, String)>,
 }
 
 impl Lane {
@@ -49,10 +49,10 @@ impl Lane {
             self.ended_well(message).await;
         }
         match outcome {
-            Ok((tally, received)) => {
+            Ok((tally, received, tenant)) => {
                 let lag = Duration::from_nanos(unix_nano_now().saturating_sub(received));
                 self.tools.metrics.evaluated(signal, tally, lag.as_secs_f64());
-                self.complain(tally);
+                self.complain(&tenant, tally);
             }
             // The stream's writer keeps it as a dead letter.
             Err(error) => {
@@ -64,12 +64,25 @@ impl Lane {
         Ok(decisions)
     }
 
-    fn complain(&mut self, tally: Tally) {
-        if tally.over_capacity > 0 && self.complained.is_none_or(|at| at.elapsed() > Duration::from_secs(60)) {
-            self.complained = Some(Instant::now());
+    fn complain(&mut self, tenant: &str, tally: Tally) {
+        let is_short = tally.over_capacity > 0 || tally.over_work > 0;
+        if !is_short || self.complained.is_some_and(|at| at.elapsed() <= Duration::from_secs(60)) {
+            return;
+        }
+        self.complained = Some(Instant::now());
+        if tally.over_work > 0 {
+            tracing::error!(
+                lane = %self.id,
+                tenant,
+                left_out = tally.over_work,
+                "a tenant's rules cost too much on its telemetry: raise SIGHTLINE_RULE_TENANT_WORK, or let rules ask for a label by `=`"
+            );
+        }
+        if tally.over_capacity > 0 {
             let bytes = self.with(|evaluation| evaluation.bytes());
             tracing::error!(
                 lane = %self.id,
+                tenant,
                 bytes,
                 "no room for all that rules are about: raise SIGHTLINE_RULE_STATE_BYTES or SIGHTLINE_RULE_TENANT_STATE_BYTES, or write narrower rules"
             );
@@ -118,7 +131,7 @@ fn evaluate(
         let received = believed(envelope.received_unix_nano, delivery.published(), skew);
         let (tenant, body, items) = (&envelope.tenant, &envelope.body, envelope.items);
         let tally = evaluation.message(tenant, body, items, received, &mut decisions).context("evaluate")?;
-        Ok((tally, received))
+        Ok((tally, received, envelope.tenant))
     });
     Evaluated { decisions, outcome }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use selector::{Op, Selector};
 
+use crate::budget::Budget;
 use crate::rule::Rule;
 
 /// The rules of one tenant on one metric or on one text.
@@ -15,6 +16,8 @@ pub struct Candidates {
     pub since: i64,
     /// In the order of their ids.
     rules: Vec<Arc<Rule>>,
+    /// What a look at each costs.
+    prices: Vec<u64>,
     /// By a label that a rule asks to have one value: places in `rules`.
     by_label: Vec<(String, HashMap<String, Vec<usize>>)>,
     /// Those that ask for no such label.
@@ -23,7 +26,7 @@ pub struct Candidates {
 
 impl Candidates {
     /// As of `revision`; `before` lends what did not change.
-    pub(super) fn next(revision: i64, mut rules: Vec<Arc<Rule>>, before: Option<&Arc<Self>>) -> Arc<Self> {
+    pub(crate) fn next(revision: i64, mut rules: Vec<Arc<Rule>>, before: Option<&Arc<Self>>) -> Arc<Self> {
         rules.sort_unstable_by_key(|rule| rule.id);
         let alike = |same: fn(&Rule, &Rule) -> bool| {
             before.filter(|before| {
@@ -46,11 +49,17 @@ impl Candidates {
                 None => rest.push(place),
             }
         }
-        Arc::new(Self { since, rules, by_label: by_label.into_iter().collect(), rest })
+        let prices = rules.iter().map(|rule| rule.selector().map_or(1, Budget::price)).collect();
+        Arc::new(Self { since, rules, prices, by_label: by_label.into_iter().collect(), rest })
     }
 
-    /// The rules that are about a thing of which `label` says the labels, in the order of their ids.
-    pub fn about<'a>(&'a self, label: impl Fn(&str) -> Option<&'a str>) -> Vec<&'a Arc<Rule>> {
+    /// The rules that are about a thing of which `label` says the labels, in the order of their ids; nothing where the budget
+    /// does not pay for looking at all that may be.
+    pub fn about<'a, 'l>(
+        &'a self,
+        budget: &mut Budget,
+        label: impl Fn(&str) -> Option<&'l str>,
+    ) -> Option<Vec<&'a Arc<Rule>>> {
         let mut places = self.rest.clone();
         for (name, values) in &self.by_label {
             if let Some(found) = label(name).and_then(|value| values.get(value)) {
@@ -58,7 +67,16 @@ impl Candidates {
             }
         }
         places.sort_unstable();
-        places.into_iter().map(|place| &self.rules[place]).filter(|rule| rule.is_about(&label)).collect()
+        let mut about = Vec::new();
+        for place in places {
+            if !budget.pays(self.prices[place]) {
+                return None;
+            }
+            if self.rules[place].is_about(&label) {
+                about.push(&self.rules[place]);
+            }
+        }
+        Some(about)
     }
 }
 

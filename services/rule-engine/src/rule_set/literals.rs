@@ -6,6 +6,7 @@ use std::sync::Arc;
 use aho_corasick::AhoCorasick;
 
 use super::Candidates;
+use crate::budget::Budget;
 use crate::rule::Rule;
 
 /// A tenant's texts, and the rules that look for each.
@@ -14,6 +15,33 @@ pub struct Literals {
     texts: Vec<String>,
     automaton: AhoCorasick,
     rules: Vec<Arc<Candidates>>,
+}
+
+/// Which texts were seen in a line; kept between lines for its room.
+#[derive(Debug, Default)]
+pub struct Seen {
+    bits: Vec<u64>,
+    missing: usize,
+}
+
+impl Seen {
+    fn begin(&mut self, texts: usize) {
+        self.bits.clear();
+        self.bits.resize(texts.div_ceil(64), 0);
+        self.missing = texts;
+    }
+
+    fn is_new(&mut self, index: usize) -> bool {
+        let (word, bit) = (&mut self.bits[index / 64], 1 << (index % 64));
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        self.missing -= usize::from(is_new);
+        is_new
+    }
+
+    fn is_all(&self) -> bool {
+        self.missing == 0
+    }
 }
 
 impl Literals {
@@ -46,15 +74,27 @@ impl Literals {
         Some(&self.rules[place])
     }
 
-    /// Gives the rules on each text that is in `body`, once, in the order in which the texts end there.
-    pub fn each_in<'a>(&'a self, body: &str, mut each: impl FnMut(&'a Candidates)) {
-        let mut seen: Vec<usize> = Vec::new();
+    /// Gives the rules on each text that is in `body`, once, in the order in which the texts end there, with the text's
+    /// number. False where the budget did not pay for reading to the end.
+    pub fn each_in<'a>(
+        &'a self,
+        body: &str,
+        seen: &mut Seen,
+        budget: &mut Budget,
+        mut each: impl FnMut(&mut Budget, usize, &'a Candidates) -> bool,
+    ) -> bool {
+        seen.begin(self.texts.len());
         for found in self.automaton.find_overlapping_iter(body) {
             let index = found.pattern().as_usize();
-            if !seen.contains(&index) {
-                seen.push(index);
-                each(&self.rules[index]);
+            let goes_on =
+                if seen.is_new(index) { each(budget, index, &self.rules[index]) } else { budget.pays_for_find() };
+            if !goes_on {
+                return false;
+            }
+            if seen.is_all() {
+                break;
             }
         }
+        true
     }
 }

@@ -26,6 +26,10 @@ fn log(number: u128, text: &str) -> Arc<Rule> {
     rule(number, 1, RuleDocument { subject, ..RuleDocument::default() })
 }
 
+fn plenty() -> Budget {
+    Budget::new(u64::MAX)
+}
+
 fn matcher() -> impl Strategy<Value = String> {
     let label = prop::sample::select(vec!["host_name", "resource_id", "env", "zone"]);
     let op = prop::sample::select(vec!["=", "!=", "=~", "!~"]);
@@ -53,7 +57,7 @@ proptest! {
         let expected: Vec<Uuid> = rules.iter().filter(|rule| rule.is_about(label)).map(|rule| rule.id).collect();
         let set = RuleSet::new(1, rules, &RuleSet::default());
         let keys = series::name_keys("m");
-        let found: Vec<Uuid> = set.on_metric("acme", &keys).about(label).iter().map(|rule| rule.id).collect();
+        let found: Vec<Uuid> = set.on_metric("acme", &keys).about(&mut plenty(), label).unwrap().iter().map(|rule| rule.id).collect();
         prop_assert_eq!(found, expected);
     }
 }
@@ -73,7 +77,7 @@ fn only_a_change_of_what_decides_makes_a_metric_look_changed() {
     let shown = RuleSet::new(3, vec![shown], &other);
     assert_eq!(since(&shown), Some(1), "only the presentation");
     let found = shown.on_metric("acme", &keys);
-    assert_eq!(found.about(|_| None)[0].version, 2, "which is the newest all the same");
+    assert_eq!(found.about(&mut plenty(), |_| None).unwrap()[0].version, 2, "which is the newest all the same");
     assert_eq!(since(&RuleSet::new(4, vec![metric(1, 3, "m", "{}")], &shown)), Some(4));
     assert_eq!(since(&RuleSet::new(5, vec![], &shown)), None);
 }
@@ -83,7 +87,7 @@ fn a_rule_that_wants_a_metric_under_several_names_is_found_once() {
     let set = RuleSet::new(1, vec![metric(1, 1, "http.server.duration", "{}")], &RuleSet::default());
     for (stored, count) in [("http_server_duration_seconds", 1), ("http_server_duration", 1), ("http_server", 0)] {
         let keys = series::name_keys(stored);
-        assert_eq!(set.on_metric("acme", &keys).about(|_| None).len(), count, "{stored}");
+        assert_eq!(set.on_metric("acme", &keys).about(&mut plenty(), |_| None).unwrap().len(), count, "{stored}");
     }
 }
 
@@ -92,10 +96,36 @@ fn every_text_in_a_line_is_found_once() {
     let rules = vec![log(1, "oom"), log(2, "om"), log(3, "oom"), log(4, "panic")];
     let set = RuleSet::new(1, rules, &RuleSet::default());
     let mut found = Vec::new();
-    set.on_logs("acme").unwrap().each_in("oom, and oom again", |candidates| {
-        found.extend(candidates.about(|_| None).iter().map(|rule| rule.id.as_u128()));
-    });
+    let (mut seen, mut budget) = (Seen::default(), plenty());
+    let literals = set.on_logs("acme").unwrap();
+    for line in ["panic", "oom, and oom again"] {
+        found.clear();
+        assert!(literals.each_in(line, &mut seen, &mut budget, |budget, _, candidates| {
+            found.extend(candidates.about(budget, |_| None).unwrap().iter().map(|rule| rule.id.as_u128()));
+            true
+        }));
+    }
     found.sort_unstable();
     assert_eq!(found, [1, 2, 3]);
     assert!(set.on_logs("other").is_none());
+}
+
+#[test]
+fn texts_that_contain_each_other_cost_no_more_than_there_is_to_spend() {
+    let nested = |count: u128| (1..=count).map(|number| log(number, &"a".repeat(usize::try_from(number).unwrap())));
+    let line = "a".repeat(512 << 10);
+    let look = |rules: Vec<Arc<Rule>>, looks: u64| {
+        let set = RuleSet::new(1, rules, &RuleSet::default());
+        let (mut count, mut budget) = (0, Budget::new(looks));
+        let is_read = set.on_logs("acme").unwrap().each_in(&line, &mut Seen::default(), &mut budget, |budget, _, _| {
+            count += 1;
+            budget.pays(1)
+        });
+        (is_read, count, budget.left())
+    };
+    // Each was found after 512 characters: what follows brings nothing more.
+    let (is_read, count, left) = look(nested(512).collect(), 20_000);
+    assert!(is_read && count == 512 && left > 10_000, "{left} left");
+    // One is still to be found: what is looked at ends with the budget.
+    assert_eq!(look(nested(512).chain([log(513, "b")]).collect(), 20_000), (false, 512, 0));
 }

@@ -44,6 +44,7 @@ pub fn rules() -> Rules {
         digest_interval: Duration::from_secs(1),
         state_bytes: 64 << 20,
         tenant_state_bytes: 16 << 20,
+        tenant_work: 2_000_000,
         series_cache: None,
         per_tenant: 100,
         progress_within: Duration::from_secs(5),
@@ -109,7 +110,9 @@ impl Installation {
                 }
             }
         });
-        Self { database: testkit::database().await, settings, bus, observer, said, levels, again }
+        let database = testkit::database().await;
+        count_owners_from_one(&database).await;
+        Self { database, settings, bus, observer, said, levels, again }
     }
 
     /// Everything said so far about rules other than canaries.
@@ -278,6 +281,12 @@ impl Replica {
         self.client().create_rule(as_admin(request)).await.unwrap().into_inner()
     }
 
+    pub async fn create_for(&self, tenant: &str, document: RuleDocument) -> Rule {
+        let request = CreateRuleRequest { document: Some(document), idempotency_key: String::new() };
+        let request = rpc::forward(request, &testkit::admin_token(tenant));
+        self.client().create_rule(request).await.unwrap().into_inner()
+    }
+
     pub async fn update(&self, rule: &Rule, document: RuleDocument) -> Rule {
         let request =
             UpdateRuleRequest { id: rule.id.clone(), document: Some(document), expected_version: rule.version };
@@ -387,4 +396,19 @@ pub fn line(host: &str, time_unix_nano: u64, text: &str) -> Vec<u8> {
 pub fn now() -> u64 {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
     u64::try_from(now.as_millis()).unwrap() * 1_000_000
+}
+
+/// Epochs begin at the clock; here they begin at 1, so that tests can say which owner said something.
+async fn count_owners_from_one(database: &store::Settings) {
+    let pool = sqlx::PgPool::connect(database.database_url.reveal()).await.unwrap();
+    sqlx::raw_sql(
+        "create schema rule_engine;
+         create table rule_engine.leases (
+             name text primary key, owner uuid not null, epoch bigint not null, expires_at timestamptz not null);
+         insert into rule_engine.leases
+         select 'shard-' || to_char(number, 'FM00'), gen_random_uuid(), 0, '-infinity' from generate_series(0, 63) number",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
 }

@@ -66,3 +66,76 @@ fn series_that_no_rule_is_about_take_no_room() {
     }
     assert_eq!((shard.metrics.bytes(), shard.said.len()), (0, 0));
 }
+
+/// Loads of so many hosts in one message.
+fn loads_of(hosts: u64, second: u64) -> Vec<u8> {
+    let all = (0..hosts).map(|host| load(&format!("h{host}"), second, Some(95.0)));
+    // Messages of OTLP that follow each other are one with all of their parts.
+    all.flatten().collect()
+}
+
+#[test]
+fn rules_that_cost_too_much_on_new_series_cost_their_tenant_alone() {
+    let costly = |number| {
+        let document = RuleDocument { r#match: r#"{host_name=~"h.*"}"#.into(), ..metric_document(number, "> 90", 0) };
+        Arc::new(Rule::new(Uuid::from_u128(number), 1, 1, "loud".to_owned(), "metric".to_owned(), document))
+    };
+    let rules: Vec<Arc<Rule>> = (1..50).map(costly).chain([of_tenant("quiet", 50)]).collect();
+    let mut shard = Shard::with(&set(1, &rules), Limits { tenant_work: 10_000, ..limits() });
+    shard.apply_as("loud", &Event::Metrics(1, loads_of(200, 1)));
+    let fired = shard.said.len();
+    assert_eq!(fired as u64 + shard.tally.over_work * 49, 200 * 49);
+    assert!(shard.tally.over_work > 0 && fired > 0, "{:?}", shard.tally);
+    // In the same second nothing is left to the one, and everything to the other.
+    shard.apply_as("loud", &Event::Metrics(1, loads_of(200, 1)));
+    assert_eq!(shard.said.len(), fired);
+    shard.apply_as("quiet", &Event::Metrics(1, load("web", 1, Some(95.0))));
+    assert_eq!(shard.said.len(), fired + 1);
+    // As time passes everything is looked at.
+    for second in 2..60 {
+        shard.apply_as("loud", &Event::Metrics(second, loads_of(200, second)));
+    }
+    assert_eq!((shard.said.len(), shard.tally.over_work), (200 * 49 + 1, 0));
+}
+
+#[test]
+fn a_successor_that_must_find_everything_again_goes_on_with_what_is_known() {
+    let document = RuleDocument { r#match: r#"{host_name=~"h.*"}"#.into(), ..metric_document(1, "> 90", 20) };
+    let rules = set(1, &[rule(1, 1, 1, document)]);
+    let poor = Limits { tenant_work: 20, ..limits() };
+    let mut shard = Shard::with(&rules, poor);
+    for second in 0..60 {
+        shard.apply(&Event::Metrics(second, loads_of(20, 10)));
+    }
+    let mut kept = Kept::default();
+    kept.keep(&mut shard.metrics);
+    shard.metrics = kept.restore_with(Signal::Metrics, &rules, poor).evaluation;
+    shard.apply(&Event::Metrics(61, loads_of(20, 30)));
+    assert_eq!((shard.told(), shard.tally.over_work), (vec!["firing 30 since 10".to_owned(); 20], 0));
+}
+
+#[test]
+fn lines_that_cost_too_much_cost_their_tenant_alone() {
+    let rules: Vec<Arc<Rule>> = (1..200).map(|number| log_rule(number, "a", r#"{host_name=~"h.*"}"#, 60)).collect();
+    let mut shard = Shard::with(&set(1, &rules), Limits { tenant_work: 10_000, ..limits() });
+    shard.apply(&Event::Logs(1, line("h1", 1, "a")));
+    assert_eq!((shard.said.len(), shard.tally.over_work), (199, 0));
+    let lines: Vec<u8> = (0..100).flat_map(|host| line(&format!("h{host}"), 1, "a")).collect();
+    shard.apply(&Event::Logs(1, lines));
+    assert!(shard.tally.over_work > 50, "{:?}", shard.tally);
+}
+
+#[test]
+fn counting_whom_log_rules_are_about_costs_no_more_than_it_may_for_one_message() {
+    let rules: Vec<Arc<Rule>> = (1..400).map(|number| log_rule(number, "b", r#"{host_name=~"h.*"}"#, 60)).collect();
+    let mut shard = Shard::new(&set(1, &rules));
+    let lines: Vec<u8> = (0..500).flat_map(|host| line(&format!("h{host}"), 1, "a")).collect();
+    let counted = |shard: &Shard| shard.logs.bindings().iter().map(|binding| binding.subjects).max().unwrap();
+    shard.apply(&Event::Logs(1, lines.clone()));
+    let first = counted(&shard);
+    assert!((1..500).contains(&first), "{first} counted");
+    for _ in 0..60 {
+        shard.apply(&Event::Logs(1, lines.clone()));
+    }
+    assert_eq!(counted(&shard), 500, "the rest when they write again");
+}
