@@ -43,8 +43,14 @@ pub fn label_name(attribute: &str) -> String {
 /// its beginning with a hash of the whole, so that no two become one.
 #[must_use]
 pub fn label_value(text: &str) -> Cow<'_, str> {
+    label_value_within(text, MOST_VALUE_BYTES)
+}
+
+/// As [`label_value`], of at most `bytes` bytes: for labels that stand in very many places.
+#[must_use]
+pub fn label_value_within(text: &str, bytes: usize) -> Cow<'_, str> {
     let whole = if text.contains('\0') { Cow::Owned(text.replace('\0', "\u{fffd}")) } else { Cow::Borrowed(text) };
-    if whole.len() > MOST_VALUE_BYTES { Cow::Owned(shortened(&whole, MOST_VALUE_BYTES, '~')) } else { whole }
+    if whole.len() > bytes { Cow::Owned(shortened(&whole, bytes, '~')) } else { whole }
 }
 
 /// A character that names cannot hold, in characters that they can: `ö` is `uf6`.
@@ -59,9 +65,11 @@ fn separate(name: &mut String) {
     }
 }
 
-fn shortened(text: &str, bytes: usize, before_hash: char) -> String {
+/// The beginning of a text with a hash of the whole behind it, together at most `bytes` bytes (and at least 33).
+#[must_use]
+pub fn shortened(text: &str, bytes: usize, before_hash: char) -> String {
     let hash = xxhash_rust::xxh3::xxh3_128(text.as_bytes());
-    let beginning = &text[..text.floor_char_boundary(bytes - 33)];
+    let beginning = &text[..text.floor_char_boundary(bytes.saturating_sub(33))];
     format!("{}{before_hash}{hash:032x}", beginning.trim_end_matches(before_hash))
 }
 

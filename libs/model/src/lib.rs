@@ -16,7 +16,7 @@ mod times;
 pub use batch::{BatchId, ClientBatch, InvalidBatchId};
 pub use digest::digest;
 pub use hashed::{HashedMap, Identity};
-pub use label::{escaped, label_name, label_value};
+pub use label::{escaped, label_name, label_value, label_value_within, shortened};
 pub use level::{Level, severity_number, syslog_severity_number};
 pub use recent::RecentBatches;
 pub use resource::{Identified, InvalidResourceId, ResourceId, ResourceKind, identify, shard};

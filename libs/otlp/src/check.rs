@@ -15,8 +15,8 @@ use crate::wire::{Invalid, Reader};
 /// One `ResourceMetrics` or `ResourceLogs` of a request.
 #[derive(Debug, Clone)]
 pub struct Checked<'a> {
-    content: &'a [u8],
-    signal: Signal,
+    pub(crate) content: &'a [u8],
+    pub(crate) signal: Signal,
     /// Items that are taken.
     pub items: u64,
     /// Items that are not.
@@ -46,11 +46,16 @@ impl<'a> Checked<'a> {
     /// `rules` must be those of the check.
     #[must_use]
     pub fn kept(&self, rules: &Rules) -> Cow<'a, [u8]> {
-        if self.reserved || self.refused.total() > 0 {
+        if !self.is_whole() {
             Cow::Owned(cut::rebuild(self.content, self.signal, rules))
         } else {
             Cow::Borrowed(self.content)
         }
+    }
+
+    /// Whether all of it is kept.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.reserved && self.refused.total() == 0
     }
 }
 
@@ -181,7 +186,7 @@ fn scope(content: &[u8], checked: &mut Checked<'_>, mode: Mode<'_>) -> Result<()
             }
         }
     }
-    if let Some(reason) = header.refused(checked.signal, mode) {
+    if let Some(reason) = header.refused(mode) {
         checked.refused.add(reason, items + refused.total());
         return Ok(());
     }

@@ -18,7 +18,7 @@ enum Fate {
 pub(crate) fn rebuild(content: &[u8], signal: Signal, rules: &Rules) -> Vec<u8> {
     edit(content, |number, field| match number {
         1 => Fate::Becomes(without_reserved(field)),
-        2 if judge::scope_is_refused(field, signal, rules) => Fate::Goes,
+        2 if judge::scope_is_refused(field, rules) => Fate::Goes,
         2 => Fate::Becomes(scope(field, signal, rules)),
         _ => Fate::Stays,
     })

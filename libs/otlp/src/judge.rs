@@ -5,7 +5,6 @@ use crate::schema::{
     EXPONENTIAL, EXPONENTIAL_POINT, GAUGE, HISTOGRAM, HISTOGRAM_POINT, KEY_VALUE, LOG_RECORD, METRIC, NUMBER_POINT,
     SUM, SUMMARY, SUMMARY_POINT, Schema,
 };
-use crate::signal::Signal;
 use crate::value::{Attribute, Value};
 use crate::walk::{Fixed64s, last_text};
 use crate::wire::{Invalid, Reader, WRONG_TYPE, Wire};
@@ -32,19 +31,18 @@ impl ScopeHeader {
     }
 
     /// Why nothing of the scope is taken.
-    pub(crate) fn refused(&self, signal: Signal, mode: Mode<'_>) -> Option<Reason> {
+    pub(crate) fn refused(&self, mode: Mode<'_>) -> Option<Reason> {
         match mode {
             Mode::Gateway(rules) if self.bytes > rules.limits.header_bytes => Some(Reason::TooLarge),
-            Mode::Gateway(rules) if signal == Signal::Metrics && self.name > rules.limits.name_bytes => {
-                Some(Reason::NameTooLong)
-            }
+            // Of a metric it is in the labels of each series, of a log in each line.
+            Mode::Gateway(rules) if self.name > rules.limits.name_bytes => Some(Reason::NameTooLong),
             _ => None,
         }
     }
 }
 
 /// Whether nothing of a scope is taken.
-pub(crate) fn scope_is_refused(content: &[u8], signal: Signal, rules: &Rules) -> bool {
+pub(crate) fn scope_is_refused(content: &[u8], rules: &Rules) -> bool {
     let mut header = ScopeHeader::default();
     let mut reader = Reader::new(content);
     let mut begin = 0;
@@ -54,7 +52,7 @@ pub(crate) fn scope_is_refused(content: &[u8], signal: Signal, rules: &Rules) ->
         }
         begin = reader.position();
     }
-    header.refused(signal, Mode::Gateway(rules)).is_some()
+    header.refused(Mode::Gateway(rules)).is_some()
 }
 
 /// A metric's verdict.
@@ -141,6 +139,10 @@ pub(crate) fn metric(content: &[u8], mode: Mode<'_>) -> Result<MetricVerdict, In
     if let (Mode::Gateway(rules), Some(kind)) = (mode, kind) {
         let cumulative = temporality == 2 || !shape(kind).is_some_and(|shape| shape.temporal);
         verdict.whole = whole(kind, cumulative, (name, unit), header, &rules.limits);
+    } else if let (Mode::Gateway(_), None) = (mode, kind) {
+        // A kind that is newer than we are, or none: how many points it has cannot be seen.
+        verdict.points = 1;
+        verdict.whole = Some(Reason::NoValue);
     }
     Ok(verdict)
 }

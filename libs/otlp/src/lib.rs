@@ -35,7 +35,7 @@ mod wire;
 pub use check::{Checked, Walk, check, count_resources};
 pub use json::{BadJson, FromJson, from_json};
 pub use judge::MAX_NESTING;
-pub use limits::{Limits, MOST_POINT_ATTRIBUTES, Reason, Refusals, Rules};
+pub use limits::{LABELS_OF_OURS, Limits, MOST_POINT_ATTRIBUTES, Reason, Refusals, Rules};
 pub use locate::describe;
 pub use logs::{LogRecord, Logs, ResourceLogs, ScopeLogs};
 pub use metrics::{

@@ -5,8 +5,9 @@ use model::{Disbelieved, Window};
 /// The most attributes that a data point can be allowed: a series has 30 labels, of which ten may be ours (its name, tenant,
 /// resource, kind, host, service, scope with version and attributes, a bucket's bound). What a store would cut is refused.
 pub const MOST_POINT_ATTRIBUTES: usize = 20;
-/// What a series has beside the labels of its point, about: our own labels and its name.
-const LABELS_OF_OURS: usize = 512;
+/// Bytes of labels that a series has beside those of its point, at most: names and values of our own labels, its name, and a
+/// bound or quantile. `libs/series` cuts them to that.
+pub const LABELS_OF_OURS: usize = 1_374;
 
 /// What requests and their items may be at most. Each bounds what an accepted byte can become further on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +51,7 @@ impl Default for Limits {
             label_bytes: 32 << 10,
             name_bytes: 1024,
             buckets: 1_000,
-            series_bytes: 1 << 20,
+            series_bytes: 2 << 20,
             item_bytes: 256 << 10,
             header_bytes: 64 << 10,
         }
@@ -111,7 +112,7 @@ pub enum Reason {
     TooManyLabelBytes,
     /// Bounds that do not rise, or counts that do not fit them.
     BrokenHistogram,
-    /// A point that says nothing.
+    /// A point that says nothing, or a metric of a kind that is not known, which counts as one.
     NoValue,
     /// A value that no store can keep.
     NotANumber,
@@ -175,7 +176,7 @@ impl Reason {
             Self::TooManyBuckets => "too many buckets or quantiles in one point",
             Self::TooManyLabelBytes => "the attributes of one point are too long, together or for its many buckets",
             Self::BrokenHistogram => "a histogram's bounds must rise and its bucket counts must fit bounds and count",
-            Self::NoValue => "a point has no value",
+            Self::NoValue => "a point has no value, or a metric is of no known kind",
             Self::NotANumber => "NaN is no value; mark a missing one with the flag for no recorded value",
             Self::TimeAhead => "times lie ahead of ours; check the clock, and that times are nanoseconds",
             Self::TimeTooOld => "times lie before what is kept; check the clock, and that times are nanoseconds",

@@ -4,7 +4,7 @@
 //! messages, few huge ones, empty ones, repeated ones.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
-use otlp::{Limits, Most, Rules, Signal, Stamp, append_stamped, check, count_resources, split};
+use otlp::{Limits, Most, Rules, Signal, Stamp, append_stamped, check, count_resources};
 use proptest::prelude::*;
 
 const NOW: u64 = 1_790_000_000_000_000_000;
@@ -45,9 +45,10 @@ fn made(request: &[u8], signal: Signal) -> Made {
     }
     let Ok(walk) = check(request, signal, &rules) else { return made };
     let stamp = Stamp::new().text("sightline.resource.id", &"x".repeat(32)).text("sightline.batch.id", &"x".repeat(32));
-    for resource in walk.resources.iter().filter(|resource| resource.items > 0) {
-        made.resources += 1;
-        split(resource.kept(&rules), signal, resource.items, MOST, |piece| {
+    for resource in &walk.resources {
+        made.resources += usize::from(resource.items > 0);
+        resource.pieces(&rules, MOST, |piece| {
+            assert!(piece.items > 0, "nothing is handed on for nothing");
             let mut body = Vec::new();
             append_stamped(&mut body, &piece.content, &stamp);
             made.pieces += 1;

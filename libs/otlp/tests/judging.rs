@@ -1,8 +1,10 @@
 //! What a gateway refuses of a request, item by item, and what stays.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
+use opentelemetry_proto::tonic::collector::logs::v1::ExportLogsServiceRequest;
 use opentelemetry_proto::tonic::collector::metrics::v1::ExportMetricsServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{AnyValue, ArrayValue, InstrumentationScope, KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::logs::v1::{LogRecord, ResourceLogs, ScopeLogs};
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point::Value as Number;
 use opentelemetry_proto::tonic::metrics::v1::summary_data_point::ValueAtQuantile;
@@ -93,6 +95,8 @@ fn points_that_say_nothing_are_refused() {
     assert_eq!(verdict(gauge(vec![number(f64::INFINITY)])), Ok(()));
     assert_eq!(verdict(gauge(vec![number(f64::NAN)])), Err(Reason::NotANumber));
     assert_eq!(verdict(gauge(vec![NumberDataPoint { value: None, ..number(0.0) }])), Err(Reason::NoValue));
+    // A kind of data that is newer than we are, as good as none.
+    assert_eq!(verdict(Metric { data: None, ..gauge(Vec::new()) }), Err(Reason::NoValue));
     // What is marked so ends its series.
     assert_eq!(verdict(gauge(vec![NumberDataPoint { value: None, flags: 1, ..number(0.0) }])), Ok(()));
     assert_eq!(verdict(gauge(vec![NumberDataPoint { flags: 1, ..number(f64::NAN) }])), Ok(()));
@@ -183,6 +187,21 @@ fn names_are_labels_too() {
     };
     let judged = judged(vec![request(vec![scope(5), scope(2_000), scope(70_000)])]);
     assert_eq!(judged, (2, vec![(Reason::NameTooLong, 2), (Reason::TooLarge, 2)]));
+}
+
+#[test]
+fn a_scope_of_logs_is_named_no_longer_than_one_of_metrics() {
+    // A log's scope is in each of its lines, of which an envelope has twenty thousand.
+    for (name, version, items) in [(1_024, 1_024, 1), (1_025, 0, 0), (0, 1_025, 0)] {
+        let scope = InstrumentationScope { name: "x".repeat(name), version: "x".repeat(version), ..Default::default() };
+        let log_records = vec![LogRecord { time_unix_nano: NOW, ..LogRecord::default() }];
+        let scope_logs = vec![ScopeLogs { scope: Some(scope), log_records, ..ScopeLogs::default() }];
+        let resource_logs = vec![ResourceLogs { scope_logs, ..ResourceLogs::default() }];
+        let bytes = ExportLogsServiceRequest { resource_logs }.encode_to_vec();
+        let walk = check(&bytes, Signal::Logs, &rules()).unwrap();
+        assert_eq!((walk.items, walk.refused.total()), (items, 1 - items));
+        assert!(walk.refused.iter().all(|(reason, _)| reason == Reason::NameTooLong));
+    }
 }
 
 #[test]

@@ -62,6 +62,8 @@ struct Place<V> {
     bytes: usize,
     /// When it was used last, in the caller's seconds.
     used: u32,
+    /// When it was noted last.
+    round: u32,
     again: bool,
 }
 
@@ -76,6 +78,7 @@ pub(crate) struct Cache<V> {
     index: HashedMap<usize>,
     places: Vec<Place<V>>,
     hand: usize,
+    round: u32,
     capacity: usize,
     usage: CacheUse,
     /// What was prepared last and not kept.
@@ -93,6 +96,7 @@ impl<V: Weighed> Cache<V> {
             index: HashedMap::default(),
             places: Vec::new(),
             hand: 0,
+            round: 0,
             capacity,
             usage: CacheUse::default(),
             passing: None,
@@ -142,21 +146,29 @@ impl<V: Weighed> Cache<V> {
         let at = self.places.len();
         self.index.insert(hash, at);
         self.usage.bytes += bytes;
-        self.places.push(Place { hash, key: key.into(), value, bytes, used: now, again: false });
+        self.places.push(Place { hash, key: key.into(), value, bytes, used: now, again: false, round: 0 });
         &self.places[at].value
     }
 
-    /// Gives a value out that is not to be kept.
-    pub(crate) fn pass(&mut self, value: V) -> &V {
+    /// Counts a key that was not found, and of which nothing is kept.
+    pub(crate) fn pass(&mut self) {
         self.usage.misses += 1;
         self.usage.unkept += 1;
-        self.passing.insert(value)
     }
 
-    /// Whether the key with this hash has a place, and was used lately.
-    pub(crate) fn is_alive(&self, hash: u64, now: u32) -> bool {
-        let place = self.index.get(&hash).map(|at| &self.places[*at]);
-        place.is_some_and(|place| now.saturating_sub(place.used) < ONCE_SECONDS)
+    /// Begins a round of [`note`](Self::note).
+    pub(crate) fn begin_round(&mut self) {
+        self.round = self.round.wrapping_add(1);
+    }
+
+    /// Notes that what has this place was given out in this round.
+    pub(crate) fn note(&mut self, place: usize) {
+        self.places[place].round = self.round;
+    }
+
+    /// Whether what the key with this hash stands for was noted in this round.
+    pub(crate) fn is_in_round(&self, hash: u64) -> bool {
+        self.index.get(&hash).is_some_and(|at| self.places[*at].round == self.round)
     }
 
     /// Whether the key with this hash has a place.
@@ -164,11 +176,13 @@ impl<V: Weighed> Cache<V> {
         self.index.contains_key(&hash)
     }
 
-    /// Forgets the key with this hash.
-    pub(crate) fn forget(&mut self, hash: u64) {
-        if let Some(at) = self.index.get(&hash) {
-            self.evict(*at);
-        }
+    /// Forgets all keys.
+    pub(crate) fn clear(&mut self) {
+        self.usage.evicted += self.places.len() as u64;
+        self.usage.bytes = 0;
+        self.index.clear();
+        self.places.clear();
+        self.hand = 0;
     }
 
     fn make_room(&mut self, bytes: usize, now: u32) -> bool {

@@ -6,10 +6,11 @@
 //! Prometheus's stale marker, for the buckets whose bounds it carries. What a resource says about itself beyond the labels
 //! of every series is one `target_info`.
 //!
-//! Two things never become one series, and what cannot be kept apart is passed over and counted ([`Skip`]). Two points of
+//! Two things of one envelope never become one series, and what cannot be kept apart is passed over and counted ([`Skip`]). Two points of
 //! one series within a millisecond are both given out; a store keeps one of them.
 //!
-//! Reading the same bytes twice gives the same samples: no clock decides what they are.
+//! Reading the same bytes twice gives the same samples, whoever reads them: neither a clock nor what was read before decides
+//! what they are.
 
 mod cache;
 mod labels;

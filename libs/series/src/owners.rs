@@ -1,9 +1,11 @@
 //! Which instrument a stored series belongs to.
 //!
-//! Translation to stored names loses what tells `x.y` from `x_y`, of metrics as of attributes. Two of them that report at
-//! the same time must not become one series with two values: the first one that is seen has the series for as long as it
-//! reports, and the points of the other are passed over and counted ([`crate::Skip::NameTaken`]). An instrument that was
-//! renamed gets the series when the old name falls silent.
+//! Translation to stored names loses what tells `x.y` from `x_y`, of metrics as of attributes. Two of them in one envelope
+//! must not become one series with two values: the one that stands first in it has the series there, and the points of the
+//! other are passed over and counted ([`crate::Skip::NameTaken`]). The envelope alone decides, so that whoever reads it, and
+//! whenever, decides alike; and since a client reports all its instruments together, in one order, it is the same one each
+//! time. What was seen before only says where to look: nearly all points are of instruments that nobody contests, and are
+//! not looked at again.
 
 use model::HashedMap;
 
@@ -11,6 +13,8 @@ use crate::cache::{Cache, Weighed};
 
 /// Fewer are not worth looking through.
 const LEAST: usize = 4096;
+/// With more that are contested, all that was seen is forgotten.
+const MOST_CONTESTED: usize = 1 << 16;
 
 #[derive(Clone, Copy)]
 struct Owner {
@@ -22,39 +26,69 @@ struct Owner {
 
 /// Owners of series, by the series' hash.
 pub(crate) struct Owners {
+    /// Some instrument with that series; the one that nobody contests, where there is one.
     by_series: HashedMap<Owner>,
-    /// So many there may be before those are dropped that the cache has forgotten.
+    /// Origins that share a series with others, or are written in several ways: what became of them in an envelope is in `had`.
+    contested: HashedMap<()>,
+    /// Who has which series in this envelope; without those that nobody contests, which the cache knows.
+    had: HashedMap<u64>,
+    /// So many owners there may be before those are dropped that the cache has forgotten.
     limit: usize,
 }
 
 impl Default for Owners {
     fn default() -> Self {
-        Self { by_series: HashedMap::default(), limit: LEAST }
+        let (by_series, contested, had) = Default::default();
+        Self { by_series, contested, had, limit: LEAST }
     }
 }
 
 impl Owners {
-    /// Whether all of these series may belong to `origin`, which the cache is about to have under `key`; then they do.
+    /// Begins an envelope.
+    pub(crate) fn begin<V: Weighed>(&mut self, cache: &mut Cache<V>) {
+        cache.begin_round();
+        self.had.clear();
+        if self.contested.len() > MOST_CONTESTED {
+            *self = Self::default();
+            cache.clear();
+        }
+    }
+
+    /// Whether what is called so has to claim its series in every envelope.
+    pub(crate) fn is_contested(&self, origin: u64) -> bool {
+        !self.contested.is_empty() && self.contested.contains_key(&origin)
+    }
+
+    /// Whether all of these series may belong to `origin` in this envelope; then they do. The cache has it under `key`, or is
+    /// about to.
     pub(crate) fn claim<V: Weighed>(
         &mut self,
         series: impl Iterator<Item = u64> + Clone,
         origin: u64,
         key: u64,
-        cache: &mut Cache<V>,
-        now: u32,
+        cache: &Cache<V>,
     ) -> bool {
-        let others = |owners: &Self, series| {
-            owners.by_series.get(&series).copied().filter(|owner: &Owner| owner.origin != origin)
-        };
-        let is_taken = |series| others(self, series).is_some_and(|owner| cache.is_alive(owner.key, now));
-        if series.clone().any(is_taken) {
+        let mut is_free = true;
+        for series in series.clone() {
+            is_free &= self.had.get(&series).is_none_or(|had| *had == origin);
+            let Some(owner) = self.by_series.get(&series) else { continue };
+            if owner.origin != origin {
+                is_free &= !cache.is_in_round(owner.key);
+                self.contested.insert(owner.origin, ());
+            }
+            if owner.origin != origin || owner.key != key {
+                self.contested.insert(origin, ());
+            }
+        }
+        if !is_free {
             return false;
         }
         for series in series {
-            if let Some(silent) = others(self, series) {
-                cache.forget(silent.key);
+            self.had.insert(series, origin);
+            let owner = self.by_series.entry(series).or_insert(Owner { origin, key });
+            if !cache.has(owner.key) {
+                *owner = Owner { origin, key };
             }
-            self.by_series.insert(series, Owner { origin, key });
         }
         if self.by_series.len() > self.limit {
             self.by_series.retain(|_, owner| owner.key == key || cache.has(owner.key));
@@ -67,33 +101,24 @@ impl Owners {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::hash_of;
-
-    fn claim(owners: &mut Owners, cache: &mut Cache<u64>, origin: u64, key: &str, now: u32) -> bool {
-        let claimed = owners.claim([7].into_iter(), origin, hash_of(key.as_bytes()), cache, now);
-        if claimed && cache.find(key.as_bytes(), now).is_none() {
-            cache.insert(key.as_bytes(), now, origin);
-        }
-        claimed
-    }
-
-    #[test]
-    fn the_first_has_the_series_until_it_falls_silent() {
-        let (mut owners, mut cache) = (Owners::default(), Cache::new(10_000));
-        assert!(claim(&mut owners, &mut cache, 1, "x.y", 0));
-        assert!(!claim(&mut owners, &mut cache, 2, "x_y", 10));
-        assert!(claim(&mut owners, &mut cache, 1, "x.y in other bytes", 20));
-        assert!(!claim(&mut owners, &mut cache, 2, "x_y", 100));
-        assert!(claim(&mut owners, &mut cache, 2, "x_y", 200));
-        assert!(!claim(&mut owners, &mut cache, 1, "x.y in other bytes", 210));
-    }
 
     #[test]
     fn what_the_cache_forgot_is_forgotten() {
         let (mut owners, mut cache) = (Owners::default(), Cache::<u64>::new(0));
         for series in 0..100_000 {
-            assert!(owners.claim([series].into_iter(), series, series, &mut cache, 0));
+            owners.begin(&mut cache);
+            assert!(owners.claim([series].into_iter(), series, series, &cache));
         }
         assert!(owners.by_series.len() <= LEAST + 1);
+    }
+
+    #[test]
+    fn who_makes_names_that_are_stored_alike_takes_no_more_memory_for_it_than_so_much() {
+        let (mut owners, mut cache) = (Owners::default(), Cache::<u64>::new(0));
+        for origin in 0..300_000 {
+            owners.begin(&mut cache);
+            assert!(owners.claim([7].into_iter(), origin, origin, &cache));
+        }
+        assert!(owners.contested.len() <= MOST_CONTESTED + 2);
     }
 }

@@ -7,7 +7,7 @@ use otlp::{Histogram, Kind, Metric, Number, Point, Summary};
 use crate::cache::Weighed;
 use crate::labels::{Common, Series};
 use crate::name::{Type, agent_counts, of_agent, translated};
-use crate::prepare::{Label, Scope, by_key, labels};
+use crate::prepare::{BOUND_BYTES, Label, NAME_BYTES, Scope, by_key, labels};
 use crate::resource::Resource;
 use crate::skip::Skip;
 
@@ -110,7 +110,10 @@ impl Named {
         let agents = resource.is_agents.then(|| of_agent(scope.name, metric.name)).flatten();
         let counts = monotonic || (is_gauge && agents.as_deref().is_some_and(agent_counts));
         let is_agents = agents.is_some();
-        let name = agents.unwrap_or_else(|| translated(metric.name, metric.unit, monotonic, is_gauge));
+        let mut name = agents.unwrap_or_else(|| translated(metric.name, metric.unit, monotonic, is_gauge));
+        if name.len() > NAME_BYTES {
+            name = model::shortened(&name, NAME_BYTES, '_');
+        }
         Self { name, counts, is_agents }
     }
 }
@@ -141,7 +144,7 @@ pub(crate) fn prepare(
 
 /// The label that tells the series of a point apart, where it has several.
 fn extra(point: Point<'_>) -> Result<Option<&'static str>, Skip> {
-    let bytes = point.attributes.raw().len() + 512;
+    let bytes = point.attributes.raw().len() + otlp::LABELS_OF_OURS;
     let fits = |series: usize| series <= MOST_SERIES && series * bytes <= MOST_BYTES;
     match point.sample {
         otlp::Sample::Histogram(histogram) => {
@@ -175,12 +178,12 @@ fn several(labels: &[Label<'_>], name: &str, extra: &'static str, point: Point<'
     let mut all = Vec::new();
     match point.sample {
         otlp::Sample::Histogram(histogram) => {
-            let bounds = histogram.bounds().filter(|bound| bound.is_finite()).map(|bound| bound.to_string());
+            let bounds = histogram.bounds().filter(|bound| bound.is_finite()).map(written);
             let bucket = format!("{name}_bucket");
             all.extend(bounds.chain(["+Inf".to_owned()]).map(|le| of(Type::Counter, &bucket, Some(&le))));
         }
         otlp::Sample::Summary(summary) => {
-            let quantiles = summary.quantiles().map(|(quantile, _)| quantile.to_string());
+            let quantiles = summary.quantiles().map(|(quantile, _)| written(quantile));
             all.extend(quantiles.map(|quantile| of(Type::Gauge, name, Some(&quantile))));
         }
         otlp::Sample::Number(_) | otlp::Sample::None => {}
@@ -188,6 +191,12 @@ fn several(labels: &[Label<'_>], name: &str, extra: &'static str, point: Point<'
     all.push(of(Type::Counter, &format!("{name}_sum"), None));
     all.push(of(Type::Counter, &format!("{name}_count"), None));
     Prepared::Several(all.into())
+}
+
+/// A bound or quantile as a label: with an exponent where it would have up to three hundred zeros without one.
+fn written(number: f64) -> String {
+    let plain = number.to_string();
+    if plain.len() > BOUND_BYTES { format!("{number:e}") } else { plain }
 }
 
 /// Gives each of a point's series its value.

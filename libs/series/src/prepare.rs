@@ -7,7 +7,7 @@
 
 use std::borrow::Cow;
 
-use model::{label_name, label_value};
+use model::{label_name, label_value, label_value_within};
 use otlp::Attribute;
 
 use crate::skip::Skip;
@@ -28,6 +28,32 @@ const _: () = assert!(otlp::MOST_POINT_ATTRIBUTES + OTHERS <= MAX_LABELS);
 const OURS: [&str; 5] = ["tenant", "resource_id", "kind", "host_name", "service_name"];
 const SCOPES: [&str; 3] = ["otel_scope_name", "otel_scope_version", "otel_scope_attributes"];
 
+/// Bytes of their values, in the same order. Every series of a point repeats them, so a point of a thousand buckets has them
+/// a thousand times: what is longer is its beginning and a hash. A host's full name has at most 253 bytes.
+const OURS_BYTES: [usize; OURS.len()] = [64, 64, 16, 255, 128];
+const SCOPES_BYTES: [usize; SCOPES.len()] = [128, 64, 256];
+/// Bytes of a metric's stored name without the ending of its series, and of a bound or quantile.
+pub(crate) const NAME_BYTES: usize = 256;
+pub(crate) const BOUND_BYTES: usize = 24;
+
+// What a gateway counts for them is what they can be.
+const _: () = assert!(otlp::LABELS_OF_OURS == labels_of_ours());
+
+const fn labels_of_ours() -> usize {
+    let mut bytes = "__name__".len() + NAME_BYTES + "_bucket".len() + "quantile".len() + BOUND_BYTES;
+    let mut at = 0;
+    while at < OURS.len() {
+        bytes += OURS[at].len() + OURS_BYTES[at];
+        at += 1;
+    }
+    at = 0;
+    while at < SCOPES.len() {
+        bytes += SCOPES[at].len() + SCOPES_BYTES[at];
+        at += 1;
+    }
+    bytes
+}
+
 /// A label's name and value.
 pub(crate) type Label<'a> = (Cow<'a, str>, Cow<'a, str>);
 
@@ -44,10 +70,8 @@ pub(crate) struct Base {
 impl Base {
     fn labels(&self) -> impl Iterator<Item = Label<'_>> {
         let values = [&*self.tenant, &self.resource_id, &self.kind, &self.host_name, &self.service_name];
-        OURS.into_iter()
-            .zip(values)
-            .filter(|(_, value)| !value.is_empty())
-            .map(|(name, value)| (name.into(), value.into()))
+        let label = |((name, value), bytes)| (Cow::Borrowed(name), label_value_within(value, bytes));
+        OURS.into_iter().zip(values).zip(OURS_BYTES).map(label).filter(|(_, value)| !value.is_empty())
     }
 }
 
@@ -75,8 +99,8 @@ impl<'a> Scope<'a> {
 
     fn labels(&self) -> impl Iterator<Item = Label<'_>> {
         let values = [self.name, self.version, &self.attributes];
-        let label = |(name, value)| (Cow::Borrowed(name), label_value(value));
-        SCOPES.into_iter().zip(values).map(label).filter(|(_, value)| !value.is_empty())
+        let label = |((name, value), bytes)| (Cow::Borrowed(name), label_value_within(value, bytes));
+        SCOPES.into_iter().zip(values).zip(SCOPES_BYTES).map(label).filter(|(_, value)| !value.is_empty())
     }
 }
 

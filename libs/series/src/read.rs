@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use model::{Disbelieved, Times, Window};
 use otlp::{Metric, Metrics, Point, ResourceMetrics};
 
-use crate::cache::{Cache, CacheUse, hash_of};
+use crate::cache::{Cache, CacheUse, Weighed, hash_of};
 use crate::labels::Series;
 use crate::owners::Owners;
 use crate::point::{self, Named, Prepared, STALE};
@@ -62,7 +62,7 @@ pub struct Tally {
 /// Keep one for each task that reads.
 pub struct Reader {
     resources: Cache<Arc<Resource>>,
-    points: Cache<Prepared>,
+    points: Cache<Known>,
     owners: Owners,
     times: Times,
     started: Instant,
@@ -114,8 +114,9 @@ impl Reader {
     ) -> Result<Tally, otlp::Invalid> {
         let metrics = Metrics::parse(bytes)?;
         let moment = Moment { received_unix_nano, window: self.times.window(received_unix_nano) };
-        // What is forgotten changes no sample, so a clock may decide it.
+        // What is remembered changes no sample, so a clock may decide what is forgotten.
         let now = u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX);
+        self.owners.begin(&mut self.points);
         let mut tally = Tally::default();
         let mut infos: BTreeMap<u64, (Arc<Series>, i64)> = BTreeMap::new();
         for from in metrics.resources() {
@@ -206,17 +207,40 @@ impl Reader {
         point: Point<'_>,
     ) -> &Prepared {
         if let Some(at) = self.points.find(&self.key, place.now) {
-            return self.points.at(at);
+            let known = self.points.at(at);
+            if !self.owners.is_contested(known.origin) {
+                self.points.note(at);
+                return &self.points.at(at).prepared;
+            }
+            let key = hash_of(&self.key);
+            let is_its = self.owners.claim(known.prepared.hashes(), known.origin, key, &self.points);
+            return if is_its { &self.points.at(at).prepared } else { &TAKEN };
         }
         let named = named.get_or_insert_with(|| Named::new(place.resource, place.scope, metric));
         let (prepared, origin) = point::prepare(place.resource, place.scope, metric, named, point);
         let key = hash_of(&self.key);
-        if !self.owners.claim(prepared.hashes(), origin, key, &mut self.points, place.now) {
-            return self.points.pass(Prepared::None(Skip::NameTaken));
+        if !self.owners.claim(prepared.hashes(), origin, key, &self.points) {
+            self.points.pass();
+            return &TAKEN;
         }
-        self.points.insert(&self.key, place.now, prepared)
+        &self.points.insert(&self.key, place.now, Known { prepared, origin }).prepared
     }
 }
+
+/// What a point's bytes come to, and what the client calls it.
+struct Known {
+    prepared: Prepared,
+    origin: u64,
+}
+
+impl Weighed for Known {
+    fn bytes(&self) -> usize {
+        self.prepared.bytes()
+    }
+}
+
+/// Of a series that another instrument has in this envelope.
+static TAKEN: Prepared = Prepared::None(Skip::NameTaken);
 
 /// Where a metric was found.
 #[derive(Clone, Copy)]

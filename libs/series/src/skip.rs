@@ -22,7 +22,7 @@ pub enum Skip {
     TooLarge,
     /// Bounds that do not rise, or another number of buckets than the bounds make.
     BrokenHistogram,
-    /// Another instrument's or attribute's name is stored alike (`x.y` and `x_y`), and was first.
+    /// Another instrument's or attribute's name is stored alike (`x.y` and `x_y`), and stands before it in the envelope.
     NameTaken,
     /// Its time is not believed.
     Time(Disbelieved),

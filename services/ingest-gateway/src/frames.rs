@@ -93,13 +93,18 @@ impl Frames {
     /// # Errors
     /// It is too large, broken, stalls, or there is no room.
     pub async fn next(&mut self) -> Result<Option<Message>, Fault> {
+        self.next_begun(None).await
+    }
+
+    /// The next message, whose first piece comes `within` a time; without one, whenever it likes.
+    async fn next_begun(&mut self, within: Option<Duration>) -> Result<Option<Message>, Fault> {
         self.can_go_on = false;
         let mut hold = self.admission.begin();
         self.pass_over().await?;
         // Who holds no room yet may wait for it as long as it takes: others cannot wait for him.
         let patience = if self.patience.is_zero() { self.patience } else { UNTIL_THERE_IS_ROOM };
         hold.grow_within(self.buffer.len(), patience).await?;
-        if self.buffer.is_empty() && !self.more(&mut hold, None, patience).await? {
+        if self.buffer.is_empty() && !self.more(&mut hold, within, patience).await? {
             return Ok(None);
         }
         while self.buffer.len() < PREFIX {
@@ -158,7 +163,7 @@ impl Frames {
     /// # Errors
     /// As [`Frames::next`]; also when there is none, or more than one.
     pub async fn only(&mut self) -> Result<Message, Fault> {
-        let message = self.next().await?.ok_or_else(|| malformed("it has no message"))?;
+        let message = self.next_begun(Some(PATIENCE)).await?.ok_or_else(|| malformed("it has no message"))?;
         if !self.buffer.is_empty() || self.more(&mut self.admission.begin(), Some(PATIENCE), self.patience).await? {
             return Err(malformed("it has more than one message"));
         }

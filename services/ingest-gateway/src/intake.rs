@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use bytes::Bytes;
 use fault::Fault;
 use model::{BatchId, Times};
-use otlp::{Limits, Most, Refusals, Rules, Walk, append_stamped, split};
+use otlp::{Limits, Most, Refusals, Rules, Walk, append_stamped};
 
 use crate::admission::Hold;
 use crate::backlog::Backlog;
@@ -133,9 +133,15 @@ impl Intake {
         self.metrics.refused(label, &walk.refused);
         let hold = Arc::new(hold);
         let mut receipts = Vec::with_capacity(named.len());
-        for (resource, named) in walk.resources.iter().filter(|resource| resource.items > 0).zip(&named) {
-            split(resource.kept(&rules), signal, resource.items, MOST, |piece| {
-                let stamp = named.stamp(batch.map(|batch| (batch, receipts.len())));
+        let mut all_named = named.iter();
+        // Counted through what the client sent, so that a part keeps its number whatever is refused this time.
+        let mut before = 0;
+        for resource in walk.resources.iter().filter(|resource| resource.items > 0 || batch.is_some()) {
+            let named = if resource.items > 0 { all_named.next() } else { None };
+            before += resource.pieces(&rules, MOST, |piece| {
+                // Who has no items has no pieces.
+                let Some(named) = named else { return };
+                let stamp = named.stamp(batch.map(|batch| (batch, before + piece.number)));
                 let part = Part {
                     size: piece.content.len() + STAMP_ROOM,
                     write: &|body| append_stamped(body, &piece.content, &stamp),

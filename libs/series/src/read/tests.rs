@@ -279,6 +279,47 @@ fn names_that_are_stored_alike_are_not_one_series() {
     check(&request(&[], "", metrics), &expected);
 }
 
+/// Points of instruments and attributes that are stored alike, in either order of attributes.
+fn alike(which: &[usize]) -> Vec<u8> {
+    let points = which.iter().enumerate().map(|(n, which)| {
+        let name = ["x.y", "x_y", "x-y"][which % 3];
+        let mut pairs = [("b", "1"), (["a.b", "a_b"][which / 3 % 2], "2")];
+        if which / 6 == 1 {
+            pairs.reverse();
+        }
+        let value = f64::from(u32::try_from(10 * which + n).expect("small"));
+        gauge(name, "", vec![number(value, 5, &pairs)])
+    });
+    request(&[], "", points.collect())
+}
+
+proptest::proptest! {
+    #[test]
+    fn an_envelope_is_read_alike_whatever_was_read_before(
+        envelopes in proptest::collection::vec(proptest::collection::vec(0_usize..12, 0..6), 0..12),
+        room in proptest::sample::select(vec![0_usize, 1_500, 64 << 10]),
+    ) {
+        let mut reader = Reader::new(room);
+        for which in envelopes {
+            let bytes = alike(&which);
+            let (fresh, _) = lines(&mut Reader::new(64 << 10), &bytes);
+            proptest::prop_assert_eq!(lines(&mut reader, &bytes).0, fresh, "{:?}", which);
+        }
+    }
+}
+
+#[test]
+fn replicas_that_each_see_half_of_it_decide_alike() {
+    let (mut one, mut other) = (Reader::new(64 << 10), Reader::new(64 << 10));
+    lines(&mut one, &alike(&[0]));
+    lines(&mut other, &alike(&[1]));
+    let both = alike(&[1, 0]);
+    let (lines_of_one, tally) = lines(&mut one, &both);
+    assert_eq!(lines_of_one, ["x_y{a_b=2,b=1,tenant=acme} 10 @5000"]);
+    assert_eq!(tally.skipped.iter().collect::<Vec<_>>(), [(Skip::NameTaken, 1)]);
+    assert_eq!(lines(&mut other, &both).0, lines_of_one);
+}
+
 #[test]
 fn attributes_in_another_order_are_the_same_series() {
     let points = vec![number(1.0, 5, &[("a", "1"), ("b", "2")]), number(2.0, 6, &[("b", "2"), ("a", "1")])];

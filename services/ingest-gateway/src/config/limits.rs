@@ -34,7 +34,7 @@ pub struct Otlp {
     #[arg(long = "otlp-buckets", env = "SIGHTLINE_OTLP_BUCKETS", default_value_t = Limits::default().buckets)]
     pub buckets: usize,
     /// Bytes of the labels of all series that one point becomes
-    #[arg(long = "otlp-series-bytes", env = "SIGHTLINE_OTLP_SERIES_BYTES", default_value = "1MiB", value_parser = size)]
+    #[arg(long = "otlp-series-bytes", env = "SIGHTLINE_OTLP_SERIES_BYTES", default_value = "2MiB", value_parser = size)]
     pub series_bytes: usize,
     /// Bytes of a data point or a log record
     #[arg(long = "otlp-item-bytes", env = "SIGHTLINE_OTLP_ITEM_BYTES", default_value = "256KiB", value_parser = size)]

@@ -1,6 +1,7 @@
 //! What comes in goes on: as it was, with a name, and once.
 
 use bus::{From as Place, Stream};
+use opentelemetry_proto::tonic::logs::v1::ResourceLogs;
 use opentelemetry_proto::tonic::metrics::v1::metric::Data;
 use opentelemetry_proto::tonic::metrics::v1::number_data_point;
 use opentelemetry_proto::tonic::metrics::v1::{Metric, NumberDataPoint, Sum};
@@ -48,6 +49,30 @@ async fn logs_carry_a_batch_that_a_retry_repeats() {
     }
     assert_eq!(batches[0], batches[1]);
     assert_ne!(batches[0], batches[2]);
+
+    // Of a request that comes again, less may be taken: by other limits, or a minute later.
+    let other = ["--anonymous-networks", "127.0.0.0/8", "--log-retention", "1h"];
+    let other = Gateway::start_with(&testkit::namespace(), &other).await;
+    let mut others = other.tap(Stream::Logs).await;
+    let mut request = lines(&HOST, &["old"]);
+    let line = &mut request.resource_logs[0].scope_logs[0].log_records[0];
+    line.time_unix_nano -= 7_200_000_000_000;
+    request.resource_logs.extend(lines(&[("host.id", "h2")], &["new"]).resource_logs);
+    client.export(request.clone()).await.unwrap();
+    other.logs().await.export(request).await.unwrap();
+    let mut all = logs_in(&tap.next().await);
+    if all.len() == 1 {
+        all.extend(logs_in(&tap.next().await));
+    }
+    let again = logs_in(&others.next().await);
+    let stamps = |of: &[ResourceLogs], host: &str| {
+        let all = of.iter().map(|one| attributes(one.resource.as_ref()));
+        let one = all.into_iter().find(|stamped| value_of(stamped, "host.id") == host).unwrap();
+        (value_of(&one, "sightline.batch.id"), value_of(&one, "sightline.batch.part"))
+    };
+    assert_eq!(again.len(), 1);
+    assert_eq!(stamps(&all, "h2"), stamps(&again, "h2"));
+    assert_ne!(stamps(&all, "h2"), stamps(&all, "h1"));
 
     let mut numbered = Request::new(lines(&HOST, &["c"]));
     numbered.metadata_mut().insert("sightline-batch", "b00t-7".parse().unwrap());
