@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use ::store::Pools;
 use ::store::outbox::Outbox;
@@ -58,6 +58,7 @@ pub async fn start(
         committed: Arc::clone(&committed),
         timer_set: Arc::clone(&timer_set),
         is_cut_off: AtomicBool::new(false),
+        answered: AtomicU64::new(0),
     };
     process.spawn("transitions", consumer.run(process.stopping()));
     let timers =

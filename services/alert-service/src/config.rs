@@ -31,9 +31,9 @@ pub struct Settings {
     /// How long alerts that are over are kept, with their transitions and what became of their notifications
     #[arg(long, env = "SIGHTLINE_ALERT_RETENTION", default_value = "90d", value_parser = settings::duration)]
     pub alert_retention: Duration,
-    /// How long a transition waits for the one before it, since it was first seen: what a killed replica held comes again
-    /// within seconds, what one holds that is cut off within half a minute
-    #[arg(long, env = "SIGHTLINE_ALERT_PREDECESSOR_WAIT", default_value = "5m", value_parser = settings::duration)]
+    /// How long a transition waits for the one before it at the most, since it was first seen: what a killed replica held
+    /// comes again within seconds. Where nothing before it is under way any more it waits for two seconds
+    #[arg(long, env = "SIGHTLINE_ALERT_PREDECESSOR_WAIT", default_value = "20s", value_parser = settings::duration)]
     pub alert_predecessor_wait: Duration,
 }
 

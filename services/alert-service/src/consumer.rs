@@ -2,7 +2,7 @@
 //! message is acknowledged when it is committed.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::store::{Pools, is_away, is_poison};
@@ -10,7 +10,7 @@ use bus::{Batch, Bus, Delivery, Options, Stream, Subject, Trial};
 use lifecycle::CancellationToken;
 use tokio::sync::Notify;
 
-use crate::intake::{self, Fate, Incoming, Taken};
+use crate::intake::{self, Fate, Incoming, Patience, Taken};
 use crate::levels::{self, Heard, Levels};
 use crate::metrics::Metrics;
 use crate::transition::Transition;
@@ -30,6 +30,9 @@ const PAUSE: Duration = Duration::from_millis(250);
 const ONE_TRY: Duration = Duration::from_secs(15);
 const HELD: Duration = Duration::from_secs(10);
 
+/// How long the broker may take to say how far everything is answered: pages wait meanwhile.
+const ONE_ANSWER: Duration = Duration::from_millis(500);
+
 /// Reads what shards say until the process stops.
 pub struct Consumer {
     /// Where it comes from.
@@ -48,6 +51,8 @@ pub struct Consumer {
     pub timer_set: Arc<Notify>,
     /// Whether Postgres was away when it was last needed.
     pub is_cut_off: AtomicBool,
+    /// Everything up to this place in the stream was answered when that was last asked, because something waited.
+    pub answered: AtomicU64,
 }
 
 impl Consumer {
@@ -91,7 +96,8 @@ impl Consumer {
         }
         let take = async |incoming| {
             // Boxed, as everything that holds a whole transaction: it would be copied into every future around it.
-            let taken = Box::pin(intake::take(&self.pools, incoming, self.patience)).await;
+            let patience = Patience { most: self.patience, answered: self.answered.load(Ordering::Relaxed) };
+            let taken = Box::pin(intake::take(&self.pools, incoming, patience)).await;
             self.is_cut_off.store(taken.as_ref().is_err_and(is_away), Ordering::Relaxed);
             taken
         };
@@ -143,6 +149,16 @@ impl Consumer {
             }
         }
         bus::ack_all(done).await;
+        if taken.fates.contains(&Fate::Waits) {
+            self.ask_what_is_answered().await;
+        }
+    }
+
+    /// What waits is given up early where nothing before it is under way; where that is not known, it is not.
+    async fn ask_what_is_answered(&self) {
+        if let Ok(Ok(progress)) = tokio::time::timeout(ONE_ANSWER, self.bus.progress(Stream::Transitions)).await {
+            self.answered.fetch_max(progress.stored, Ordering::Relaxed);
+        }
     }
 
     async fn hear(&self, delivery: Delivery, stopping: &CancellationToken) {

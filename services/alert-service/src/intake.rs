@@ -45,12 +45,38 @@ pub struct Taken {
     pub told: bool,
 }
 
+/// How long a transition waits for the one before it, by the time since it was first seen here: how long it lay in the
+/// stream says nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// At the most.
+    pub most: Duration,
+    /// Everything up to this place in the stream is answered. What stands right behind has nothing to wait for but what is
+    /// published after it, and does so for [`BEHIND`] alone: what comes before was pruned, buried, or never here.
+    pub answered: u64,
+}
+
+/// How long a transition waits for one before it that was published after it.
+pub const BEHIND: Duration = Duration::from_secs(2);
+
+impl Patience {
+    /// Waits for whatever may come, for `most`.
+    #[must_use]
+    pub const fn of(most: Duration) -> Self {
+        Self { most, answered: 0 }
+    }
+
+    fn is_over(self, sequence: u64, waited: Duration) -> bool {
+        waited >= self.most || waited >= BEHIND && sequence <= self.answered.saturating_add(1)
+    }
+}
+
 /// Applies `batch` in one transaction; on an error nothing of it is applied. A transition that names one before it waits
-/// for that for `patience`, by the time since it was first seen here: how long it lay in the stream says nothing.
+/// for that with `patience`.
 ///
 /// # Errors
 /// Postgres.
-pub async fn take(pools: &Pools, batch: &[Incoming], patience: Duration) -> sqlx::Result<Taken> {
+pub async fn take(pools: &Pools, batch: &[Incoming], patience: Patience) -> sqlx::Result<Taken> {
     pools
         .bounded(async {
             let mut transaction = pools.work.begin().await?;
@@ -61,7 +87,7 @@ pub async fn take(pools: &Pools, batch: &[Incoming], patience: Duration) -> sqlx
         .await
 }
 
-async fn take_in(connection: &mut PgConnection, batch: &[Incoming], patience: Duration) -> sqlx::Result<Taken> {
+async fn take_in(connection: &mut PgConnection, batch: &[Incoming], patience: Patience) -> sqlx::Result<Taken> {
     let mut desk = Desk::open(connection, batch, patience).await?;
     // A redelivery stands among what came behind it in the stream.
     let mut order: Vec<usize> = (0..batch.len()).collect();
@@ -79,7 +105,7 @@ struct Desk<'a> {
     fences: BTreeMap<String, Fence>,
     taken: BTreeSet<String>,
     waiting: BTreeMap<String, Duration>,
-    patience: Duration,
+    patience: Patience,
     changes: Changes,
     records: Vec<transitions::Record<'a>>,
     to_wait: Vec<(&'a str, &'a str)>,
@@ -87,7 +113,7 @@ struct Desk<'a> {
 
 impl<'a> Desk<'a> {
     /// Locks are taken in the order that every transaction of this service keeps: shards, then alerts, each sorted.
-    async fn open(connection: &mut PgConnection, batch: &'a [Incoming], patience: Duration) -> sqlx::Result<Self> {
+    async fn open(connection: &mut PgConnection, batch: &'a [Incoming], patience: Patience) -> sqlx::Result<Self> {
         let wires = || batch.iter().map(|incoming| &incoming.transition.wire);
         let shards: BTreeSet<String> = wires().map(|wire| wire.shard.clone()).collect();
         let fences = fences::lock(connection, &shards.into_iter().collect::<Vec<_>>()).await?;
@@ -113,7 +139,7 @@ impl<'a> Desk<'a> {
             ));
         }
         let alert_id = alert_of(&incoming.transition);
-        let verdict = alert::decide(self.changes.alert(&alert_id), &incoming.transition, self.predecessor(wire));
+        let verdict = alert::decide(self.changes.alert(&alert_id), &incoming.transition, self.predecessor(incoming));
         let Verdict::Change(change) = verdict else {
             self.to_wait.push((&wire.id, &wire.previous));
             return Fate::Waits;
@@ -131,14 +157,15 @@ impl<'a> Desk<'a> {
         Fate::Applied(outcome)
     }
 
-    fn predecessor(&self, wire: &proto::alerts::Transition) -> Predecessor {
+    fn predecessor(&self, incoming: &Incoming) -> Predecessor {
+        let wire = &incoming.transition.wire;
         let id = alert::alert_id(&wire.tenant, &wire.rule_id, &wire.series);
         let newest = self.changes.alert(&id).map(|alert| alert.place.transition_id.as_str());
         if wire.previous.is_empty() || self.taken.contains(&wire.previous) || newest == Some(wire.previous.as_str()) {
             return Predecessor::Known;
         }
         match self.waiting.get(&wire.id) {
-            Some(waited) if *waited >= self.patience => Predecessor::GivenUp,
+            Some(waited) if self.patience.is_over(incoming.sequence, *waited) => Predecessor::GivenUp,
             _ => Predecessor::Missing,
         }
     }
@@ -159,4 +186,18 @@ impl<'a> Desk<'a> {
 fn alert_of(transition: &Transition) -> String {
     let wire = &transition.wire;
     alert::alert_id(&wire.tenant, &wire.rule_id, &wire.series)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_waits_long_for_what_cannot_come_any_more() {
+        let patience = Patience { most: Duration::from_secs(20), answered: 99 };
+        let is_over = |sequence, seconds| patience.is_over(sequence, Duration::from_secs(seconds));
+        assert!(is_over(100, 2) && is_over(50, 2), "all before it is answered");
+        assert!(!is_over(100, 1), "it may have overtaken the one before it");
+        assert!(!is_over(101, 19) && is_over(101, 20), "something before it is under way");
+    }
 }

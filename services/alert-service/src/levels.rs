@@ -139,7 +139,8 @@ pub async fn end_unconfirmed(pools: &Pools, shard: &str) -> sqlx::Result<u64> {
     let mut lost = 0;
     for id in &unconfirmed {
         if let Some(alert) = changes.alert(id).filter(|alert| alert.is_on()) {
-            let cause = format!("lost/{}", alert.place.transition_id);
+            // What was found again may be lost again, by the same transition.
+            let cause = format!("lost/{}/{}", alert.place.transition_id, alert.occurrences);
             let change = lose(alert, now);
             changes.apply(change, Cause { id: &cause, received: 0, traceparent: None });
             lost += 1;

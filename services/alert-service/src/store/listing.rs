@@ -1,4 +1,5 @@
-//! Pages of alerts. Each way to ask has an index that gives its page in order, whatever the others hold.
+//! Pages of alerts. State and rule have an index that gives a page in order, whatever the others hold; labels have one that
+//! finds what has them, of all tenants together.
 
 use std::collections::BTreeMap;
 

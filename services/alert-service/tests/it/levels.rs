@@ -139,6 +139,38 @@ async fn what_was_ended_as_lost_and_fires_all_the_same_is_told_again_and_what_wa
     service.say(4_000, 11, &[&lost, &by_hand]).await;
     settled(&service).await;
     assert_eq!(alerts(&mut service).await, ["aa firing ", "bb resolved by_hand"]);
+    // Lost once more, by the same transition: that is another end.
+    service.say(5_000, 11, &[&by_hand]).await;
+    service.say(6_000, 11, &[&by_hand]).await;
+    let again = service.told().await;
+    assert_eq!((again.labels["series"].as_str(), again.ended_reason.as_str(), again.occurrences), (A, "lost", 2));
+    service.process.stop().await;
+}
+
+#[tokio::test]
+async fn rounds_that_lie_ready_at_the_start_hold_no_page_up() {
+    let (database, namespace) = (testkit::database().await, testkit::namespace());
+    let mut service = Service::start_on(&database, &namespace).await;
+    firing(&mut service, A, 10).await;
+    // Both shards have a timer that is due, and parts of rounds behind it that want to set it.
+    let stopped = service.process.clone();
+    stopped.stop().await;
+    let due = "insert into timers (kind, key, due_at) values ('unconfirmed', $1, now() - interval '1 minute')";
+    sqlx::query(due).bind(crate::support::SHARD).execute(&service.pool).await.unwrap();
+    for round in 1..=60 {
+        service.say(round * 1_000, 10, &[]).await;
+    }
+    let page = service.transition("firing", B, 20);
+    service.publish(&page).await;
+    // Longer than the test waits: whoever holds what another wants is not ended by a clock.
+    let patient = store::Settings { database_transaction_timeout: 4 * PATIENCE, ..database };
+    let mut service = Service::start_on(&patient, &namespace).await;
+    let mut told = std::collections::BTreeSet::new();
+    while told.len() < 3 {
+        let alert = service.told().await;
+        told.insert(format!("{} {}", &alert.labels["series"][14..], alert.state));
+    }
+    assert_eq!(told.into_iter().collect::<Vec<_>>(), ["aa firing", "aa resolved", "bb firing"]);
     service.process.stop().await;
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use alert_service::intake::{self, Fate, Incoming};
+use alert_service::intake::{self, Fate, Incoming, Patience};
 use alert_service::transition::Transition;
 use prost::Message as _;
 use proto::alerts::Notification;
@@ -95,8 +95,10 @@ async fn batches_that_hold_the_same_alerts_crosswise_never_wait_for_each_other()
         let mut back: Vec<Incoming> = (0..50).map(|series| incoming(series, 2 * round + 2)).collect();
         back.reverse();
         // A deadlock would end one of them with an error.
-        let (one, other) =
-            tokio::join!(intake::take(&service.pools, &forth, PATIENCE), intake::take(&service.pools, &back, PATIENCE));
+        let (one, other) = tokio::join!(
+            intake::take(&service.pools, &forth, Patience::of(PATIENCE)),
+            intake::take(&service.pools, &back, Patience::of(PATIENCE))
+        );
         assert!(one.unwrap().fates.iter().chain(&other.unwrap().fates).all(|fate| matches!(fate, Fate::Applied(_))));
     }
     service.process.stop().await;

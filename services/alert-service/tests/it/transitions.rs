@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use alert_service::alert::Outcome;
-use alert_service::intake::{self, Fate, Incoming};
+use alert_service::intake::{self, Fate, Incoming, Patience};
 use alert_service::store::{MIGRATIONS, SCHEMA};
 use alert_service::transition::Transition;
 use bus::{From, Outgoing, Stream, Subject};
@@ -91,6 +91,27 @@ async fn a_beginning_that_never_comes_is_waited_for_no_longer_than_was_set() {
         (service.told().await.starts_unix_nano, service.outcomes().await),
         (30, vec!["unmatched".to_owned(), "opened".to_owned()])
     );
+    service.process.stop().await;
+}
+
+#[tokio::test]
+async fn a_predecessor_that_was_pruned_or_buried_or_never_here_holds_no_page() {
+    // Longer than the test waits for anything.
+    let patient =
+        alert_service::config::Settings { alert_predecessor_wait: 10 * PATIENCE, ..crate::support::settings() };
+    let mut service = Service::start_with(patient, &testkit::database().await, &testkit::namespace()).await;
+    let pruned = service.transition("resolved", "a", 10);
+    let firing = service.after(&pruned, "firing", 20);
+    service.publish(&firing).await;
+    assert_eq!((service.told().await.starts_unix_nano, service.outcomes().await), (20, vec!["opened".to_owned()]));
+    let newer = alerts::Transition { epoch: 2, ..service.transition("firing", "b", 10) };
+    service.publish(&newer).await;
+    service.told().await;
+    let buried = service.transition("firing", "c", 10);
+    service.publish(&buried).await;
+    let next = alerts::Transition { epoch: 2, ..service.after(&buried, "firing", 20) };
+    service.publish(&next).await;
+    assert_eq!(service.told().await.labels["series"], "c");
     service.process.stop().await;
 }
 
@@ -242,9 +263,9 @@ async fn what_a_crash_left_in_the_outbox_is_published_by_the_next_start() {
     let transition = Transition::decode(&wire.encode_to_vec()).unwrap();
     let incoming = Incoming { transition, sequence: 1, traceparent: None };
     // The same process, killed between commit and publishing.
-    let taken = intake::take(&pools, std::slice::from_ref(&incoming), PATIENCE).await.unwrap();
+    let taken = intake::take(&pools, std::slice::from_ref(&incoming), Patience::of(PATIENCE)).await.unwrap();
     assert_eq!((taken.fates, taken.told), (vec![Fate::Applied(Outcome::Opened)], true));
-    assert_eq!(intake::take(&pools, &[incoming], PATIENCE).await.unwrap().fates, [Fate::Repeated]);
+    assert_eq!(intake::take(&pools, &[incoming], Patience::of(PATIENCE)).await.unwrap().fates, [Fate::Repeated]);
     let mut service = Service::start_on(&database, &namespace).await;
     assert_eq!(service.told().await.rule_id, "rule");
     service.process.stop().await;
