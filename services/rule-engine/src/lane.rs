@@ -22,6 +22,7 @@ use uuid::Uuid;
 use crate::evaluation::{Binding, Evaluation};
 use crate::rule_set::RuleSet;
 use crate::shard::{Progress, Tools};
+use crate::signal::Signal;
 use crate::store::{Attempt, Fenced, LaneId, Position};
 use crate::transition::Decision;
 
@@ -95,6 +96,8 @@ struct Lane {
     switched: (Instant, u32),
     next_report: Instant,
     reported: HashMap<Uuid, Binding>,
+    /// Until then what former owners reported stands where it is more than what this one has heard of.
+    inherits_until: Option<Instant>,
     /// When it was last said that there is no room.
     complained: Option<Instant>,
 }
@@ -144,6 +147,7 @@ impl Lane {
             switched: (Instant::now(), MESSAGES_BETWEEN_SWITCHES),
             next_report: Instant::now(),
             reported: HashMap::new(),
+            inherits_until: (id.signal == Signal::Logs).then(|| Instant::now() + tools.settings.idle),
             complained: None,
             id,
             epoch,
@@ -340,6 +344,12 @@ impl Lane {
 
     /// Says how many subjects each rule is about, where that changed.
     async fn report(&mut self) {
+        if self.inherits_until.is_some_and(|until| Instant::now() >= until)
+            && self.tools.store.forget_bindings(self.id, self.epoch).await.is_ok()
+        {
+            self.inherits_until = None;
+            self.reported.clear();
+        }
         let counting = self.off(|evaluation| (evaluation.rules().revision, evaluation.bindings())).await;
         let Ok((revision, bindings)) = counting else { return };
         let mut now: HashMap<Uuid, Binding> = bindings.into_iter().map(|binding| (binding.rule, binding)).collect();
@@ -349,7 +359,8 @@ impl Lane {
         let changed: Vec<Binding> =
             now.values().filter(|binding| self.reported.get(&binding.rule) != Some(binding)).copied().collect();
         self.next_report = Instant::now() + REPORT_EVERY;
-        match self.tools.store.report(self.id, self.epoch, revision, &changed).await {
+        let inherits = self.inherits_until.is_some();
+        match self.tools.store.report(self.id, self.epoch, (revision, inherits), &changed).await {
             Ok(()) => {
                 now.retain(|_, binding| binding.subjects > 0 || binding.over_capacity > 0);
                 self.reported = now;

@@ -13,6 +13,7 @@ use crate::reload;
 use crate::rule_set::RuleSet;
 use crate::saved::Saved;
 use crate::shard::{Progress, Tools};
+use crate::signal::Signal;
 use crate::store::{Attempt, Claim, LaneId, Position, SavedLane};
 
 const RETRY: Duration = Duration::from_millis(300);
@@ -57,7 +58,10 @@ async fn try_start(
     let current = Arc::clone(&tools.sets.borrow());
     let last = tools.bus.progress(id.signal.stream(id.number)).await.context("find the end of the stream")?.last;
     progress.alive();
-    tools.store.forget_bindings(id, epoch).await.context("forget what was reported")?;
+    // Which resources log rules are about is not saved: what was reported stands until they had time to write again.
+    if id.signal == Signal::Metrics {
+        tools.store.forget_bindings(id, epoch).await.context("forget what was reported")?;
+    }
     let set_aside = tools.store.failed(id, ATTEMPTS).await.context("look for failed messages")?;
     let mut started = match claim {
         Claim::Fenced => return Ok(Err(Ended::Fenced)),

@@ -10,7 +10,8 @@ use crate::evaluation::Binding;
 
 impl Store {
     /// Says how many subjects rules are about, where that changed, and that this was with the rules of `revision`. Rules
-    /// that are no longer in force are taken off the list.
+    /// that are no longer in force are taken off the list. Where that is to be kept, what was said before of the same rule
+    /// stands if it was more.
     ///
     /// # Errors
     /// Postgres.
@@ -18,7 +19,7 @@ impl Store {
         &self,
         lane: LaneId,
         epoch: i64,
-        revision: i64,
+        (revision, keeps_more): (i64, bool),
         changed: &[Binding],
     ) -> Result<(), sqlx::Error> {
         let column = |of: fn(&Binding) -> u64| changed.iter().map(|binding| signed(of(binding))).collect::<Vec<i64>>();
@@ -41,8 +42,9 @@ impl Store {
                         "insert into bindings as kept (shard, lane, rule_id, evaluated_version, subjects, over_capacity)
                          select $1, $2, * from unnest($3::uuid[], $4::bigint[], $5::bigint[], $6::bigint[])
                          on conflict (shard, lane, rule_id) do update
-                         set evaluated_version = excluded.evaluated_version, subjects = excluded.subjects,
-                             over_capacity = excluded.over_capacity",
+                         set evaluated_version = excluded.evaluated_version, over_capacity = excluded.over_capacity,
+                             subjects = case when $7 and kept.evaluated_version = excluded.evaluated_version
+                                             then greatest(kept.subjects, excluded.subjects) else excluded.subjects end",
                     )
                     .bind(lane.shard())
                     .bind(lane.name())
@@ -50,6 +52,7 @@ impl Store {
                     .bind(column(|binding| binding.evaluated_version))
                     .bind(column(|binding| binding.subjects))
                     .bind(column(|binding| binding.over_capacity))
+                    .bind(keeps_more)
                     .execute(&mut *transaction)
                     .await?;
                     sqlx::query(

@@ -7,7 +7,7 @@ use proto::rules::{
 };
 
 use crate::support::{
-    How, Installation, PATIENCE, Replica, TENANT, as_admin, gauge, line, log_rule, metric_rule, now, rules,
+    How, Installation, PATIENCE, Replica, SECOND, TENANT, as_admin, gauge, line, log_rule, metric_rule, now, rules,
 };
 
 fn document(name: &str) -> RuleDocument {
@@ -143,7 +143,22 @@ async fn a_rule_says_what_it_is_about_and_so_does_one_about_nothing() {
         })
         .await;
     }
+    // The next owner hears of a resource when it writes again, and does not say that there is none meanwhile.
     replica.stop().await;
+    let next = installation.replica().await;
+    let begin = now();
+    let bound = testkit::eventually("the next owner has reported", PATIENCE, async || {
+        installation.publish_logs(TENANT, line("web", now(), "all is well")).await;
+        let bound = next.get(&resources).await.bound.unwrap();
+        if bound.complete && bound.reported_unix_nano > begin + 6 * SECOND {
+            Ok(bound)
+        } else {
+            Err(format!("{bound:?}"))
+        }
+    })
+    .await;
+    assert_eq!(bound.count, 2);
+    next.stop().await;
     installation.end().await;
 }
 
