@@ -18,7 +18,7 @@ const MOST_CONTESTED: usize = 1 << 16;
 
 #[derive(Clone, Copy)]
 struct Owner {
-    /// Hash of what the client calls it.
+    /// Hash of what the client calls it, and where.
     origin: u64,
     /// Where the cache has it.
     key: u64,
@@ -28,18 +28,24 @@ struct Owner {
 pub(crate) struct Owners {
     /// Some instrument with that series; the one that nobody contests, where there is one.
     by_series: HashedMap<Owner>,
-    /// Origins that share a series with others, or are written in several ways: what became of them in an envelope is in `had`.
+    /// Origins that share a series with others: what becomes of them in an envelope is in `had`.
     contested: HashedMap<()>,
+    /// Further keys of origins that nobody contests: clients may write attributes in any order.
+    several: HashedMap<Vec<u64>>,
+    /// How many these are.
+    keys: usize,
     /// Who has which series in this envelope; without those that nobody contests, which the cache knows.
     had: HashedMap<u64>,
-    /// So many owners there may be before those are dropped that the cache has forgotten.
+    /// Whom nobody contested in this envelope until they had been given out.
+    given: HashedMap<()>,
+    /// So many owners or further keys there may be before those are dropped that the cache has forgotten.
     limit: usize,
 }
 
 impl Default for Owners {
     fn default() -> Self {
-        let (by_series, contested, had) = Default::default();
-        Self { by_series, contested, had, limit: LEAST }
+        let (by_series, contested, several, had, given) = Default::default();
+        Self { by_series, contested, several, keys: 0, had, given, limit: LEAST }
     }
 }
 
@@ -48,6 +54,7 @@ impl Owners {
     pub(crate) fn begin<V: Weighed>(&mut self, cache: &mut Cache<V>) {
         cache.begin_round();
         self.had.clear();
+        self.given.clear();
         if self.contested.len() > MOST_CONTESTED {
             *self = Self::default();
             cache.clear();
@@ -68,20 +75,24 @@ impl Owners {
         key: u64,
         cache: &Cache<V>,
     ) -> bool {
-        let mut is_free = true;
+        let (mut is_free, mut is_further_key) = (true, false);
         for series in series.clone() {
             is_free &= self.had.get(&series).is_none_or(|had| *had == origin);
-            let Some(owner) = self.by_series.get(&series) else { continue };
-            if owner.origin != origin {
-                is_free &= !cache.is_in_round(owner.key);
-                self.contested.insert(owner.origin, ());
-            }
-            if owner.origin != origin || owner.key != key {
+            let Some(owner) = self.by_series.get(&series).copied() else { continue };
+            if owner.origin == origin {
+                is_further_key |= owner.key != key;
+            } else {
+                self.contest(owner, cache);
                 self.contested.insert(origin, ());
+                is_free &= !self.given.contains_key(&owner.origin);
             }
         }
         if !is_free {
             return false;
+        }
+        if is_further_key && !self.is_contested(origin) {
+            self.several.entry(origin).or_default().push(key);
+            self.keys += 1;
         }
         for series in series {
             self.had.insert(series, origin);
@@ -90,17 +101,42 @@ impl Owners {
                 *owner = Owner { origin, key };
             }
         }
-        if self.by_series.len() > self.limit {
-            self.by_series.retain(|_, owner| owner.key == key || cache.has(owner.key));
-            self.limit = (2 * self.by_series.len()).max(LEAST);
+        if self.by_series.len().max(self.keys) > self.limit {
+            self.forget(key, cache);
         }
         true
+    }
+
+    /// From now on an owner has to claim its series.
+    fn contest<V: Weighed>(&mut self, owner: Owner, cache: &Cache<V>) {
+        if self.contested.insert(owner.origin, ()).is_none() {
+            let further = self.several.remove(&owner.origin).unwrap_or_default();
+            self.keys -= further.len();
+            if further.into_iter().chain([owner.key]).any(|key| cache.is_in_round(key)) {
+                self.given.insert(owner.origin, ());
+            }
+        }
+    }
+
+    /// Forgets what the cache has forgotten, but for `key`, which it is about to get.
+    fn forget<V: Weighed>(&mut self, key: u64, cache: &Cache<V>) {
+        let is_known = |known: u64| known == key || cache.has(known);
+        self.several.retain(|_, keys| {
+            keys.sort_unstable();
+            keys.dedup();
+            keys.retain(|key| is_known(*key));
+            !keys.is_empty()
+        });
+        self.by_series.retain(|_, owner| is_known(owner.key) || self.several.contains_key(&owner.origin));
+        self.keys = self.several.values().map(Vec::len).sum();
+        self.limit = (2 * self.by_series.len().max(self.keys)).max(LEAST);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::hash_of;
 
     #[test]
     fn what_the_cache_forgot_is_forgotten() {
@@ -110,6 +146,17 @@ mod tests {
             assert!(owners.claim([series].into_iter(), series, series, &cache));
         }
         assert!(owners.by_series.len() <= LEAST + 1);
+    }
+
+    #[test]
+    fn attributes_in_any_order_contest_nobody() {
+        let (mut owners, mut cache) = (Owners::default(), Cache::new(1 << 20));
+        for key in 0..100_000_u64 {
+            owners.begin(&mut cache);
+            cache.insert(&key.to_be_bytes(), 0, key);
+            assert!(owners.claim([7].into_iter(), 1, hash_of(&key.to_be_bytes()), &cache));
+        }
+        assert!(!owners.is_contested(1) && owners.keys > 1_000 && owners.keys <= 2 * cache.usage().entries + LEAST);
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl Named {
     }
 }
 
-/// The series of one point, and a hash of what the client calls it.
+/// The series of one point, and a hash of what the client calls it and where.
 pub(crate) fn prepare(
     resource: &Resource,
     scope: &Scope<'_>,
@@ -130,8 +130,12 @@ pub(crate) fn prepare(
     let called = if named.is_agents { "" } else { metric.name };
     let name = &named.name;
     let attributes = by_key(point.attributes.iter());
+    let base = &resource.base;
+    let places = [&base.tenant, &base.resource_id, &base.kind, &base.host_name, &base.service_name];
+    let scopes = scope.map_or([""; 3], |scope| [scope.name, scope.version, &scope.attributes]);
+    let places = places.into_iter().map(|place| &**place).chain(scopes).chain([called]).map(|place| ("", place));
     let pairs = attributes.iter().map(|(key, value)| (*key, &**value));
-    let origin = model::series_hash([("", called)].into_iter().chain(pairs));
+    let origin = model::series_hash(places.chain(pairs));
     let prepared = match extra(point) {
         Err(skip) => Err(skip),
         Ok(None) => labels(&resource.base, scope, &attributes, None).map(|labels| one(&labels, name, named.counts)),

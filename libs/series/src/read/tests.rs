@@ -279,24 +279,25 @@ fn names_that_are_stored_alike_are_not_one_series() {
     check(&request(&[], "", metrics), &expected);
 }
 
-/// Points of instruments and attributes that are stored alike, in either order of attributes.
+/// Points of instruments and attributes that are stored alike, in either order of attributes, of two resources.
 fn alike(which: &[usize]) -> Vec<u8> {
-    let points = which.iter().enumerate().map(|(n, which)| {
+    let points = which.iter().enumerate().flat_map(|(n, which)| {
         let name = ["x.y", "x_y", "x-y"][which % 3];
         let mut pairs = [("b", "1"), (["a.b", "a_b"][which / 3 % 2], "2")];
-        if which / 6 == 1 {
+        if which / 6 % 2 == 1 {
             pairs.reverse();
         }
         let value = f64::from(u32::try_from(10 * which + n).expect("small"));
-        gauge(name, "", vec![number(value, 5, &pairs)])
+        let host: &[_] = if *which < 12 { &[] } else { &[("host.name", "h")] };
+        request(host, "", vec![gauge(name, "", vec![number(value, 5, &pairs)])])
     });
-    request(&[], "", points.collect())
+    points.collect()
 }
 
 proptest::proptest! {
     #[test]
     fn an_envelope_is_read_alike_whatever_was_read_before(
-        envelopes in proptest::collection::vec(proptest::collection::vec(0_usize..12, 0..6), 0..12),
+        envelopes in proptest::collection::vec(proptest::collection::vec(0_usize..24, 0..10), 0..12),
         room in proptest::sample::select(vec![0_usize, 1_500, 64 << 10]),
     ) {
         let mut reader = Reader::new(room);
@@ -318,6 +319,16 @@ fn replicas_that_each_see_half_of_it_decide_alike() {
     assert_eq!(lines_of_one, ["x_y{a_b=2,b=1,tenant=acme} 10 @5000"]);
     assert_eq!(tally.skipped.iter().collect::<Vec<_>>(), [(Skip::NameTaken, 1)]);
     assert_eq!(lines(&mut other, &both).0, lines_of_one);
+}
+
+#[test]
+fn what_contests_a_series_of_one_resource_takes_none_from_another() {
+    for warm in [&[][..], &[0, 12], &[1, 13], &[0, 13]] {
+        let mut reader = Reader::new(64 << 10);
+        lines(&mut reader, &alike(warm));
+        let expected = ["x_y{a_b=2,b=1,tenant=acme} 0 @5000", "x_y{a_b=2,b=1,host_name=h,tenant=acme} 132 @5000"];
+        assert_eq!(lines(&mut reader, &alike(&[0, 1, 13])).0, expected, "after {warm:?}");
+    }
 }
 
 #[test]
