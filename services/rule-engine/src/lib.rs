@@ -23,6 +23,7 @@ pub mod kinds;
 pub mod lane;
 pub mod leases;
 pub mod metrics;
+pub mod naming;
 pub mod reload;
 pub mod rule;
 pub mod rule_set;

@@ -10,8 +10,9 @@ use prost::Message;
 use uuid::Uuid;
 
 use crate::evaluation::{Changes, Firing, Part, part_subjects};
+use crate::naming::Labels;
 use crate::rule::Rule;
-use crate::transition::{Facts, Id, Labels};
+use crate::transition::{Facts, Id};
 
 /// No part is larger before it is compressed: what claims more is damaged, and what would become more is not written.
 pub const MAX_PART_BYTES: usize = 64 << 20;

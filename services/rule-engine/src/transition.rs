@@ -5,6 +5,7 @@ use std::sync::Arc;
 use proto::alerts::Transition;
 use sha2::{Digest as _, Sha256};
 
+use crate::naming::Naming;
 use crate::rule::Rule;
 
 /// An id of a transition, in bytes.
@@ -30,24 +31,6 @@ impl State {
     }
 }
 
-/// Who a subject is: labels sorted by name.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Labels {
-    /// What makes it this subject and no other.
-    pub identifying: Vec<(String, String)>,
-    /// What is said of it besides.
-    pub descriptive: Vec<(String, String)>,
-}
-
-impl Labels {
-    /// The value of a label, `""` where it has none.
-    #[must_use]
-    pub fn get(&self, name: &str) -> &str {
-        let mut all = self.identifying.iter().chain(&self.descriptive);
-        all.find(|(label, _)| label == name).map_or("", |(_, value)| value)
-    }
-}
-
 /// A rule changed its mind about one subject. Times are Unix nanoseconds.
 #[derive(Debug, Clone)]
 pub struct Decision {
@@ -57,8 +40,8 @@ pub struct Decision {
     pub state: State,
     /// Hash of the tenant and the labels that identify the subject.
     pub subject: u64,
-    /// Who that is.
-    pub labels: Labels,
+    /// Who that is; shared, for many decisions may wait to be said.
+    pub naming: Naming,
     /// The value that decided; NaN for logs and where a series ended.
     pub value: f64,
     /// The line that decided; empty for metrics.
@@ -111,6 +94,8 @@ impl Decision {
     #[must_use]
     pub fn message(&self, shard: &str, epoch: u64, evaluated_unix_nano: u64) -> Transition {
         let document = &self.rule.document;
+        let labels = self.naming.labels();
+        let resource_id = labels.get("resource_id").to_owned();
         Transition {
             id: hex::encode(self.id()),
             tenant: self.rule.tenant.clone(),
@@ -123,7 +108,7 @@ impl Decision {
             sample_unix_nano: self.facts.sample,
             received_unix_nano: self.facts.received,
             evaluated_unix_nano,
-            series_labels: self.labels.identifying.iter().cloned().collect(),
+            series_labels: labels.identifying.into_iter().collect(),
             rule_name: document.name.clone(),
             level: document.level.clone(),
             condition: self.rule.condition(),
@@ -132,13 +117,13 @@ impl Decision {
             receivers: document.receivers.clone(),
             shard: shard.to_owned(),
             epoch,
-            resource_id: self.labels.get("resource_id").to_owned(),
+            resource_id,
             since_unix_nano: self.facts.since,
             evaluated_version: self.rule.evaluated_version,
             kind: self.rule.kind.clone(),
             order: self.order,
             previous: self.previous.map(hex::encode).unwrap_or_default(),
-            descriptive_labels: self.labels.descriptive.iter().cloned().collect(),
+            descriptive_labels: labels.descriptive.into_iter().collect(),
             late: self.facts.late,
             reason: self.reason.to_owned(),
         }
@@ -152,6 +137,7 @@ mod tests {
     use proto::rules::{LogCondition, RuleDocument};
 
     use super::*;
+    use crate::naming::Labels;
 
     /// What `docs/contracts/nats.md` says of a transition; the broker takes 1 MiB.
     const MOST: usize = 384 << 10;
@@ -178,7 +164,7 @@ mod tests {
             state: State::Firing,
             subject: u64::MAX,
             // A series has thirty labels of 4 KiB in all, a resource as many of 1 KiB.
-            labels: Labels { identifying: labels(4_096), descriptive: labels(1_024) },
+            naming: Naming::Labels(Arc::new(Labels { identifying: labels(4_096), descriptive: labels(1_024) })),
             value: f64::NAN,
             line: "x".repeat(4_096),
             facts: Facts { sample: u64::MAX, since: u64::MAX, received: u64::MAX, late: true },

@@ -8,13 +8,13 @@ use std::sync::Arc;
 use otlp::{Invalid, LogRecord, Logs, ResourceLogs};
 
 use super::audience::Audience;
-use super::subject::Naming;
 use super::{Evaluation, Tally};
 use crate::budget::Budget;
 use crate::kinds::log::Line;
+use crate::naming::{Labels, Naming};
 use crate::rule::Rule;
 use crate::rule_set::{Candidates, Seen};
-use crate::transition::{Decision, Labels};
+use crate::transition::Decision;
 
 /// As many labels as a series has.
 const MAX_LABELS: usize = series::MAX_LABELS;

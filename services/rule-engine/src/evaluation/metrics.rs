@@ -6,12 +6,12 @@ use std::sync::Arc;
 use otlp::Invalid;
 use series::{NameKey, Series};
 
-use super::subject::{Naming, identity};
 use super::subjects::{Alias, Subjects};
 use super::unwatched::Unwatched;
 use super::{Evaluation, Limits, Tally};
 use crate::budget::Budget;
 use crate::kinds::metric::Sample;
+use crate::naming::{Naming, identity};
 use crate::rule_set::RuleSet;
 use crate::transition::Decision;
 

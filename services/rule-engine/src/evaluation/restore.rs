@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::subject::Naming;
 use super::subjects::Thought;
 use super::{Evaluation, Limits};
+use crate::naming::Naming;
 use crate::rule_set::RuleSet;
 use crate::saved::{Saved, SavedSubject};
 use crate::signal::Signal;

@@ -2,15 +2,11 @@
 
 use std::sync::Arc;
 
-use series::Series;
-
 use crate::kinds::State;
+use crate::naming::{Labels, Naming};
 use crate::rule::Rule;
 use crate::saved::{SavedBound, SavedFiring, SavedSubject, flat};
-use crate::transition::{Facts, Id, Labels};
-
-/// Labels of a series that describe its resource or its source, and tell no two series apart that are not told apart anyway.
-const DESCRIPTIVE: [&str; 4] = ["host_name", "kind", "otel_scope_version", "service_name"];
+use crate::transition::{Facts, Id};
 
 /// What rules are about. Times are Unix nanoseconds of the lane.
 #[derive(Clone)]
@@ -29,15 +25,6 @@ pub(super) struct Subject {
     pub(super) bound: Vec<Bound>,
     /// What rules think of it that this version does not understand.
     pub(super) carried: Vec<SavedBound>,
-}
-
-/// Where its labels are.
-#[derive(Clone)]
-pub(super) enum Naming {
-    /// Not seen since the snapshot, and nothing fires there.
-    Unseen,
-    Series(Arc<Series>),
-    Labels(Arc<Labels>),
 }
 
 /// A rule and what it thinks.
@@ -116,43 +103,4 @@ impl Bound {
             firing: self.last.firing().map(SavedFiring::of),
         })
     }
-}
-
-impl Naming {
-    pub(super) fn labels(&self) -> Labels {
-        match self {
-            Self::Unseen => Labels::default(),
-            Self::Labels(labels) => Labels::clone(labels),
-            Self::Series(series) => {
-                let is_bare = series.resource_id().is_empty();
-                let pairs = series.labels().filter(|(name, _)| *name != "tenant");
-                let owned = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
-                let (identifying, descriptive) = owned.partition(|(name, _)| is_bare || !describes(name));
-                Labels { identifying, descriptive }
-            }
-        }
-    }
-
-    /// Bytes that it takes, about; a series is shared with those who read it.
-    pub(super) fn bytes(&self) -> usize {
-        match self {
-            Self::Unseen => 0,
-            Self::Series(series) => series.encoded().len(),
-            Self::Labels(labels) => {
-                let all = labels.identifying.iter().chain(&labels.descriptive);
-                all.map(|(name, value)| name.len() + value.len() + 48).sum()
-            }
-        }
-    }
-}
-
-/// Hash of what identifies a series: a renamed host or a new version of a library is the same subject.
-pub(super) fn identity(series: &Series) -> u64 {
-    let is_bare = series.resource_id().is_empty();
-    let labels = series.labels().filter(|(name, _)| is_bare || *name == "tenant" || !describes(name));
-    model::series_hash(labels)
-}
-
-fn describes(name: &str) -> bool {
-    DESCRIPTIVE.contains(&name)
 }

@@ -15,10 +15,11 @@ use uuid::Uuid;
 
 use super::capacity::Capacity;
 use super::slots::{Binding, Slots};
-use super::subject::{Bound, Last, Naming, Subject};
+use super::subject::{Bound, Last, Subject};
 use super::tell::Teller;
 use super::{Limits, Tally};
 use crate::kinds::{Change, Kind, Seen, State};
+use crate::naming::Naming;
 use crate::rule::Rule;
 use crate::saved::SavedSubject;
 use crate::transition::Decision;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::subject::{Bound, Firing, Last, Naming};
+use super::subject::{Bound, Firing, Last};
 use crate::kinds::Change;
+use crate::naming::Naming;
 use crate::rule::Rule;
 use crate::transition::{Decision, Facts, State};
 
@@ -43,7 +44,7 @@ impl Teller<'_> {
             rule: Arc::clone(rule),
             state: if change.fires { State::Firing } else { State::Resolved },
             subject,
-            labels: naming.labels(),
+            naming: naming.clone(),
             value,
             line: line.to_owned(),
             facts,

@@ -115,8 +115,9 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::naming::Naming;
     use crate::rule::Rule;
-    use crate::transition::{Facts, Labels, State};
+    use crate::transition::{Facts, State};
 
     fn decisions(tenant: &str, count: u64) -> Vec<Decision> {
         let document = RuleDocument::default();
@@ -126,7 +127,7 @@ mod tests {
             rule: Arc::clone(&rule),
             state: State::Resolved,
             subject: order,
-            labels: Labels::default(),
+            naming: Naming::Unseen,
             value: 0.0,
             line: String::new(),
             facts,

@@ -45,7 +45,7 @@ impl Subjects {
             rule: Arc::clone(self.slots.rule(slot)?),
             state: Said::Firing,
             subject: id,
-            labels: subject.naming.labels(),
+            naming: subject.naming.clone(),
             value,
             line: line.to_owned(),
             facts: firing.facts,

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use super::{ENTRY_BYTES, Subjects, bound_bytes};
-use crate::evaluation::subject::{Bound, Last, Naming, Subject};
+use crate::evaluation::subject::{Bound, Last, Subject};
 use crate::kinds::State;
+use crate::naming::Naming;
 use crate::rule::Rule;
 use crate::saved::{SavedBound, SavedFiring};
 use crate::transition::Id;

@@ -78,7 +78,7 @@ impl Subjects {
                     rule: Arc::clone(rule),
                     state: Said::Resolved,
                     subject: id,
-                    labels: naming.labels(),
+                    naming: naming.clone(),
                     value: f64::NAN,
                     line: String::new(),
                     facts,

@@ -16,8 +16,8 @@ fn a_line_fires_once_and_resolves_after_the_last_match_by_the_lanes_time() {
     assert_eq!((said[0].line.as_str(), said[1].line.as_str()), ("kernel: Out of memory: killed", "Out of memory"));
     assert!(said[0].value.is_nan());
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    assert_eq!(said[0].labels.identifying, [pair("resource_id", "web")]);
-    assert_eq!(said[0].labels.descriptive, [pair("host_name", "web")]);
+    assert_eq!(said[0].naming.labels().identifying, [pair("resource_id", "web")]);
+    assert_eq!(said[0].naming.labels().descriptive, [pair("host_name", "web")]);
 }
 
 #[test]
@@ -101,8 +101,9 @@ fn log_rules_choose_resources_and_are_told_apart() {
     ];
     let events = [Event::Logs(10, line("web", 10, "oom oom")), Event::Logs(10, line("db", 10, "oom"))];
     let said = check(&set(1, &rules), &events, &["firing 10 since 10"; 4]);
-    let fired: Vec<(u128, &str)> = said.iter().map(|d| (d.rule.id.as_u128(), d.labels.get("resource_id"))).collect();
-    assert_eq!(fired, [(3, "web"), (1, "web"), (3, "db"), (2, "db")]);
+    let fired: Vec<(u128, String)> =
+        said.iter().map(|d| (d.rule.id.as_u128(), d.naming.labels().get("resource_id").to_owned())).collect();
+    assert_eq!(fired, [(3, "web"), (1, "web"), (3, "db"), (2, "db")].map(|(rule, id)| (rule, id.to_owned())));
 }
 
 #[test]
@@ -119,8 +120,8 @@ fn a_selector_sees_every_attribute_and_what_identifies_travels_first() {
     shard.apply(&events[0]);
     let said = &shard.said;
     assert_eq!((said.len(), said[0].rule.id, shard.tally.cut_labels), (1, Uuid::from_u128(1), 31));
-    let shown = &said[0].labels.descriptive;
-    assert_eq!((shown.len(), said[0].labels.get("service_name")), (series::MAX_LABELS, "shop"));
+    let shown = said[0].naming.labels().descriptive;
+    assert_eq!((shown.len(), said[0].naming.labels().get("service_name")), (series::MAX_LABELS, "shop"));
 }
 
 #[test]

@@ -9,8 +9,8 @@ fn a_threshold_fires_when_it_has_held_for_long_enough() {
     let said = check(&rules, &samples, &["firing 40 since 10", "resolved 50 since 10"]);
     assert_eq!((said[0].value, said[1].value), (97.0, 10.0));
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    assert_eq!(said[0].labels.identifying, [pair("__name__", "load"), pair("resource_id", "web")]);
-    assert_eq!(said[0].labels.descriptive, [pair("host_name", "web")]);
+    assert_eq!(said[0].naming.labels().identifying, [pair("__name__", "load"), pair("resource_id", "web")]);
+    assert_eq!(said[0].naming.labels().descriptive, [pair("host_name", "web")]);
     assert_eq!((said[0].order, said[1].order, said[1].previous), (1, 2, Some(said[0].id())));
     assert_ne!(said[0].id(), said[1].id());
 }
@@ -72,7 +72,10 @@ fn a_host_that_is_renamed_is_the_same_subject_and_shows_its_new_name() {
     let rules = set(1, &[metric_rule(1, 1, "> 90", 0)]);
     let said = check(&rules, &events, &["firing 10 since 10", "resolved 30 since 10", "firing 40 since 40"]);
     assert!(said.iter().all(|decision| decision.subject == said[0].subject));
-    assert_eq!(["old", "new", "old"], [&said[0], &said[1], &said[2]].map(|d| d.labels.get("host_name")));
+    assert_eq!(
+        ["old", "new", "old"],
+        [&said[0], &said[1], &said[2]].map(|d| d.naming.labels().get("host_name").to_owned())
+    );
 }
 
 #[test]
