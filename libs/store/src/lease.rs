@@ -38,7 +38,8 @@ pub enum LeaseError {
 
 impl Lease {
     /// Takes the lease if it is free, expired, or held by `owner` already; `None` while somebody else holds it. The epoch
-    /// rises each time, also for the same owner: what it had begun under the lease that it lost must not count.
+    /// rises each time, also for the same owner: what it had begun under the lease that it lost must not count. It begins at
+    /// the clock, in seconds: where the schema is made anew it goes on above what others have heard of.
     ///
     /// # Errors
     /// Postgres.
@@ -50,7 +51,7 @@ impl Lease {
     ) -> Result<Option<Self>, sqlx::Error> {
         let epoch: Option<i64> = sqlx::query_scalar(
             "insert into leases as held (name, owner, epoch, expires_at)
-             values ($1, $2, 1, clock_timestamp() + $3 * interval '1 second')
+             values ($1, $2, extract(epoch from clock_timestamp())::bigint, clock_timestamp() + $3 * interval '1 second')
              on conflict (name) do update
              set owner = excluded.owner, expires_at = excluded.expires_at, epoch = held.epoch + 1
              where held.owner = excluded.owner or held.expires_at < clock_timestamp()
