@@ -1,8 +1,11 @@
-//! Claims what is due, sends it, and writes down what came of it.
+//! Claims what is due, sends it, and has written down what came of it.
+
+mod claims;
+mod writer;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ::seal::Seal;
 use ::store::Pools;
@@ -10,9 +13,9 @@ use lifecycle::CancellationToken;
 use prost::Message as _;
 use proto::alerts::Notification;
 use settings::Secret;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tracing::Instrument as _;
 use url::Url;
 use uuid::Uuid;
@@ -23,18 +26,17 @@ use crate::metrics::Metrics;
 use crate::receiver;
 use crate::share::{self, Limits, Occupied};
 use crate::store::claiming::{self, Claimed, Claimer};
-use crate::store::finishing::{self, Finished};
+use crate::store::finishing::Finished;
 use crate::webhook::{Post, Sender};
+use crate::worker::claims::{Claims, LEASE};
+use crate::worker::writer::Writer;
 
 /// How often is looked for what has become due.
 const TICK: Duration = Duration::from_millis(200);
 
-/// How long claims of a dead process hold others back, and how often a living one renews them.
-const LEASE: Duration = Duration::from_secs(5);
-const RENEWAL: Duration = Duration::from_secs(1);
-
-/// How long is waited before an outcome is written again when Postgres is away.
-const WRITE_AGAIN: Duration = Duration::from_millis(250);
+/// How long is waited before a receiver is looked at again that somebody else was at; each further time twice as long, up to
+/// a [`TICK`].
+const PASSED_OVER: Duration = Duration::from_millis(5);
 
 /// Delivers until the process stops. Clones share everything.
 #[derive(Clone)]
@@ -71,6 +73,14 @@ struct Running {
 /// Attempts under way, by delivery.
 type Busy = BTreeMap<String, Running>;
 
+/// What attempts share.
+#[derive(Clone)]
+struct Desk {
+    claims: Claims,
+    /// To the writer.
+    ended: mpsc::UnboundedSender<Finished>,
+}
+
 impl Worker {
     /// This process, as others see its claims.
     #[must_use]
@@ -78,78 +88,96 @@ impl Worker {
         Claimer { owner: Uuid::new_v4(), lease: LEASE }
     }
 
-    /// The loop. When the process stops it claims no more and waits for what is under way.
+    /// The loop. When the process stops it claims no more, and waits for what is under way and for its being written.
     ///
     /// # Errors
     /// An attempt panicked.
     pub async fn run(self, stopping: CancellationToken) -> anyhow::Result<()> {
+        let (claims, more) = (Claims::default(), Arc::new(Notify::new()));
+        let (ended, to_write) = mpsc::unbounded_channel();
+        let writer = Writer {
+            pools: self.pools.clone(),
+            claimer: self.claimer.clone(),
+            backoff: self.backoff,
+            claims: claims.clone(),
+            more: Arc::clone(&more),
+            finished: Arc::clone(&self.finished),
+        };
+        let (mut writing, mut renewing) = (JoinSet::new(), JoinSet::new());
+        writing.spawn(writer.run(to_write));
+        // Until all is written.
+        renewing.spawn(claims.clone().renew(self.pools.clone(), self.claimer.clone()));
+        self.deliver(&Desk { claims, ended }, &more, &stopping).await?;
+        while let Some(end) = writing.join_next().await {
+            end?;
+        }
+        Ok(())
+    }
+
+    async fn deliver(&self, desk: &Desk, more: &Notify, stopping: &CancellationToken) -> anyhow::Result<()> {
         let mut running: JoinSet<String> = JoinSet::new();
         let mut busy = Busy::new();
         let mut tick = tokio::time::interval(TICK);
-        let mut renewal = tokio::time::interval(RENEWAL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut pause = TICK;
         loop {
-            let look = tokio::select! {
-                () = stopping.cancelled(), if !stopping.is_cancelled() => false,
-                () = self.added.notified() => true,
-                _ = tick.tick() => true,
-                _ = renewal.tick() => {
-                    self.renew(&busy).await;
-                    false
-                }
+            tokio::select! {
+                () = stopping.cancelled(), if !stopping.is_cancelled() => {}
+                () = self.added.notified() => {}
+                () = more.notified() => {}
+                () = tokio::time::sleep(pause), if pause < TICK => {}
+                _ = tick.tick() => {}
                 Some(ended) = running.join_next() => {
                     busy.remove(&ended?);
                     while let Some(ended) = running.try_join_next() {
                         busy.remove(&ended?);
                     }
-                    true
                 }
-            };
+            }
             if stopping.is_cancelled() {
                 if running.is_empty() {
                     return Ok(());
                 }
-            } else if look {
-                self.begin(&mut running, &mut busy).await;
+            } else {
+                let passed_over = self.begin(desk, &mut running, &mut busy).await;
+                pause = match pause {
+                    _ if !passed_over => TICK,
+                    TICK => PASSED_OVER,
+                    shorter => (2 * shorter).min(TICK),
+                };
             }
         }
     }
 
-    async fn begin(&self, running: &mut JoinSet<String>, busy: &mut Busy) {
+    /// Begins what is due; says whether somebody was at a receiver that has something to do.
+    async fn begin(&self, desk: &Desk, running: &mut JoinSet<String>, busy: &mut Busy) -> bool {
+        // What cannot be written down is not added to.
+        if desk.claims.count() >= 2 * self.limits.all {
+            return false;
+        }
         let occupied = occupied(busy);
         let full = share::full(&occupied, self.limits);
         let share = |candidates: &[share::Candidate]| share::places(candidates, &occupied, self.limits);
+        let asked = Instant::now();
+        let mut passed_over = false;
         match self.pools.bounded(claiming::claim(&self.pools.work, &self.claimer, &full, share)).await {
-            Ok(claimed) => {
-                for claimed in claimed {
+            Ok(claims) => {
+                passed_over = claims.passed_over;
+                for claimed in claims.claimed {
                     let (receiver_id, tenant, proven) = (claimed.receiver_id, claimed.tenant.clone(), claimed.proven);
                     busy.insert(claimed.id.clone(), Running { receiver_id, tenant, proven });
-                    running.spawn(self.clone().attempt(claimed).in_current_span());
+                    desk.claims.hold(&claimed.id, asked);
+                    running.spawn(self.clone().attempt(claimed, desk.clone()).in_current_span());
                 }
             }
             Err(error) if ::store::is_away(&error) => tracing::debug!(%error, "cannot look for due deliveries"),
             Err(error) => tracing::error!(%error, "cannot look for due deliveries"),
         }
         self.metrics.attempts_running.set(i64::try_from(busy.len()).unwrap_or(i64::MAX));
+        passed_over
     }
 
-    async fn renew(&self, busy: &Busy) {
-        if busy.is_empty() {
-            return;
-        }
-        let ids: Vec<&str> = busy.keys().map(String::as_str).collect();
-        let renewed = tokio::time::timeout(LEASE, claiming::renew(&self.pools.work, &self.claimer, &ids)).await;
-        match renewed {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "cannot renew claims; another dispatcher may send the same deliveries again");
-            }
-            Err(_) => tracing::warn!("Postgres is silent; another dispatcher may send the same deliveries again"),
-        }
-    }
-
-    async fn attempt(self, claimed: Claimed) -> String {
+    async fn attempt(self, claimed: Claimed, desk: Desk) -> String {
         let span = tracing::info_span!(
             "deliver",
             delivery = claimed.id,
@@ -161,13 +189,21 @@ impl Worker {
         }
         async {
             let begun = Instant::now();
-            let outcome = self.send(&claimed).await;
+            let outcome = tokio::select! {
+                outcome = self.send(&claimed) => outcome,
+                () = desk.claims.until_run_out(&claimed.id) => {
+                    tracing::warn!("cut off: the claim could not be renewed, so another dispatcher may send it");
+                    self.metrics.attempts.of(["cut_off"]).inc();
+                    desk.claims.drop(&claimed.id);
+                    return;
+                }
+            };
             let took = begun.elapsed();
             let age = claimed.age.saturating_add(took);
             let next = delivery::next(&outcome, claimed.number, age, &self.backoff, rand::random());
             self.count(&outcome, &next, took);
             tracing::info!(status = outcome.status(), error = outcome.error(), ?next, ?took, "delivery attempted");
-            self.write(Finished {
+            let finished = Finished {
                 id: claimed.id.clone(),
                 number: claimed.number,
                 receiver_id: claimed.receiver_id,
@@ -176,8 +212,9 @@ impl Worker {
                 took,
                 outcome,
                 next,
-            })
-            .await;
+            };
+            // The writer ends after everybody who sends to it.
+            let _ = desk.ended.send(finished);
         }
         .instrument(span)
         .await;
@@ -221,23 +258,6 @@ impl Worker {
             Next::Failed(_) => self.metrics.deliveries.of(["failed"]).inc(),
             Next::Retry(_) => 0,
         };
-    }
-
-    /// Goes on until it is written: if the process ends before, the claim runs out and the delivery is tried again.
-    async fn write(&self, finished: Finished) {
-        let jitter = rand::random();
-        let write = || finishing::finish(&self.pools.work, &self.claimer, &finished, &self.backoff, jitter);
-        loop {
-            match self.pools.bounded(write()).await {
-                Ok(true) => return self.finished.notify_one(),
-                Ok(false) => return,
-                Err(error) if ::store::is_away(&error) => tokio::time::sleep(WRITE_AGAIN).await,
-                Err(error) => {
-                    tracing::error!(%error, "cannot write down how an attempt ended; it will be repeated");
-                    return;
-                }
-            }
-        }
     }
 }
 

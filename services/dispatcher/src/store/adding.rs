@@ -1,6 +1,6 @@
 //! Notifications that came, and a delivery for each of their receivers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ::store::outbox;
 use prost::Message as _;
@@ -36,10 +36,13 @@ pub async fn add(pool: &PgPool, batch: &[Incoming]) -> sqlx::Result<u64> {
     let lines: BTreeSet<order::Line> = batch.iter().flat_map(|incoming| lines(&incoming.notification)).collect();
     order::lock(&mut transaction, &lines).await?;
     insert_notifications(&mut transaction, batch).await?;
+    hold_receivers(&mut transaction, batch).await?;
     let made = insert_deliveries(&mut transaction, batch).await?;
-    order::settle(&mut transaction, &lines).await?;
+    let receivers = order::settle(&mut transaction, &lines).await?;
     let over: Vec<Over> = made.iter().filter(|made| made.state == State::Superseded.as_str()).cloned().collect();
     outbox::put(&mut transaction, &events::messages(&over)).await?;
+    // Last, since everything that is sent to these receivers passes by their rows.
+    health::look_again(&mut transaction, receivers).await?;
     transaction.commit().await?;
     Ok(u64::try_from(made.len()).unwrap_or(u64::MAX))
 }
@@ -63,6 +66,24 @@ async fn insert_notifications(connection: &mut PgConnection, batch: &[Incoming])
     .bind(all().map(Notification::encode_to_vec).collect::<Vec<_>>())
     .bind(batch.iter().map(|incoming| incoming.traceparent.as_deref()).collect::<Vec<_>>())
     .bind(all().map(|notification| signed(notification.received_unix_nano)).collect::<Vec<_>>())
+    .execute(connection)
+    .await
+    .map(|_| ())
+}
+
+/// None of the receivers is deleted until the transaction ends: a delivery to one that is gone would wait for nobody.
+async fn hold_receivers(connection: &mut PgConnection, batch: &[Incoming]) -> sqlx::Result<()> {
+    let names = batch.iter().flat_map(|incoming| {
+        let told = &incoming.notification;
+        told.receivers.iter().map(|name| (told.tenant.as_str(), name.as_str()))
+    });
+    let (tenants, names): (Vec<&str>, Vec<&str>) = names.collect::<BTreeSet<_>>().into_iter().unzip();
+    sqlx::query(
+        "select from receivers where (tenant, name) in (select * from unnest($1::text[], $2::text[]))
+         order by id for key share",
+    )
+    .bind(tenants)
+    .bind(names)
     .execute(connection)
     .await
     .map(|_| ())
@@ -123,10 +144,11 @@ async fn insert_alerts(
     ids: &[String],
     rows: &[PgRow],
 ) -> sqlx::Result<()> {
+    let places: BTreeMap<&str, usize> = ids.iter().enumerate().map(|(place, id)| (id.as_str(), place)).collect();
     let mut pairs: Vec<(&str, i64)> = Vec::new();
     for row in rows {
         let (id, number): (String, i64) = (row.try_get("id")?, row.try_get("number")?);
-        let notification = ids.iter().position(|other| *other == id).and_then(|place| told.get(place));
+        let notification = places.get(id.as_str()).and_then(|place| told.get(*place));
         let alerts = notification.map_or(&[][..], |(notification, _)| &notification.alerts);
         pairs.extend(alerts.iter().map(|alert| (alert.id.as_str(), number)));
     }

@@ -48,6 +48,14 @@ pub struct Claimed {
     pub age: Duration,
 }
 
+/// What a look for due deliveries gave.
+pub struct Claims {
+    /// What may be sent now.
+    pub claimed: Vec<Claimed>,
+    /// Somebody was at a receiver that has something to do: it is worth looking again very soon.
+    pub passed_over: bool,
+}
+
 /// Receivers looked at in one claim.
 const RECEIVERS: i64 = 256;
 
@@ -61,44 +69,51 @@ pub async fn claim(
     claimer: &Claimer,
     full: &[Uuid],
     share: impl FnOnce(&[Candidate]) -> Vec<Places>,
-) -> sqlx::Result<Vec<Claimed>> {
+) -> sqlx::Result<Claims> {
     let mut transaction = pool.begin().await?;
-    let candidates = candidates(&mut transaction, full).await?;
+    let (candidates, passed_over) = candidates(&mut transaction, full).await?;
     if candidates.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Claims { claimed: Vec::new(), passed_over });
     }
     let claimed = take(&mut transaction, claimer, &share(&candidates)).await?;
-    let receivers = candidates.iter().map(|candidate| candidate.receiver_id).collect();
-    health::look_again(&mut transaction, receivers).await?;
+    let receivers: Vec<Uuid> = candidates.iter().map(|candidate| candidate.receiver_id).collect();
+    health::look_at_locked(&mut transaction, &receivers).await?;
     transaction.commit().await?;
-    Ok(claimed)
+    Ok(Claims { claimed, passed_over })
 }
 
-/// Receivers with something to do: of each tenant first the one that has waited longest, then the second, and so on.
-async fn candidates(connection: &mut PgConnection, full: &[Uuid]) -> sqlx::Result<Vec<Candidate>> {
+/// Receivers with something to do: of each tenant first the one that has waited longest, then the second, and so on. Nobody
+/// waits for one that somebody else is at; the word says whether there was such a one.
+async fn candidates(connection: &mut PgConnection, full: &[Uuid]) -> sqlx::Result<(Vec<Candidate>, bool)> {
     let rows = sqlx::query(
-        "select receiver_id, tenant, failures, proven
-         from receiver_state
-         join (select receiver_id as id, row_number() over (partition by tenant order by due_at) as turn
-               from receiver_state where due_at <= now() and receiver_id <> all($1)) due on due.id = receiver_id
-         where due_at <= now() and (held_until is null or held_until <= now())
-         order by turn, due_at limit $2
-         for no key update of receiver_state skip locked",
+        "with due as materialized (
+             select receiver_id as id, due_at as since, row_number() over (partition by tenant order by due_at) as turn
+             from receiver_state
+             where due_at <= now() and receiver_id <> all($1) and (held_until is null or held_until <= now())
+             order by turn, due_at limit $2
+         ), mine as materialized (
+             select receiver_id, tenant, failures, proven from receiver_state
+             where receiver_id in (select id from due) and due_at <= now() and (held_until is null or held_until <= now())
+             for no key update skip locked)
+         select mine.* from due left join mine on mine.receiver_id = due.id order by turn, since",
     )
     .bind(full)
     .bind(RECEIVERS)
     .fetch_all(connection)
     .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(Candidate {
-                receiver_id: row.try_get("receiver_id")?,
+    let mut candidates = Vec::new();
+    for row in &rows {
+        if let Some(receiver_id) = row.try_get("receiver_id")? {
+            candidates.push(Candidate {
+                receiver_id,
                 tenant: row.try_get("tenant")?,
                 failures: count(row, "failures")?,
                 proven: row.try_get("proven")?,
-            })
-        })
-        .collect()
+            });
+        }
+    }
+    let passed_over = candidates.len() < rows.len();
+    Ok((candidates, passed_over))
 }
 
 /// A receiver that is down is probed by one attempt at a time, of all processes together.
@@ -166,19 +181,18 @@ fn read(row: &PgRow) -> sqlx::Result<Claimed> {
     })
 }
 
-/// Says that this process is alive and still at it.
+/// Says that this process is alive and still at these; gives those of them that nobody else has taken over.
 ///
 /// # Errors
 /// Postgres; the claims then run out.
-pub async fn renew(pool: &PgPool, claimer: &Claimer, ids: &[&str]) -> sqlx::Result<()> {
-    sqlx::query(
+pub async fn renew(pool: &PgPool, claimer: &Claimer, ids: &[String]) -> sqlx::Result<Vec<String>> {
+    sqlx::query_scalar(
         "update deliveries set claimed_until = now() + $3 * interval '1 second'
-         where id = any($1) and claim = $2 and state = 'pending'",
+         where id = any($1) and claim = $2 and state = 'pending' returning id",
     )
     .bind(ids)
     .bind(claimer.owner)
     .bind(claimer.lease.as_secs_f64())
-    .execute(pool)
+    .fetch_all(pool)
     .await
-    .map(|_| ())
 }

@@ -1,10 +1,11 @@
 //! How receivers do, and when there is something to be sent to them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::{PgConnection, PgPool, Row as _};
 use uuid::Uuid;
 
+use super::count;
 use crate::breaker::Health;
 
 /// Notes when each of these has something to do: a delivery is due, or a claim of a process that may have died runs out.
@@ -12,46 +13,63 @@ use crate::breaker::Health;
 /// # Errors
 /// Postgres.
 pub async fn look_again(connection: &mut PgConnection, receivers: BTreeSet<Uuid>) -> sqlx::Result<()> {
+    if receivers.is_empty() {
+        return Ok(());
+    }
     let ids: Vec<Uuid> = receivers.into_iter().collect();
     sqlx::query("select from receiver_state where receiver_id = any($1) order by receiver_id for no key update")
         .bind(&ids)
         .execute(&mut *connection)
         .await?;
+    look_at_locked(connection, &ids).await
+}
+
+/// The same for receivers that are locked already.
+///
+/// # Errors
+/// Postgres.
+pub async fn look_at_locked(connection: &mut PgConnection, ids: &[Uuid]) -> sqlx::Result<()> {
+    // A hold without anything to send is nothing to do; a row that stays as it is is not written.
     sqlx::query(
-        "update receiver_state set due_at = greatest(held_until, least(
-             (select next_attempt_at from deliveries
-              where deliveries.receiver_id = receiver_state.receiver_id and is_next and claim is null
-              order by next_attempt_at limit 1),
-             (select min(claimed_until) from deliveries
-              where deliveries.receiver_id = receiver_state.receiver_id and claim is not null)))
-         where receiver_id = any($1)",
+        "update receiver_state set due_at = due.at
+         from (select receiver_id as id, case when exists (
+                   select from deliveries where deliveries.receiver_id = state.receiver_id and is_next)
+               then greatest(held_until, least(
+                   (select next_attempt_at from deliveries
+                    where deliveries.receiver_id = state.receiver_id and is_next and claim is null
+                    order by next_attempt_at limit 1),
+                   (select min(claimed_until) from deliveries
+                    where deliveries.receiver_id = state.receiver_id and claim is not null))) end as at
+               from receiver_state state where receiver_id = any($1)) due
+         where receiver_id = due.id and due_at is distinct from due.at",
     )
-    .bind(&ids)
-    .execute(&mut *connection)
-    .await?;
-    // A hold without anything to send is nothing to do.
-    sqlx::query(
-        "update receiver_state set due_at = null
-         where receiver_id = any($1) and due_at is not null
-           and not exists (select from deliveries where deliveries.receiver_id = receiver_state.receiver_id and is_next)",
-    )
-    .bind(&ids)
+    .bind(ids)
     .execute(connection)
     .await
     .map(|_| ())
 }
 
-/// Failed attempts of a receiver since it last answered; locks it.
+/// Failed attempts of each of these receivers since it last answered. Those that do not answer, or have not yet, are locked:
+/// what is written of them depends on it. `ailing` are locked in any case. Who answers goes on answering: that is no news,
+/// and a storm of pages need not stand in a line for saying so.
 ///
 /// # Errors
 /// Postgres.
-pub async fn failures(connection: &mut PgConnection, receiver: Uuid) -> sqlx::Result<u32> {
-    let failures: Option<i32> =
-        sqlx::query_scalar("select failures from receiver_state where receiver_id = $1 for no key update")
-            .bind(receiver)
-            .fetch_optional(connection)
-            .await?;
-    Ok(failures.and_then(|failures| u32::try_from(failures).ok()).unwrap_or_default())
+pub async fn failures(
+    connection: &mut PgConnection,
+    receivers: &BTreeSet<Uuid>,
+    ailing: &BTreeSet<Uuid>,
+) -> sqlx::Result<BTreeMap<Uuid, u32>> {
+    let rows = sqlx::query(
+        "select receiver_id, failures from receiver_state
+         where receiver_id = any($1) and (failures > 0 or not proven or receiver_id = any($2))
+         order by receiver_id for no key update",
+    )
+    .bind(receivers.iter().copied().collect::<Vec<_>>())
+    .bind(ailing.iter().copied().collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(|row| Ok((row.try_get("receiver_id")?, count(row, "failures")?))).collect()
 }
 
 /// Notes how a receiver does. One that answers again gets at once what had to wait.

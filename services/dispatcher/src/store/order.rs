@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use sqlx::{PgConnection, Row as _};
 
-use super::health;
+use uuid::Uuid;
 
 /// A receiver, by name, and a group.
 pub type Line = (String, String);
@@ -29,11 +29,11 @@ pub async fn lock(connection: &mut PgConnection, lines: &BTreeSet<Line>) -> sqlx
     .map(|_| ())
 }
 
-/// Says which delivery is the next of these, and when its receiver has something to do. They must be locked.
+/// Says which delivery is the next of these; gives the receivers that have something new to do. They must be locked.
 ///
 /// # Errors
 /// Postgres.
-pub async fn settle(connection: &mut PgConnection, lines: &BTreeSet<Line>) -> sqlx::Result<()> {
+pub async fn settle(connection: &mut PgConnection, lines: &BTreeSet<Line>) -> sqlx::Result<BTreeSet<Uuid>> {
     let (receivers, groups) = columns(lines);
     let rows = sqlx::query(
         "select line.receiver, line.group_id,
@@ -71,11 +71,11 @@ pub async fn settle(connection: &mut PgConnection, lines: &BTreeSet<Line>) -> sq
     let taken = leave.iter().zip(take).filter(|(held, _)| left.contains(held)).map(|(_, first)| first);
     empty.extend(taken);
     if empty.is_empty() {
-        return Ok(());
+        return Ok(BTreeSet::new());
     }
     let receivers = sqlx::query_scalar("update deliveries set is_next = true where id = any($1) returning receiver_id");
-    let receivers: Vec<Option<uuid::Uuid>> = receivers.bind(&empty).fetch_all(&mut *connection).await?;
-    health::look_again(connection, receivers.into_iter().flatten().collect()).await
+    let receivers: Vec<Option<Uuid>> = receivers.bind(&empty).fetch_all(connection).await?;
+    Ok(receivers.into_iter().flatten().collect())
 }
 
 fn columns(lines: &BTreeSet<Line>) -> (Vec<&str>, Vec<&str>) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::store::outbox;
 use sqlx::{PgPool, Row as _};
 
-use super::order;
+use super::{health, order};
 use crate::events::{self, Over};
 
 /// Deliveries given up in one transaction.
@@ -64,8 +64,9 @@ pub async fn give_up(pool: &PgPool, patience: Patience) -> sqlx::Result<(usize, 
     .fetch_all(&mut *transaction)
     .await?;
     let over = ended.iter().map(events::read).collect::<sqlx::Result<Vec<Over>>>()?;
-    order::settle(&mut transaction, &lines).await?;
+    let receivers = order::settle(&mut transaction, &lines).await?;
     outbox::put(&mut transaction, &events::messages(&over)).await?;
+    health::look_again(&mut transaction, receivers).await?;
     transaction.commit().await?;
     Ok((over.len(), i64::try_from(rows.len()).unwrap_or(i64::MAX) >= AT_ONCE))
 }

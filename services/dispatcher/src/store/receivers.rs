@@ -142,7 +142,8 @@ impl Receivers {
         let changed = async {
             let mut transaction = self.pool().begin().await?;
             sqlx::query(
-                "update deliveries set next_attempt_at = now() where receiver_id = $1 and is_next and claim is null",
+                "update deliveries set next_attempt_at = now()
+                 where receiver_id = $1 and is_next and claim is null and next_attempt_at > now()",
             )
             .bind(receiver.id)
             .execute(&mut *transaction)
@@ -216,6 +217,11 @@ impl Receivers {
         let receiver = self.expect(scope, id, version).await?;
         let deleted = async {
             let mut transaction = self.pool().begin().await?;
+            // First, so that nobody gives it anything more meanwhile.
+            sqlx::query("select from receivers where id = $1 for update")
+                .bind(receiver.id)
+                .execute(&mut *transaction)
+                .await?;
             sqlx::query(
                 "update deliveries set receiver_id = null, next_attempt_at = null, reason = $2
                  where receiver_id = $1 and state = 'pending'",

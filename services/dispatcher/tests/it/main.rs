@@ -10,3 +10,4 @@ mod receiver;
 mod receivers;
 mod retention;
 mod support;
+mod throughput;

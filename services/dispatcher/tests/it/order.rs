@@ -9,7 +9,7 @@ use settings::Secret;
 use testkit::{Gate, eventually};
 
 use crate::receiver::{Answer, Receiver};
-use crate::support::{PATIENCE, Service, notification, numbered, settings};
+use crate::support::{Heard, PATIENCE, Service, notification, numbered, settings};
 
 #[tokio::test]
 async fn what_is_older_than_what_the_receiver_has_had_is_superseded() {
@@ -98,21 +98,15 @@ async fn two_dispatchers_of_which_one_is_slow_tell_each_group_in_order_and_once(
         let event = quick.event().await;
         ended.entry(event.group_id).or_default().push(event.state);
     }
-    let mut heard: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut heard = Heard::default();
     while let Some(request) = receiver.try_request() {
-        let body = request.json();
-        let status = body["status"].as_str().unwrap().to_owned();
-        let states = heard.entry(body["groupKey"].as_str().unwrap().to_owned()).or_default();
-        // A failed attempt is made again.
-        if states.last() != Some(&status) {
-            states.push(status);
-        }
+        heard.hear(&request);
     }
-    // What was superseded was not told; whatever was told alternates and ends with the end.
-    for states in heard.values() {
-        assert_eq!(states.last().map(String::as_str), Some("resolved"), "{heard:?}");
+    // What was superseded was not told; the last word was, and nothing that was taken came again.
+    assert_eq!((heard.groups.len(), heard.repeats), (GROUPS, 0), "{:?}", heard.groups);
+    for told in heard.groups.values() {
+        assert!(matches!(told.last(), Some((4, _, true))), "{told:?}");
     }
-    assert_eq!(heard.len(), GROUPS);
     assert!(ended.values().all(|states| states.len() == 4), "{ended:?}");
     quick.process.stop().await;
     slow.process.stop().await;
@@ -164,4 +158,31 @@ async fn a_dispatcher_that_is_cut_off_from_postgres_leaves_its_notifications_to_
     gate.open();
     whole.process.stop().await;
     cut_off.process.stop().await;
+}
+
+#[tokio::test]
+async fn a_dispatcher_that_loses_postgres_in_an_attempt_breaks_it_off_before_another_goes_on() {
+    let (database, namespace) = (testkit::database().await, testkit::namespace());
+    let gate = Gate::before(database.database_url.reveal()).await;
+    let through = store::Settings { database_url: Secret::from(gate.url().to_owned()), ..database.clone() };
+    let mut receiver = Receiver::start([Answer::Hang]).await;
+    let mut patient = settings();
+    // Its own time is far from over.
+    patient.webhook_timeout = 4 * PATIENCE;
+    let mut cut_off = Service::start_on(&patient, &through, &namespace).await;
+    cut_off.create("ops", &receiver.url()).await;
+    let told = numbered(&cut_off.tenant, "a", "firing", 1, &["ops"]);
+    cut_off.publish(&told).await;
+    let first = receiver.request().await;
+    gate.close();
+    let mut whole = Service::start_on(&patient, &database, &namespace).await;
+    let next = receiver.request().await;
+    assert_eq!(receiver.hanging(), 0, "the first attempt could still be heard");
+    assert_eq!(first.header("webhook-id"), next.header("webhook-id"));
+    let end = numbered(&cut_off.tenant, "a", "resolved", 2, &["ops"]);
+    whole.publish(&end).await;
+    assert_eq!(receiver.request().await.sequence(), 2);
+    gate.open();
+    cut_off.process.stop().await;
+    whole.process.stop().await;
 }

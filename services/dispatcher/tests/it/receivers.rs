@@ -6,10 +6,10 @@ use fault::Kind;
 use proto::dispatch::{
     CreateReceiverRequest, ListReceiversRequest, RotateSecretRequest, UpdateReceiverRequest, Webhook,
 };
-use testkit::now;
+use testkit::{eventually, now};
 
 use crate::receiver::{Answer, Receiver};
-use crate::support::{Service, notification, request, settings};
+use crate::support::{PATIENCE, Service, notification, request, settings};
 
 const URL: &str = "https://hooks.example.org/";
 
@@ -172,4 +172,45 @@ async fn with_a_key_secrets_lie_encrypted_in_the_database() {
     service.publish(&told).await;
     receiver.request().await.verify(&secret);
     service.process.stop().await;
+}
+
+#[tokio::test]
+async fn what_comes_while_its_receiver_is_deleted_goes_to_the_next_of_its_name() {
+    let mut receiver = Receiver::start([]).await;
+    let mut service = Service::start().await;
+    let created = service.create("ops", &receiver.url()).await;
+    // Whoever comes to this row stands still in the middle of a transaction.
+    let mut held = service.pool.begin().await.unwrap();
+    sqlx::query("select from receiver_state for update").execute(&mut *held).await.unwrap();
+    let told = notification(&service.tenant, "a", "firing", &["ops"]);
+    let pool = service.pool.clone();
+    let adding = tokio::spawn(async move {
+        let incoming = dispatcher::store::adding::Incoming { notification: told, traceparent: None };
+        dispatcher::store::adding::add(&pool, &[incoming]).await.unwrap()
+    });
+    waiting(&service.pool, 1).await;
+    let pool = service.pool.clone();
+    let deleting = async { service.delete(&created.id, created.version).await };
+    let letting_go = async {
+        waiting(&pool, 2).await;
+        held.commit().await.unwrap();
+    };
+    let (deleted, ()) = tokio::join!(deleting, letting_go);
+    deleted.unwrap();
+    assert_eq!(adding.await.unwrap(), 1);
+    service.create("ops", &receiver.url()).await;
+    receiver.request().await;
+    assert_eq!(service.event().await.state, "delivered");
+    service.process.stop().await;
+}
+
+/// Waits until so many transactions wait for others.
+async fn waiting(pool: &sqlx::PgPool, count: i64) {
+    eventually("transactions that wait", PATIENCE, async || {
+        let waiting = "select count(*) from pg_stat_activity
+                       where datname = current_database() and wait_event_type = 'Lock'";
+        let waiting: i64 = sqlx::query_scalar(waiting).fetch_one(pool).await.unwrap();
+        if waiting >= count { Ok(()) } else { Err(waiting) }
+    })
+    .await;
 }

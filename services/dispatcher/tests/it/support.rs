@@ -1,5 +1,6 @@
 //! A running dispatcher, what feeds it, and what hears it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bus::{Bus, Follow, From, Outgoing, Stream, Subject};
@@ -17,6 +18,8 @@ use proto::dispatch::{
 };
 use sqlx::PgPool;
 use testkit::{eventually, now};
+
+use crate::receiver::{Answer, Request};
 
 pub const PATIENCE: Duration = Duration::from_secs(15);
 pub const RETENTION: Duration = Duration::from_secs(90 * 24 * 60 * 60);
@@ -173,6 +176,7 @@ pub fn numbered(tenant: &str, alert: &str, state: &str, sequence: u64, receivers
         rule_name: "cpu high".into(),
         state: state.into(),
         labels: [("alertname".to_owned(), "cpu high".to_owned())].into(),
+        annotations: [("sequence".to_owned(), sequence.to_string())].into(),
         value: 97.5,
         starts_unix_nano: 10,
         ends_unix_nano: if state == "firing" { 0 } else { 20 },
@@ -193,5 +197,33 @@ pub fn numbered(tenant: &str, alert: &str, state: &str, sequence: u64, receivers
         received_unix_nano: now(),
         created_unix_nano: now(),
         ..Notification::default()
+    }
+}
+
+/// What a receiver heard of each group. It panics where that is out of order, or was told again after it was taken.
+#[derive(Default)]
+pub struct Heard {
+    /// Of each group the requests: which notification, the delivery's id, whether it was taken.
+    pub groups: BTreeMap<String, Vec<(u64, String, bool)>>,
+    /// How often something came that had been taken before.
+    pub repeats: usize,
+}
+
+impl Heard {
+    pub fn hear(&mut self, request: &Request) {
+        let heard = self.groups.entry(request.json()["groupKey"].as_str().unwrap().to_owned()).or_default();
+        let (sequence, id) = (request.sequence(), request.header("webhook-id").to_owned());
+        if let Some((last, of, _)) = heard.last() {
+            assert!(*last <= sequence, "{sequence} was told after {last}: {heard:?}");
+            assert!(*last < sequence || *of == id, "the same told under two ids: {heard:?}");
+        }
+        self.repeats += usize::from(heard.iter().any(|(_, other, taken)| *taken && *other == id));
+        heard.push((sequence, id, matches!(request.answer, Answer::Status(200))));
+    }
+
+    /// How many different notifications were taken.
+    pub fn taken(&self) -> usize {
+        let all = self.groups.values().flatten().filter(|(_, _, taken)| *taken);
+        all.map(|(_, id, _)| id).collect::<BTreeSet<_>>().len()
     }
 }
