@@ -1,7 +1,7 @@
 //! How many resources log rules are about: those that have written something lately, whether a rule fired for them or not.
 //! Only for people to see; nothing is decided by it, and it is not saved.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,6 +37,7 @@ pub(super) struct Audience {
 
 #[derive(Clone)]
 struct Heard {
+    tenant: Arc<str>,
     subject: u64,
     rules: Arc<[Uuid]>,
 }
@@ -62,7 +63,11 @@ impl Audience {
                 let writer = Writer::read(tenant, resource);
                 let candidates = self.rules_of(rules, tenant);
                 let Some(about) = candidates.about(budget, |name| writer.label(name)) else { return };
-                Heard { subject: writer.id, rules: about.into_iter().map(|rule| rule.id).collect() }
+                Heard {
+                    tenant: Arc::from(tenant),
+                    subject: writer.id,
+                    rules: about.into_iter().map(|rule| rule.id).collect(),
+                }
             }
         };
         self.young.insert(key, heard);
@@ -73,8 +78,7 @@ impl Audience {
         if let Some(known) = self.by_tenant.get(tenant) {
             return Arc::clone(known);
         }
-        let is_log = |rule: &Rule| matches!(rule.kind(), Some(Kind::Log(_))) && !rule.document.disabled;
-        let of_tenant = rules.iter().filter(|rule| rule.tenant == tenant && is_log(rule));
+        let of_tenant = rules.iter().filter(|rule| rule.tenant == tenant && looks_at_logs(rule));
         let of_tenant = Candidates::next(rules.revision, of_tenant.map(Arc::clone).collect(), None);
         self.by_tenant.insert(tenant.to_owned(), Arc::clone(&of_tenant));
         of_tenant
@@ -90,17 +94,11 @@ impl Audience {
     }
 
     pub(super) fn rules_changed(&mut self, before: &RuleSet, rules: &RuleSet) {
-        let log = |set: &RuleSet| {
-            let all = set.iter().filter(|rule| matches!(rule.kind(), Some(Kind::Log(_))));
-            let mut all: Vec<_> = all.map(|rule| (rule.id, rule.evaluated_version)).collect();
-            all.sort_unstable();
-            all
-        };
-        if log(before) != log(rules) {
-            self.young.clear();
-            self.old.clear();
-            self.of_tenant.clear();
-        }
+        let (before, after) = (by_tenant(before), by_tenant(rules));
+        let is_same = |tenant: &str| before.get(tenant) == after.get(tenant);
+        self.young.retain(|_, heard| is_same(&heard.tenant));
+        self.old.retain(|_, heard| is_same(&heard.tenant));
+        self.of_tenant.retain(|tenant, _| is_same(tenant));
         self.by_tenant.clear();
     }
 
@@ -123,6 +121,19 @@ impl Audience {
         };
         counts.into_iter().filter_map(counted).collect()
     }
+}
+
+fn looks_at_logs(rule: &Rule) -> bool {
+    matches!(rule.kind(), Some(Kind::Log(_))) && !rule.document.disabled
+}
+
+/// What decides in the log rules of each tenant.
+fn by_tenant(rules: &RuleSet) -> HashMap<&str, BTreeSet<(Uuid, u64)>> {
+    let mut all: HashMap<&str, BTreeSet<(Uuid, u64)>> = HashMap::new();
+    for rule in rules.iter().filter(|rule| looks_at_logs(rule)) {
+        all.entry(&rule.tenant).or_default().insert((rule.id, rule.evaluated_version));
+    }
+    all
 }
 
 /// Attributes in other bytes are another key, and at worst looked at once more.

@@ -151,6 +151,23 @@ fn resources_that_a_log_rule_is_about_are_counted_though_it_never_fires() {
 }
 
 #[test]
+fn a_changed_rule_of_another_tenant_leaves_counted_resources_counted() {
+    let ours = log_rule(1, "oom", "{}", 60);
+    let document = |selector: &str| RuleDocument { r#match: selector.into(), ..ours.document.clone() };
+    let theirs = |version, selector: &str| {
+        let id = Uuid::from_u128(2);
+        Arc::new(Rule::new(id, version, version, "other".to_owned(), "log".to_owned(), document(selector)))
+    };
+    let mut shard = Shard::new(&set(1, &[Arc::clone(&ours), theirs(1, "{}")]));
+    for tenant in ["acme", "other"] {
+        shard.apply_as(tenant, &Event::Logs(1, line("web", 1, "all is well")));
+    }
+    shard.apply(&Event::Rules(set(2, &[Arc::clone(&ours), theirs(2, r#"{a="b"}"#)])));
+    let counts: Vec<(u128, u64)> = shard.logs.bindings().iter().map(|b| (b.rule.as_u128(), b.subjects)).collect();
+    assert_eq!(counts, [(1, 1)], "theirs is looked up again when it writes");
+}
+
+#[test]
 fn what_is_no_text_is_found_as_it_is_shown_everywhere() {
     use any_value::Value;
     let bodies = [
