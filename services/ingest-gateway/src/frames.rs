@@ -331,3 +331,23 @@ pub fn not_grpc() -> Response {
     *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use telemetry::metrics::Gauge;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_call_of_one_message_does_not_wait_for_it_for_ever() {
+        let silent = futures::stream::pending::<Result<Frame<Bytes>, std::convert::Infallible>>();
+        let request = Request::new(Body::new(StreamBody::new(silent)));
+        let sizes = Sizes { message: 1 << 10, unpacked: 1 << 10 };
+        let mut frames = Frames::new(request, sizes, Admission::new(1 << 10, Gauge::default())).unwrap();
+        let Ok(Err(fault)) = tokio::time::timeout(3 * PATIENCE, frames.only()).await.map(|message| message.map(|_| ()))
+        else {
+            panic!("it still waits, or has a message");
+        };
+        assert!(fault.is_retryable());
+    }
+}
