@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::counts;
 use crate::look::unix_nanos;
 use crate::publish::{Outgoing, PublishError};
+use crate::settings::IN_WORK_AT_MOST;
 use crate::stream::{Stream, Subject};
 use crate::tally::Fate;
 use crate::{Bus, headers};
@@ -18,8 +19,6 @@ const DEAD_WITHIN: Duration = Duration::from_secs(3);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// How long an original stays away for which there is no room among the dead letters.
 const NO_ROOM_AFTER: Duration = Duration::from_secs(60);
-/// How long the broker is told that messages are in work. Whoever hangs for longer keeps them from other replicas no more.
-const IN_WORK_AT_MOST: Duration = Duration::from_secs(300);
 /// How long a message that only a newer version knows is put off at a time, and how long in all: longer than a release
 /// takes to reach every replica.
 const UNKNOWN_AFTER: Duration = Duration::from_secs(30);
@@ -231,7 +230,7 @@ impl Delivery {
         if self.age() > UNKNOWN_KEPT {
             return self.bury(service, reason).await;
         }
-        self.bus.saw_unknown(&self.stream, reason);
+        self.bus.saw_unknown();
         if self.redelivered() {
             tracing::debug!(stream = self.stream, sequence = self.stream_sequence, reason, "put off again");
         } else {

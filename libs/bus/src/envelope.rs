@@ -22,7 +22,7 @@ pub enum Schema {
     OtlpMetrics,
     /// `ExportLogsServiceRequest`
     OtlpLogs,
-    /// `sightline.telemetry.v1.ProcessSnapshots`
+    /// `sightline.telemetry.v1.ProcessBatch`
     Processes,
     /// No items: only the time, on a stream that would be silent otherwise. Whoever stores passes over it.
     Tick,
@@ -115,6 +115,18 @@ impl Envelope {
     /// A reason to make it a dead letter.
     pub fn decode(delivery: &Delivery) -> Result<Self, InvalidEnvelope> {
         Self::read(|name| delivery.header(name), delivery.payload())
+    }
+
+    /// What of its headers this version does not know, without a look inside: ask before [`Trial::begin`](crate::Trial::begin)
+    /// is, since such a message waits for a newer version and costs nobody anything.
+    #[must_use]
+    pub fn unknown(delivery: &Delivery) -> Option<InvalidEnvelope> {
+        let is_known = |name: &'static str, knows: fn(&str) -> bool| {
+            let value = delivery.header(name).filter(|value| !knows(value))?;
+            Some(InvalidEnvelope::Unknown { name, value: value.chars().take(64).collect() })
+        };
+        is_known(SCHEMA, |value| value.parse::<Schema>().is_ok())
+            .or_else(|| is_known(ENCODING, |value| value.parse::<Encoding>().is_ok()))
     }
 
     fn read<'a>(header: impl Fn(&str) -> Option<&'a str>, payload: &Bytes) -> Result<Self, InvalidEnvelope> {

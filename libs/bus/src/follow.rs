@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use time::OffsetDateTime;
 
 use crate::Bus;
@@ -167,6 +168,8 @@ impl Follow {
                     tracing::debug!(%error, "the last message read is not in the stream");
                     self.restored(sequence, published)?
                 }
+                // Deleted by hand, in the middle of the stream.
+                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => by_sequence(sequence + 1),
                 Err(error) => {
                     return Err(error).with_context(|| format!("look for message {sequence} of {}", self.stream));
                 }

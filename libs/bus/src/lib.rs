@@ -141,6 +141,7 @@ impl Bus {
         };
         let bus = Self { inner: Arc::new(inner) };
         tracing::info!(durability = bus.durability(), "connected to the broker");
+        bus.check_payload();
         bus.inner.links.prepared();
         Ok(bus)
     }
@@ -260,6 +261,14 @@ impl Bus {
         Ok(())
     }
 
+    /// Says where the server takes less than the largest message: what is refused for that is refused for ever.
+    pub(crate) fn check_payload(&self) {
+        let (takes, wanted) = (self.inner.publishing.client.server_info().max_payload, topology::MAX_MESSAGE_BYTES);
+        let is_small = takes < usize::try_from(wanted).unwrap_or_default();
+        let reason = format!("NATS takes messages of {takes} bytes at most; set its max_payload to {wanted} or more");
+        self.inner.links.set("max_payload", is_small.then_some(reason));
+    }
+
     pub(crate) fn publishing(&self) -> &Connection {
         &self.inner.publishing
     }
@@ -280,19 +289,19 @@ impl Bus {
         &self.inner.rooms
     }
 
-    /// A message was put off that only a newer version knows.
-    pub(crate) fn saw_unknown(&self, stream: &str, reason: &str) {
+    /// A message was put off that only a newer version knows. That is no reason not to be ready: this process does all else,
+    /// and while a release is rolled out, every replica of the one before sees such messages.
+    pub(crate) fn saw_unknown(&self) {
         *self.inner.unknown.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         self.inner.metrics.put_off.inc();
-        let reason = format!("messages of {stream} are not known to this version and wait for a newer one: {reason}");
-        self.inner.links.set("unknown", Some(reason));
+        self.inner.metrics.unknown.set(1);
     }
 
     /// What was put off has found somebody, or has not come again for a while.
     pub(crate) fn forget_unknown(&self) {
         let mut unknown = self.inner.unknown.lock().unwrap_or_else(PoisonError::into_inner);
         if unknown.take_if(|seen| seen.elapsed() > UNKNOWN_SAID).is_some() {
-            self.inner.links.set("unknown", None);
+            self.inner.metrics.unknown.set(0);
         }
     }
 
@@ -315,8 +324,11 @@ impl Bus {
             return;
         }
         self.inner.metrics.full.of([stream.kind()]).set(1);
-        // A full signal stream is said to the clients, with every answer.
-        if !stream.is_signal() {
+        // A full signal stream is said to the clients, with every answer; without room for dead letters, everything else
+        // goes on.
+        if stream == Stream::Dead {
+            tracing::error!("there is no room for dead letters: look at them, and delete them");
+        } else if !stream.is_signal() {
             let reader = stream.writer().map_or("somebody", |writer| writer.durable);
             let reason = format!("the stream {stream} is full; {reader} must work it off");
             self.inner.links.set(&format!("full {stream}"), Some(reason));
@@ -330,6 +342,10 @@ impl Bus {
             self.inner.metrics.full.of([stream.kind()]).set(0);
             self.inner.links.set(&format!("full {stream}"), None);
         }
+    }
+
+    pub(crate) fn full(&self) -> BTreeSet<Stream> {
+        self.inner.full.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn knows_as_full(&self, stream: Stream) -> bool {

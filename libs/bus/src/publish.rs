@@ -3,7 +3,8 @@
 //! What is not acknowledged in time is in one of two states, and callers must be able to tell them apart: it was never
 //! sent ([`PublishError::Unavailable`]), or nobody knows ([`PublishError::Unknown`]).
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -19,8 +20,10 @@ const DEADLINE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 /// A stream that is full is full for a while, and everything that waits for it is sent again each time.
 const FULL_PAUSE: Duration = Duration::from_millis(300);
-const WINDOW_MESSAGES: usize = 2_048;
+const WINDOW_MESSAGES: u32 = 2_048;
 const WINDOW_KIB: u32 = 64 << 10;
+/// A stream may have one of so many parts of the window.
+const SHARES: u32 = 4;
 
 /// A message on its way out.
 #[derive(Debug, Clone)]
@@ -77,23 +80,51 @@ impl PublishError {
     }
 }
 
-/// What may be on its way at once, in messages and in bytes.
+/// What may be on its way at once, in all and to each stream.
 pub(crate) struct Window {
+    all: Share,
+    streams: Mutex<BTreeMap<Stream, Share>>,
+}
+
+/// Messages and bytes that may be on their way.
+#[derive(Clone)]
+struct Share {
     messages: Arc<Semaphore>,
     kib: Arc<Semaphore>,
 }
 
-impl Window {
-    pub(crate) fn new() -> Self {
-        let kib = usize::try_from(WINDOW_KIB).unwrap_or(usize::MAX);
-        Self { messages: Arc::new(Semaphore::new(WINDOW_MESSAGES)), kib: Arc::new(Semaphore::new(kib)) }
+type Permit = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+impl Share {
+    /// One of so many.
+    fn of(shares: u32) -> Self {
+        let of = |whole: u32| Arc::new(Semaphore::new(usize::try_from(whole / shares).unwrap_or(1)));
+        Self { messages: of(WINDOW_MESSAGES), kib: of(WINDOW_KIB) }
     }
 
-    async fn room(&self, bytes: usize) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
-        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(WINDOW_KIB).min(WINDOW_KIB);
+    async fn room(&self, kib: u32) -> Option<Permit> {
         let message = Arc::clone(&self.messages).acquire_owned().await.ok()?;
         let bytes = Arc::clone(&self.kib).acquire_many_owned(kib).await.ok()?;
         Some((message, bytes))
+    }
+}
+
+impl Window {
+    pub(crate) fn new() -> Self {
+        Self { all: Share::of(1), streams: Mutex::default() }
+    }
+
+    /// A full stream keeps what waits for it on its way: so no stream gets more than its share.
+    async fn room(&self, stream: Stream, bytes: usize) -> Option<(Permit, Permit)> {
+        let most = WINDOW_KIB / SHARES;
+        let kib = u32::try_from(bytes / 1024 + 1).unwrap_or(most).min(most);
+        let share = self.share(stream);
+        Some((share.room(kib).await?, self.all.room(kib).await?))
+    }
+
+    fn share(&self, stream: Stream) -> Share {
+        let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.entry(stream).or_insert_with(|| Share::of(SHARES)).clone()
     }
 }
 
@@ -102,7 +133,7 @@ impl Window {
 /// originals are safe where they are.
 pub(crate) async fn publish(bus: &Bus, stream: Stream, subject: String, message: Outgoing) -> Result<(), PublishError> {
     let deadline = Instant::now() + message.within;
-    let room = tokio::time::timeout_at(deadline, bus.window().room(message.payload.len())).await;
+    let room = tokio::time::timeout_at(deadline, bus.window().room(stream, message.payload.len())).await;
     let Ok(Some(_room)) = room else {
         return Err(PublishError::Unavailable("too many messages wait for the broker".to_owned()));
     };
@@ -141,5 +172,23 @@ pub(crate) async fn publish(bus: &Bus, stream: Stream, subject: String, message:
             return Err(if unknown { PublishError::Unknown } else { PublishError::Unavailable(reason) });
         }
         tokio::time::sleep(pause).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::{SHARES, WINDOW_MESSAGES, Window};
+    use crate::stream::Stream;
+
+    #[test]
+    fn what_waits_for_a_full_stream_leaves_room_for_the_others() {
+        let window = Window::new();
+        let share = usize::try_from(WINDOW_MESSAGES / SHARES).unwrap();
+        let held: Vec<_> = (0..share).map(|_| window.room(Stream::Logs(0), 1).now_or_never().unwrap()).collect();
+        assert!(window.room(Stream::Logs(0), 1).now_or_never().is_none());
+        assert!(window.room(Stream::Logs(1), 1).now_or_never().is_some());
+        drop(held);
     }
 }

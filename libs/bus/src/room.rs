@@ -16,7 +16,7 @@ use crate::stream::Stream;
 pub struct Backlog {
     /// Messages that are kept: all that its reader has not handled, and maybe some that it has.
     pub messages: u64,
-    /// Their bytes.
+    /// Bytes of all that is kept.
     pub pending_bytes: u64,
     pub max_bytes: u64,
 }
@@ -26,6 +26,8 @@ const REFUSE_ABOVE_PERCENT: u64 = 70;
 /// Share above which what is handled is removed, and how much of it then stays for replay.
 const TRIM_ABOVE_PERCENT: u64 = 60;
 const TRIM_TO_PERCENT: u64 = 50;
+/// Bytes of the largest message.
+const LARGEST: u64 = 1 << 20;
 /// Messages are removed by their average size, which may take a few steps.
 const TRIM_STEPS: usize = 4;
 
@@ -34,6 +36,11 @@ impl Backlog {
     #[must_use]
     pub fn must_refuse(&self) -> bool {
         self.is_above(REFUSE_ABOVE_PERCENT)
+    }
+
+    /// Whether the largest message may find no room.
+    pub(crate) fn is_full(&self) -> bool {
+        self.pending_bytes.saturating_add(LARGEST.min(self.max_bytes / 2)) > self.max_bytes
     }
 
     fn is_above(&self, percent: u64) -> bool {
@@ -91,18 +98,19 @@ pub(crate) async fn make_room(bus: &Bus, stream: Stream, seen: Instant) -> bool 
     made
 }
 
-/// Removes the oldest messages, but none that is not acknowledged; says how many.
+/// Removes the oldest messages, but none that is not acknowledged; says how many. The last that is acknowledged stays: where a
+/// purge reaches the first that is not, nats-server 2.9 forgets that one as well.
 async fn trim(bus: &Bus, stream: Stream) -> anyhow::Result<u64> {
     let (info, consumer) = look(bus, stream).await?;
     let state = &info.state;
     let handled = consumer.map_or(0, |consumer| consumer.ack_floor.stream_sequence);
-    if state.messages == 0 || handled < state.first_sequence {
+    if state.messages == 0 || handled <= state.first_sequence {
         return Ok(0);
     }
     let kept = u64::try_from(info.config.max_bytes).unwrap_or_default().saturating_mul(TRIM_TO_PERCENT) / 100;
     let excess = u128::from(state.bytes.saturating_sub(kept)) * u128::from(state.messages);
     let messages = u64::try_from(excess / u128::from(state.bytes.max(1))).unwrap_or(u64::MAX).max(1);
-    let end = state.first_sequence.saturating_add(messages).min(handled + 1);
+    let end = state.first_sequence.saturating_add(messages).min(handled);
     let handle = bus.publishing().jetstream.get_stream_no_info(&info.config.name).await.context("name a stream")?;
     let purged = handle.purge().sequence(end).await.with_context(|| format!("remove what is handled from {stream}"))?;
     tracing::debug!(%stream, end, purged = purged.purged, "removed what is handled");

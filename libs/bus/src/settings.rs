@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use settings::Secret;
 
+/// How long the broker is told that messages are in work. Whoever hangs for longer keeps them from other replicas no more.
+pub(crate) const IN_WORK_AT_MOST: Duration = Duration::from_secs(300);
+
 /// The broker and the streams; every service of one installation must be told the same.
 #[derive(clap::Args, Debug, Clone)]
 #[group(skip)]
@@ -20,13 +23,13 @@ pub struct Settings {
     pub shards: u16,
     /// Bytes that each stream may keep on disk; new data is refused when 70% of it is not yet stored. A stream that is there
     /// is only made larger
-    #[arg(long, env = "SIGHTLINE_STREAM_MAX_BYTES", default_value = "1GiB", value_parser = settings::bytes)]
+    #[arg(long, env = "SIGHTLINE_STREAM_MAX_BYTES", default_value = "1GiB", value_parser = room)]
     pub stream_max_bytes: u64,
     /// Bytes of dead letters that are kept; when there is no room for more, their originals stay where they are
-    #[arg(long, env = "SIGHTLINE_DEAD_MAX_BYTES", default_value = "256MiB", value_parser = settings::bytes)]
+    #[arg(long, env = "SIGHTLINE_DEAD_MAX_BYTES", default_value = "256MiB", value_parser = room)]
     pub dead_max_bytes: u64,
     /// How long messages are held while their store is away, before other replicas may try them
-    #[arg(long, env = "SIGHTLINE_HOLD_LIMIT", default_value = "2m", value_parser = settings::duration)]
+    #[arg(long, env = "SIGHTLINE_HOLD_LIMIT", default_value = "2m", value_parser = hold)]
     pub hold_limit: Duration,
     /// Servers that hold a copy of each stream: 1, 3 or 5
     #[arg(long, env = "SIGHTLINE_STREAM_REPLICAS", default_value = "1", value_parser = replicas)]
@@ -42,6 +45,25 @@ fn namespace(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+/// With less, a stream would be full of a few messages; and to NATS, 0 is without limit.
+const LEAST_ROOM: u64 = 16 << 20;
+
+fn room(text: &str) -> Result<u64, String> {
+    let bytes = settings::bytes(text)?;
+    if bytes < LEAST_ROOM || i64::try_from(bytes).is_err() {
+        return Err("write 16MiB or more".to_owned());
+    }
+    Ok(bytes)
+}
+
+fn hold(text: &str) -> Result<Duration, String> {
+    let time = settings::duration(text)?;
+    if time > IN_WORK_AT_MOST {
+        return Err("write 5m at most: the broker hears for so long that messages are in work".to_owned());
+    }
+    Ok(time)
+}
+
 fn replicas(text: &str) -> Result<usize, String> {
     match text {
         "1" => Ok(1),
@@ -53,7 +75,15 @@ fn replicas(text: &str) -> Result<usize, String> {
 
 #[cfg(test)]
 mod tests {
-    use super::namespace;
+    use super::{hold, namespace, room};
+
+    #[test]
+    fn a_stream_has_room_and_a_hold_has_an_end() {
+        assert_eq!((room("16MiB"), hold("5m")), (Ok(16 << 20), Ok(std::time::Duration::from_secs(300))));
+        for (bad, time) in [("0", "301s"), ("15MiB", "1h"), ("18446744073709551615", "x")] {
+            assert!(room(bad).is_err() && hold(time).is_err(), "{bad} {time}");
+        }
+    }
 
     #[test]
     fn a_namespace_cannot_break_out_of_a_subject() {

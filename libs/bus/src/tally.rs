@@ -17,6 +17,8 @@ pub(crate) enum Fate {
     Dead,
     /// Nothing was in it to be stored.
     Passed,
+    /// Acknowledged, and counted by nobody.
+    Unexplained,
 }
 
 /// Messages, and the items inside.
@@ -36,8 +38,9 @@ pub(crate) struct Tally {
     pub(crate) stored: Sum,
     pub(crate) dead: Sum,
     pub(crate) passed: u64,
-    /// Messages up to `closed` that nobody answered for.
-    pub(crate) lost: u64,
+    /// Messages that nobody counted before they were acknowledged.
+    #[serde(default)]
+    pub(crate) unexplained: u64,
     /// Up to here everything is settled, and kept in no range.
     pub(crate) closed: u64,
     /// Counted sequences above `closed`: first and last of each range, in order, never touching.
@@ -60,6 +63,10 @@ impl Tally {
             Fate::Dead => &mut self.dead,
             Fate::Passed => {
                 self.passed += 1;
+                return true;
+            }
+            Fate::Unexplained => {
+                self.unexplained += 1;
                 return true;
             }
         };
@@ -98,12 +105,19 @@ impl Tally {
         if sequence <= self.closed {
             return;
         }
-        self.lost += self.open(self.closed + 1, sequence);
+        self.unexplained += self.open(self.closed + 1, sequence);
         self.closed = sequence;
         self.done.retain_mut(|range| {
             range.0 = range.0.max(sequence + 1);
             range.0 <= range.1
         });
+    }
+
+    /// Those of the sequences from `first` to `last` that are not counted, `most` at the most.
+    pub(crate) fn uncounted(&self, first: u64, last: u64, most: usize) -> Vec<u64> {
+        let first = first.max(self.closed + 1);
+        let is_open = |sequence: &u64| self.open(*sequence, *sequence) > 0;
+        (first..=last).filter(is_open).take(most).collect()
     }
 
     /// How many of the sequences from `first` to `last` are not counted.
@@ -144,13 +158,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_closed_without_an_answer_is_lost_and_stays_so() {
+    fn what_is_closed_without_a_count_is_unexplained_and_stays_so() {
         let mut tally = stored(&[1, 2, 5, 6, 9]);
         tally.close(5);
-        assert_eq!((tally.lost, tally.done.as_slice()), (2, [(6, 6), (9, 9)].as_slice()));
+        assert_eq!((tally.unexplained, tally.done.as_slice()), (2, [(6, 6), (9, 9)].as_slice()));
         assert!(!tally.add(4, Fate::Stored, 1) && !tally.add(6, Fate::Dead, 1));
         tally.close(3);
-        assert_eq!((tally.lost, tally.closed, tally.stored.messages), (2, 5, 5));
+        assert_eq!((tally.unexplained, tally.closed, tally.stored.messages), (2, 5, 5));
     }
 
     #[test]

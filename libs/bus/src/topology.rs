@@ -14,7 +14,7 @@ use crate::shards;
 use crate::stream::{Stream, Writer};
 
 /// The server's own limit for one message (`max_payload`) unless it is told otherwise.
-const MAX_MESSAGE_BYTES: i32 = 1 << 20;
+pub(crate) const MAX_MESSAGE_BYTES: i32 = 1 << 20;
 /// As long as a publisher may go on repeating one message with the same id.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 /// What is not telemetry is small; its streams need not reserve as much.

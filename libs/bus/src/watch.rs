@@ -6,7 +6,7 @@ use std::time::Duration;
 use lifecycle::CancellationToken;
 
 use crate::stream::Stream;
-use crate::{Bus, account, look, shards};
+use crate::{Bus, account, look, room, shards};
 
 const EVERY: Duration = Duration::from_secs(15);
 /// Share of the room for dead letters, in percent, above which somebody should look at them.
@@ -19,6 +19,8 @@ telemetry::metrics! {
         pub(crate) full: Gauge by [stream],
         /// Messages that only a newer version knows, each time that they were put off
         pub(crate) put_off: Counter,
+        /// Whether such messages were seen in the last minute and a half
+        pub(crate) unknown: Gauge,
         /// Messages that are gone and that nobody answered for, of the streams that this process reads
         pub(crate) lost: Gauge by [stream],
         /// Messages that were acknowledged and not counted, of the streams that this process reads
@@ -35,9 +37,7 @@ pub(crate) async fn run(bus: Bus, stopping: CancellationToken) -> anyhow::Result
     let mut seen = Seen::default();
     loop {
         bus.forget_unknown();
-        if let Err(error) = look(&bus, &mut seen).await {
-            tracing::debug!(error = format!("{error:#}"), "cannot look at the streams");
-        }
+        look(&bus, &mut seen).await;
         if stopping.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_none() {
             return Ok(());
         }
@@ -51,12 +51,49 @@ struct Seen {
     dead_alarm: bool,
 }
 
-async fn look(bus: &Bus, seen: &mut Seen) -> anyhow::Result<()> {
+/// Looks at everything; what cannot be looked at is no reason to leave the rest.
+async fn look(bus: &Bus, seen: &mut Seen) {
+    bus.check_payload();
+    accounts(bus, seen).await;
+    for stream in bus.full() {
+        note(stream, full(bus, stream).await);
+    }
+    note(Stream::Dead, dead(bus, seen).await);
+    match shards::stranded(&bus.publishing().jetstream, bus.settings()).await {
+        Ok(stranded) => bus.links().set("shards", (!stranded.is_empty()).then(|| describe(&stranded))),
+        Err(error) => note("shards", Err(error)),
+    }
+}
+
+fn note(what: impl std::fmt::Display, looked: anyhow::Result<()>) {
+    if let Err(error) = looked {
+        tracing::debug!(error = format!("{error:#}"), %what, "cannot look");
+    }
+}
+
+/// A stream that had no room, and to which this process may never publish again.
+async fn full(bus: &Bus, stream: Stream) -> anyhow::Result<()> {
+    if !room::backlog(bus, stream).await?.is_full() {
+        bus.has_room(stream);
+    }
+    Ok(())
+}
+
+async fn accounts(bus: &Bus, seen: &mut Seen) {
     let mut sums: BTreeMap<&'static str, (u64, u64)> = BTreeMap::new();
     for stream in bus.read_here() {
-        let account = account::one(bus, stream).await?;
+        let account = match account::one(bus, stream).await {
+            Ok(account) => account,
+            Err(error) => {
+                note(stream, Err(error));
+                continue;
+            }
+        };
         let sum = sums.entry(stream.kind()).or_default();
         *sum = (sum.0 + account.lost, sum.1 + account.unexplained);
+        if account.unexplained > 0 {
+            note(stream, account::note(bus, stream).await);
+        }
         let before = seen.lost.insert(stream, account.lost).unwrap_or_default();
         if account.lost > before {
             tracing::error!(%stream, lost = account.lost, "messages are gone that nobody has answered for");
@@ -66,10 +103,6 @@ async fn look(bus: &Bus, seen: &mut Seen) -> anyhow::Result<()> {
         bus.metrics().lost.of([kind]).set(i64::try_from(lost).unwrap_or(i64::MAX));
         bus.metrics().unexplained.of([kind]).set(i64::try_from(unexplained).unwrap_or(i64::MAX));
     }
-    dead(bus, seen).await?;
-    let stranded = shards::stranded(&bus.publishing().jetstream, bus.settings()).await?;
-    bus.links().set("shards", (!stranded.is_empty()).then(|| describe(&stranded)));
-    Ok(())
 }
 
 async fn dead(bus: &Bus, seen: &mut Seen) -> anyhow::Result<()> {

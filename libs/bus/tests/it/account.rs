@@ -118,6 +118,42 @@ async fn an_acknowledgement_without_a_count_does_not_pass_for_stored() {
 }
 
 #[tokio::test]
+async fn what_was_acknowledged_without_a_count_stays_unexplained_when_it_is_removed() {
+    let (bus, _process) = connect().await;
+    consume(&bus).close().await;
+    send(&bus, Subject::Logs(0), ["z", "a", "b"]).await;
+    let mut deliveries = consume(&bus);
+    next(&mut deliveries).await.ack().await;
+    deliveries.close().await;
+    let context = operator(bus.settings()).await;
+    let stream = context.get_stream(name(&bus, STREAM)).await.unwrap();
+    let consumer: async_nats::jetstream::consumer::PullConsumer = stream.get_consumer("log-writer").await.unwrap();
+    let taken = async || {
+        use futures::StreamExt as _;
+        let mut messages = consumer.fetch().max_messages(1).messages().await.unwrap();
+        messages.next().await.ok_or("nothing yet")
+    };
+    testkit::eventually("a message", PATIENCE, taken).await.unwrap().ack().await.unwrap();
+    settles(&bus, |account| account.unexplained == 1).await;
+    // A service that watches what it reads.
+    let process = lifecycle::Process::for_test();
+    let watching = Bus::open(&process, bus.settings()).await.unwrap();
+    let mut deliveries = consume(&watching);
+    next(&mut deliveries).await.ack().await;
+    let state = context.get_stream(name(&bus, Stream::State)).await.unwrap();
+    let subject = format!("{}.state.counts.LOGS_00", bus.settings().namespace);
+    testkit::eventually("it is written down", crate::support::LONG, async || {
+        let counts = state.get_last_raw_message_by_subject(&subject).await.map_err(|error| error.to_string())?;
+        let text = String::from_utf8(counts.payload.to_vec()).unwrap();
+        if text.contains("\"unexplained\":1") { Ok(()) } else { Err(text) }
+    })
+    .await;
+    stream.purge().await.unwrap();
+    let account = settles(&bus, |account| account.first_sequence == 4).await;
+    assert_eq!((account.stored, account.unexplained, account.lost), (2, 1, 0));
+}
+
+#[tokio::test]
 async fn what_comes_again_after_it_was_counted_is_not_counted_again_by_whomever() {
     let (bus, _process) = connect().await;
     let (other, _other_process) = connect_to(bus.settings()).await;
@@ -147,14 +183,21 @@ async fn what_comes_again_after_it_was_counted_is_not_counted_again_by_whomever(
 async fn replicas_that_count_at_once_lose_no_count() {
     let (bus, _process) = connect().await;
     let (other, _other_process) = connect_to(bus.settings()).await;
-    send(&bus, Subject::Logs(0), (0..300).map(|n| n.to_string())).await;
+    let publish = send(&bus, Subject::Logs(0), (0..300).map(|n| n.to_string()));
     let work = async |bus: &Bus| {
         let mut deliveries = bus.consume(STREAM, "log-writer", Options { max_messages: 10 });
         while let Ok(delivery) = tokio::time::timeout(std::time::Duration::from_secs(2), deliveries.next()).await {
             delivery.ack().await;
         }
     };
-    tokio::join!(work(&bus), work(&other));
+    let watch = async {
+        // Publishing goes on meanwhile, and what is counted before it was looked at is not lost.
+        while account(&bus).await.stored < 300 {
+            let account = account(&bus).await;
+            assert_eq!((account.lost, account.unexplained), (0, 0), "{account:?}");
+        }
+    };
+    tokio::join!(publish, work(&bus), work(&other), watch);
     let account = settles(&bus, |account| account.ack_pending == 0).await;
     assert_eq!((account.stored, account.stored_items, account.in_flight), (300, 300, 0));
 }

@@ -58,3 +58,21 @@ async fn a_stream_that_begins_anew_is_read_from_its_beginning() {
     let texts = [next_followed(&mut follow).await, next_followed(&mut follow).await].map(|d| text(&d));
     assert_eq!(texts, ["c", "d"]);
 }
+
+#[tokio::test]
+async fn a_place_whose_message_was_deleted_by_hand_is_followed_by_the_next() {
+    let (bus, _process) = connect().await;
+    send(&bus, Subject::Logs(0), ["a", "b", "c"]).await;
+    let mut follow = bus.follow(Stream::Logs(0), From::Sequence(2)).await;
+    let b = next_followed(&mut follow).await;
+    operator(bus.settings())
+        .await
+        .get_stream(name(&bus, Stream::Logs(0)))
+        .await
+        .unwrap()
+        .delete_message(2)
+        .await
+        .unwrap();
+    let place = From::After { sequence: 2, published: b.published() };
+    assert_eq!(text(&next_followed(&mut bus.follow(Stream::Logs(0), place).await).await), "c");
+}

@@ -26,6 +26,13 @@ async fn a_service_that_starts_first_waits_and_says_what_for() {
 }
 
 #[tokio::test]
+async fn a_server_that_takes_no_large_messages_is_told() {
+    let broker = Broker::with_users("max_payload: 65536\n");
+    let (_bus, process) = connect_to(&broker.settings()).await;
+    assert!(process.missing()["nats"].contains("max_payload to 1048576"), "{:?}", process.missing());
+}
+
+#[tokio::test]
 async fn after_a_kill_nothing_acknowledged_is_missing_and_nobody_has_to_be_restarted() {
     let mut broker = Broker::started();
     let (bus, process) = connect_to(&broker.settings()).await;

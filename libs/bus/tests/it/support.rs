@@ -9,6 +9,8 @@ use settings::Secret;
 use tempfile::TempDir;
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Longer than a message waits, and than it takes to look at all streams again.
+pub(crate) const LONG: Duration = Duration::from_secs(60);
 
 /// Connects to the shared broker in a fresh namespace.
 pub(crate) async fn connect() -> (Bus, Process) {
