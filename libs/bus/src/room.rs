@@ -98,19 +98,18 @@ pub(crate) async fn make_room(bus: &Bus, stream: Stream, seen: Instant) -> bool 
     made
 }
 
-/// Removes the oldest messages, but none that is not acknowledged; says how many. The last that is acknowledged stays: where a
-/// purge reaches the first that is not, nats-server 2.9 forgets that one as well.
+/// Removes the oldest messages, but none that is not acknowledged; says how many.
 async fn trim(bus: &Bus, stream: Stream) -> anyhow::Result<u64> {
     let (info, consumer) = look(bus, stream).await?;
     let state = &info.state;
     let handled = consumer.map_or(0, |consumer| consumer.ack_floor.stream_sequence);
-    if state.messages == 0 || handled <= state.first_sequence {
+    if state.messages == 0 || handled < state.first_sequence {
         return Ok(0);
     }
     let kept = u64::try_from(info.config.max_bytes).unwrap_or_default().saturating_mul(TRIM_TO_PERCENT) / 100;
     let excess = u128::from(state.bytes.saturating_sub(kept)) * u128::from(state.messages);
     let messages = u64::try_from(excess / u128::from(state.bytes.max(1))).unwrap_or(u64::MAX).max(1);
-    let end = state.first_sequence.saturating_add(messages).min(handled);
+    let end = state.first_sequence.saturating_add(messages).min(handled + 1);
     let handle = bus.publishing().jetstream.get_stream_no_info(&info.config.name).await.context("name a stream")?;
     let purged = handle.purge().sequence(end).await.with_context(|| format!("remove what is handled from {stream}"))?;
     tracing::debug!(%stream, end, purged = purged.purged, "removed what is handled");
