@@ -16,6 +16,7 @@ use crate::grpc::Search;
 use crate::known::Known;
 use crate::maintenance::Upkeep;
 use crate::metrics::Metrics;
+use crate::pace::Pace;
 use crate::store::Tables;
 
 const MIGRATIONS: store::Migrations = store::migrations!("../../../migrations/log_writer"; 1 "create_logs");
@@ -58,12 +59,15 @@ pub async fn serve(
     }
     let writing = process.ready("writing");
     writing.up();
+    let most = Most { rows: config.rows, bytes: usize::try_from(config.bytes).unwrap_or(usize::MAX) };
     let writer = Writer {
         tables: Tables { pools: pools.clone(), batch_check: config.batch_check, known: Known::default() },
         ready: writing,
         metrics: metrics.clone(),
         times: Times { ahead: config.clock_skew, age: config.retention },
-        most: Most { rows: config.rows, bytes: usize::try_from(config.bytes).unwrap_or(usize::MAX) },
+        most,
+        pace: Pace::new(most.bytes),
+        transaction: config.database.database_transaction_timeout,
     };
     process.spawn("writer", writer.run(bus, process.stopping()));
     let search = Search { pool: pools.api, verifier, timeout: config.search_timeout, metrics };

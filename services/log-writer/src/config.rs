@@ -30,12 +30,12 @@ pub struct Config {
     /// Rows that one transaction takes at the most
     #[arg(long, env = "SIGHTLINE_LOG_WRITER_ROWS", default_value_t = 20_000)]
     pub rows: usize,
-    /// Bytes of unpacked envelopes that one transaction takes at the most
+    /// Bytes of rows that one transaction takes at the most
     #[arg(long, env = "SIGHTLINE_LOG_WRITER_BYTES", default_value = "16MiB", value_parser = settings::bytes)]
     pub bytes: u64,
-    /// How long is remembered which batches are stored, at the least: as long as agents keep what they could not send. What
-    /// the streams still hold is remembered in any case
-    #[arg(long, env = "SIGHTLINE_LOG_WRITER_REMEMBERED", default_value = "7d", value_parser = settings::duration)]
+    /// How long is remembered which batches are stored, at the least: as long as logs are kept, since agents keep what they
+    /// could not send however old it is. What the streams still hold is remembered in any case
+    #[arg(long, env = "SIGHTLINE_LOG_WRITER_REMEMBERED", default_value = model::LOG_RETENTION, value_parser = settings::duration)]
     pub remembered: Duration,
     /// How long a search may take
     #[arg(long, env = "SIGHTLINE_SEARCH_TIMEOUT", default_value = "10s", value_parser = settings::duration)]
@@ -49,12 +49,26 @@ pub struct Config {
 impl settings::Settings for Config {
     fn check(&self) -> Vec<String> {
         let mut wrong = Vec::new();
+        if self.database.database_transaction_timeout > self.bus.hold_limit {
+            wrong.push(
+                "SIGHTLINE_DATABASE_TRANSACTION_TIMEOUT must be at most SIGHTLINE_HOLD_LIMIT, since what is being stored is \
+                 held"
+                    .to_owned(),
+            );
+        }
         if self.rows == 0 {
             wrong.push("SIGHTLINE_LOG_WRITER_ROWS must be at least 1".to_owned());
         }
         if self.remembered < Duration::from_secs(86_400) {
             wrong
                 .push("SIGHTLINE_LOG_WRITER_REMEMBERED must be at least 1d, since whole days are forgotten".to_owned());
+        }
+        if self.remembered < self.retention {
+            wrong.push(
+                "SIGHTLINE_LOG_WRITER_REMEMBERED must be at least SIGHTLINE_LOG_RETENTION, since agents send again what is not \
+                 older"
+                    .to_owned(),
+            );
         }
         if self.retention < Duration::from_secs(86_400) {
             wrong.push("SIGHTLINE_LOG_RETENTION must be at least 1d, since whole days are dropped".to_owned());

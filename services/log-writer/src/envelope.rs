@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bus::{Envelope, Schema};
-use model::{Times, Window, label_name, label_value};
+use model::{Times, Window, label_name, label_value, shortened};
 use otlp::{Logs, ResourceLogs};
 use prost::Message as _;
 use proto::telemetry::{ProcessBatch, ProcessSnapshot};
@@ -18,6 +18,8 @@ use crate::record::{Content, LogRecord, LogResource, Part, Snapshot};
 const BATCH: [&str; 2] = ["sightline.batch.id", "sightline.batch.part"];
 const RESOURCE_ID: &str = "sightline.resource.id";
 const RESOURCE_KIND: &str = "sightline.resource.kind";
+
+const EACH_ROW_BYTES: usize = 256;
 
 /// Why an envelope can never be stored. The text goes into the dead letter.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +75,7 @@ impl Reading {
         let resource = self.resource(logs);
         let mut records = Vec::new();
         for scope in logs.scopes() {
-            let source: Arc<str> = self.text(scope.name()).into();
+            let source: Arc<str> = short(self.text(scope.name())).into();
             for record in scope.records() {
                 let index = i32::try_from(records.len()).unwrap_or(i32::MAX);
                 records.push(self.record(index, &source, &record));
@@ -117,7 +119,8 @@ impl Reading {
             labels.insert(label, label_value(&attribute.value.text()).into_owned());
         }
         let named = |name: &str| labels.get(name).cloned().unwrap_or_default();
-        let (id, host_name, service_name) = (named("resource_id"), named("host_name"), named("service_name"));
+        let (id, host_name) = (short(named("resource_id")), short(named("host_name")));
+        let service_name = short(named("service_name"));
         let attributes = self.json(attributes.into_iter().collect());
         LogResource {
             reference: i64::from_ne_bytes(xxh3_64(attributes.as_bytes()).to_ne_bytes()),
@@ -143,7 +146,7 @@ impl Reading {
             process.labels = labels.map(|(name, value)| (self.text(&name), self.text(&value))).collect();
         }
         let snapshot = Snapshot {
-            resource_id: self.text(&snapshot.resource_id),
+            resource_id: short(self.text(&snapshot.resource_id)),
             agent_id: self.text(&snapshot.agent_id),
             host_name: self.text(&snapshot.host_name),
             time_ns: time.unix_nano,
@@ -169,6 +172,11 @@ impl Reading {
         self.corrections.nul_bytes += 1;
         object.to_string()
     }
+}
+
+/// What stands in every row of a resource or scope may have so many bytes, of which the last tell longer ones apart.
+fn short(text: String) -> String {
+    if text.len() > EACH_ROW_BYTES { shortened(&text, EACH_ROW_BYTES, '~') } else { text }
 }
 
 fn without_nul(text: &str) -> Cow<'_, str> {

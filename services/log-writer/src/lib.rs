@@ -17,6 +17,7 @@ mod grpc;
 mod known;
 mod maintenance;
 mod metrics;
+mod pace;
 mod record;
 mod resources;
 mod search;

@@ -19,8 +19,16 @@ use crate::resources::Chosen;
 
 /// Rows that one statement reads while they are sifted.
 const SIFTED: i64 = 2_000;
-/// Bytes of text in an answer, but for the last record: gRPC passes 4 MiB.
+/// Bytes of a record without its texts.
+const ROW: usize = 200;
+/// Bytes of an answer, but for the last record.
 const ANSWER_BYTES: usize = 2 << 20;
+
+/// Processes in an answer, and characters of each of their texts together, which are cut alike where they are more.
+const MOST_PROCESSES: i64 = 20_000;
+const SNAPSHOT_TEXT: i64 = 2 << 20;
+const LEAST_TEXT: i32 = 128;
+const MOST_TEXT: i32 = 16 << 10;
 
 /// What is searched for.
 pub(crate) struct Query {
@@ -105,7 +113,14 @@ impl Row {
     }
 
     fn bytes(&self) -> usize {
-        self.body.len() + self.attributes.len()
+        self.body.len()
+            + self.attributes.len()
+            + self.severity_text.len()
+            + self.resource_id.len()
+            + self.host_name.len()
+            + self.service_name.len()
+            + self.source.len()
+            + ROW
     }
 
     fn place(&self) -> Place {
@@ -161,6 +176,9 @@ async fn find(
     }
     // What ended for its bytes goes on behind the last record but one.
     let limit = if bytes < ANSWER_BYTES { query.limit } else { query.limit.min((found.len() - 1).max(1)) };
+    // Each record is given with its resource.
+    let sizes = sizes(transaction, query.scope.tenant(), &found).await?;
+    let limit = limit.min(fitting(&found, &sizes));
     let next = page::cut(&mut found, limit, |row| row.place().to_string());
     let attributes = attributes(transaction, query.scope.tenant(), &found).await?;
     Ok((found.into_iter().map(|row| record(row, &attributes)).collect(), next))
@@ -236,18 +254,49 @@ async fn page(
     Ok(page)
 }
 
+/// How many of these records, with the attributes of their resources, make an answer; one at the least.
+fn fitting(rows: &[Row], sizes: &HashMap<i64, i32>) -> usize {
+    let mut bytes = 0;
+    let fits = rows.iter().take_while(|row| {
+        let resource = sizes.get(&row.resource_ref).and_then(|size| usize::try_from(*size).ok());
+        bytes += row.bytes() + resource.unwrap_or_default();
+        bytes <= ANSWER_BYTES
+    });
+    fits.count().max(1)
+}
+
+fn references(rows: &[Row]) -> Vec<i64> {
+    let mut references: Vec<i64> = rows.iter().map(|row| row.resource_ref).collect();
+    references.sort_unstable();
+    references.dedup();
+    references
+}
+
+async fn sizes(
+    transaction: &mut Transaction<'_, Postgres>,
+    tenant: &str,
+    rows: &[Row],
+) -> fault::Result<HashMap<i64, i32>> {
+    let sizes: Vec<(i64, i32)> = sqlx::query_as(
+        "select ref, octet_length(attributes::text) from log_resources where tenant = $1 and ref = any($2)",
+    )
+    .bind(tenant)
+    .bind(references(rows))
+    .fetch_all(&mut **transaction)
+    .await
+    .map_err(store::fault)?;
+    Ok(sizes.into_iter().collect())
+}
+
 async fn attributes(
     transaction: &mut Transaction<'_, Postgres>,
     tenant: &str,
     rows: &[Row],
 ) -> fault::Result<HashMap<i64, String>> {
-    let mut references: Vec<i64> = rows.iter().map(|row| row.resource_ref).collect();
-    references.sort_unstable();
-    references.dedup();
     let rows: Vec<(i64, String)> =
         sqlx::query_as("select ref, attributes::text from log_resources where tenant = $1 and ref = any($2)")
             .bind(tenant)
-            .bind(references)
+            .bind(references(rows))
             .fetch_all(&mut **transaction)
             .await
             .map_err(store::fault)?;
@@ -289,6 +338,11 @@ fn process(row: &PgRow) -> Result<ProcessRow, sqlx::Error> {
     })
 }
 
+/// Characters that each text of a process may have in an answer of `count` processes.
+fn text_share(count: i64) -> i32 {
+    i32::try_from(SNAPSHOT_TEXT / count.max(1)).unwrap_or(i32::MAX).clamp(LEAST_TEXT, MOST_TEXT)
+}
+
 /// The newest snapshot of a host: its time and its processes by pid, of all parts that it came in; nothing when there is
 /// none.
 pub(crate) async fn processes(
@@ -317,16 +371,29 @@ pub(crate) async fn processes(
     if !may_see {
         return Ok(None);
     }
+    let count: i64 = sqlx::query_scalar(
+        "select count(*) from processes where tenant = $1 and resource_id = $2 and time_ns = $3 and batch = $4",
+    )
+    .bind(scope.tenant())
+    .bind(resource_id)
+    .bind(time_ns)
+    .bind(&batch)
+    .fetch_one(&mut *transaction)
+    .await
+    .map_err(store::fault)?;
     let rows = sqlx::query(
-        "select pid, ppid, user_name, executable, command_line, cpu_percent, memory_percent, threads, start_ns
+        "select pid, ppid, left(user_name, $5) as user_name, left(executable, $5) as executable,
+                left(command_line, $5) as command_line, cpu_percent, memory_percent, threads, start_ns
          from processes
          where tenant = $1 and resource_id = $2 and time_ns = $3 and batch = $4
-         order by pid",
+         order by pid limit $6",
     )
     .bind(scope.tenant())
     .bind(resource_id)
     .bind(time_ns)
     .bind(batch)
+    .bind(text_share(count))
+    .bind(MOST_PROCESSES)
     .fetch_all(&mut *transaction)
     .await
     .map_err(store::fault)?;

@@ -5,5 +5,6 @@ mod outages;
 mod partitions;
 mod processes;
 mod search;
+mod slow;
 mod storing;
 mod support;

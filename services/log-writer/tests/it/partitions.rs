@@ -80,10 +80,10 @@ async fn what_was_stored_yesterday_is_known_today_and_forgotten_with_its_day() {
     let yesterday = "insert into applied (day, tenant, batch, part) values (current_date - 1, 'default', $1, 0)";
     sqlx::query(yesterday).bind([1_u8; 16].as_slice()).execute(&mut tables).await.unwrap();
     run(&mut tables, "update applied_day set day = current_date - 1".to_owned()).await;
-    let (_, old) = day(-30);
+    let (_, old) = day(-40);
     run(
         &mut tables,
-        format!("create table applied_{old} partition of applied for values from ('{old}') to ('{}')", day(-29).1),
+        format!("create table applied_{old} partition of applied for values from ('{old}') to ('{}')", day(-39).1),
     )
     .await;
     let running = running.restart().await;

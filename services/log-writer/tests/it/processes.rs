@@ -30,6 +30,29 @@ fn part(time: u64, batch: u8, part: u32, pids: std::ops::Range<i32>) -> Envelope
 }
 
 #[tokio::test]
+async fn the_texts_of_very_many_processes_are_cut_alike() {
+    let running = Running::start().await;
+    let time = now();
+    // 24 MB: more than an answer should have.
+    for n in 0..30_u8 {
+        let pids = i32::from(n) * 100..(i32::from(n) + 1) * 100;
+        let mut message = part(time, 7, u32::from(n), pids);
+        let mut batch = ProcessBatch::decode(message.body.clone()).unwrap();
+        batch.snapshots[0].processes.iter_mut().for_each(|process| process.command_line = "x".repeat(8_000));
+        message.body = batch.encode_to_vec().into();
+        running.bus.publish(Subject::Processes(0), message.encode(n.to_string()).unwrap()).await.unwrap();
+    }
+    testkit::eventually("the whole snapshot", PATIENCE, async || {
+        let found = running.processes("host-abc").await.map_err(|status| status.to_string())?;
+        let bytes: usize = found.items.iter().map(|process| process.command_line.len()).sum();
+        assert!(bytes <= 2 << 20, "{bytes}");
+        if found.items.len() == 3_000 { Ok(()) } else { Err(format!("{} of 3000", found.items.len())) }
+    })
+    .await;
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn a_snapshot_that_came_in_several_parts_is_shown_whole() {
     let running = Running::start().await;
     let time = now();

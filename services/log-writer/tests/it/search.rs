@@ -107,6 +107,31 @@ async fn a_selector_finds_its_records_among_more_resources_than_are_looked_up_at
 }
 
 #[tokio::test]
+async fn an_answer_is_bounded_also_where_every_record_has_a_large_resource() {
+    let running = Running::start().await;
+    let lines: Vec<String> = (0..200).map(|n| format!("{n:03}")).collect();
+    let texts: Vec<&str> = lines.iter().map(String::as_str).collect();
+    running.publish("a", 1, &texts).await;
+    crate::support::each_once(&running.database, &lines, crate::support::PATIENCE).await;
+    let larger = "update log_resources set attributes = jsonb_build_object('note', repeat('x', 60000))";
+    sqlx::query(larger).execute(&mut running.tables().await).await.unwrap();
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let request = SearchLogsRequest { order: 2, limit: 1_000, cursor, ..SearchLogsRequest::default() };
+        let (items, next) = running.search("default", request).await.unwrap();
+        let bytes: usize = items.iter().map(|item| item.resource_json.len()).sum();
+        assert!(bytes <= 2 << 20, "{bytes} of 12 MB");
+        found.extend(items.into_iter().map(|item| item.body));
+        if next.is_empty() {
+            break;
+        }
+        cursor = next;
+    }
+    assert_eq!(found, lines);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn an_answer_is_bounded_in_bytes_and_the_next_page_goes_on_behind_it() {
     let running = Running::start().await;
     let lines: Vec<String> = (0..9).map(|n| format!("{n} {}", "x".repeat(400_000))).collect();
