@@ -1,10 +1,13 @@
 //! How much room a stream has, and making some: what is handled may go, nothing else.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::jetstream;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use serde_json::json;
 use tokio::time::Instant;
 
 use crate::Bus;
@@ -110,15 +113,62 @@ async fn trim(bus: &Bus, stream: Stream) -> anyhow::Result<u64> {
     let excess = u128::from(state.bytes.saturating_sub(kept)) * u128::from(state.messages);
     let messages = u64::try_from(excess / u128::from(state.bytes.max(1))).unwrap_or(u64::MAX).max(1);
     let end = state.first_sequence.saturating_add(messages).min(handled + 1);
-    let handle = bus.publishing().jetstream.get_stream_no_info(&info.config.name).await.context("name a stream")?;
-    let purged = handle.purge().sequence(end).await.with_context(|| format!("remove what is handled from {stream}"))?;
-    tracing::debug!(%stream, end, purged = purged.purged, "removed what is handled");
-    Ok(purged.purged)
+    let removed = if forgets_what_is_held(&bus.server_version()) {
+        delete(bus, &info.config.name, state.first_sequence..end).await
+    } else {
+        purge(bus, &info.config.name, end).await
+    };
+    let removed = removed.with_context(|| format!("remove what is handled from {stream}"))?;
+    tracing::debug!(%stream, end, removed, "removed what is handled");
+    Ok(removed)
+}
+
+async fn purge(bus: &Bus, stream: &str, end: u64) -> anyhow::Result<u64> {
+    let handle = bus.publishing().jetstream.get_stream_no_info(stream).await.context("name a stream")?;
+    Ok(handle.purge().sequence(end).await?.purged)
+}
+
+/// Messages that are deleted one by one in a step, and how many at once.
+const DELETED_AT_MOST: u64 = 1_000;
+const DELETED_AT_ONCE: usize = 32;
+
+/// As [`purge`], for a server that cannot be asked to.
+async fn delete(bus: &Bus, stream: &str, sequences: Range<u64>) -> anyhow::Result<u64> {
+    let end = sequences.end.min(sequences.start.saturating_add(DELETED_AT_MOST));
+    let subject = format!("STREAM.MSG.DELETE.{stream}");
+    let deletions = (sequences.start..end).map(|sequence| {
+        let request = json!({"seq": sequence, "no_erase": true});
+        let subject = subject.clone();
+        async move {
+            let answer: serde_json::Value = bus.publishing().jetstream.request(subject, &request).await?;
+            // What is gone already was removed by a neighbour.
+            Ok::<u64, anyhow::Error>(u64::from(answer["success"] == true))
+        }
+    });
+    stream::iter(deletions).buffered(DELETED_AT_ONCE).try_fold(0, async |sum, one| Ok(sum + one)).await
+}
+
+/// Before 2.9.15 a purge of a part made the server forget which messages its readers hold: what a reader gave back, or held
+/// when it died, never came again (nats-server, pull request 3892).
+fn forgets_what_is_held(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-']).map(|number| number.parse().unwrap_or(0));
+    let version: [u32; 3] = std::array::from_fn(|_| numbers.next().unwrap_or(0));
+    version < [2, 9, 15]
 }
 
 #[cfg(test)]
 mod tests {
-    use super::Backlog;
+    use super::{Backlog, forgets_what_is_held};
+
+    #[test]
+    fn parts_are_purged_only_where_nothing_is_forgotten_by_it() {
+        for version in ["2.9.10", "2.9.14", "2.8.4"] {
+            assert!(forgets_what_is_held(version), "{version}");
+        }
+        for version in ["2.9.15", "2.10.0-beta.3", "2.12.1", "2.15.2"] {
+            assert!(!forgets_what_is_held(version), "{version}");
+        }
+    }
 
     #[test]
     fn new_data_is_refused_above_seventy_percent() {

@@ -74,9 +74,9 @@ impl Seal {
         let (nonce, sealed) = kept.bytes.split_at_checked(NONCE_LEN).context("read a sealed secret")?;
         let mut bytes = sealed.to_vec();
         let nonce = Nonce::try_assume_unique_for_key(nonce).context("read a sealed secret")?;
-        let opened = key.open_in_place(nonce, Aad::from(name), &mut bytes).map_err(|_| {
-            anyhow::anyhow!("`{name}` was encrypted with another key than the one in {}", self.setting)
-        })?;
+        let opened = key
+            .open_in_place(nonce, Aad::from(name), &mut bytes)
+            .map_err(|_| anyhow::anyhow!("`{name}` was encrypted with another key than the one in {}", self.setting))?;
         Ok(opened.to_vec())
     }
 }

@@ -141,3 +141,36 @@ async fn a_stream_that_is_worked_off_takes_many_times_what_it_can_hold() {
     let logs = accounts.into_iter().find(|account| account.stream == name(&bus, Stream::Logs(0))).unwrap();
     assert_eq!((logs.received, logs.stored, logs.lost), (800, 800, 0));
 }
+
+#[tokio::test]
+async fn what_is_held_while_room_is_made_comes_again() {
+    let settings = bus::Settings { stream_max_bytes: 4 << 20, ..testkit::namespace() };
+    let (bus, _process) = connect_to(&settings).await;
+    let mut deliveries = bus.consume(Stream::Transitions, "alert-service", Options::default());
+    for n in 0..6 {
+        bus.publish(Subject::Transitions, message(n)).await.unwrap();
+    }
+    let mut held = Vec::new();
+    for n in 0..6 {
+        let delivery = next(&mut deliveries).await;
+        if n < 3 {
+            delivery.ack().await;
+        } else {
+            held.push(delivery);
+        }
+    }
+    held.remove(0).nak(Duration::from_secs(1)).await;
+    testkit::eventually("room is made", PATIENCE, async || {
+        bus.backlog(Stream::Transitions).await.unwrap();
+        let first = first_sequence(&bus, Stream::Transitions).await;
+        if first > 1 { Ok(()) } else { Err(format!("{first}")) }
+    })
+    .await;
+    drop(held);
+    let mut again = std::collections::BTreeSet::new();
+    while again.len() < 3 {
+        let delivery = tokio::time::timeout(LONG, deliveries.next()).await.expect("what is held comes again");
+        again.insert(delivery.id().to_owned());
+        delivery.ack().await;
+    }
+}
