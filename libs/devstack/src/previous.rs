@@ -14,10 +14,16 @@ use crate::interrupt::Interrupt;
 use crate::process::{describe_exit, spawn_from_lasting_thread};
 
 const NAMED_IN: &str = "tests-e2e/previous-release";
+/// Stands for the commit before there is a release.
+const NONE: &str = "none";
 
 /// Where its programs lie; nothing where this clone does not have the commit, which is said aloud.
 pub fn programs(root: &Path, target: &Path, interrupt: &Interrupt) -> Result<Option<PathBuf>> {
     let text = std::fs::read_to_string(root.join(NAMED_IN)).with_context(|| format!("read {NAMED_IN}"))?;
+    if word_in(&text) == Some(NONE) {
+        note(&format!("{:>8}  NO RELEASE COMES BEFORE THIS ONE ({NAMED_IN}): nothing is tested beside it", "SKIPPED"));
+        return Ok(None);
+    }
     let Some(commit) = commit_in(&text) else { bail!("{NAMED_IN} names no commit") };
     if !has_commit(root, commit) {
         note(&format!(
@@ -49,11 +55,14 @@ pub fn programs(root: &Path, target: &Path, interrupt: &Interrupt) -> Result<Opt
     Ok(Some(programs))
 }
 
-/// The first word of the first line that is no comment.
 fn commit_in(text: &str) -> Option<&str> {
+    word_in(text).filter(|word| word.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// The first word of the first line that is no comment.
+fn word_in(text: &str) -> Option<&str> {
     let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'))?;
-    let commit = line.split_whitespace().next()?;
-    commit.bytes().all(|byte| byte.is_ascii_hexdigit()).then_some(commit)
+    line.split_whitespace().next()
 }
 
 fn has_commit(root: &Path, commit: &str) -> bool {

@@ -11,7 +11,7 @@ use crate::crossings::Crossings;
 #[tokio::test(flavor = "multi_thread")]
 async fn the_release_before_runs_beside_this_one_in_both_orders() {
     let Some(previous) = &testkit::servers().previous_bin_dir else {
-        println!("NOT TESTED: this clone lacks the commit that tests-e2e/previous-release names");
+        println!("NOT TESTED: tests-e2e/previous-release names no commit that this clone has");
         return;
     };
     let (previous, present) = (PathBuf::from(previous), PathBuf::from(&testkit::servers().bin_dir));

@@ -1,6 +1,7 @@
 //! `cargo dev bench`: one benchmark of tests-e2e, optimised, on four servers of its own.
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -20,6 +21,7 @@ pub fn run(mut arguments: Vec<OsString>) -> Result<ExitCode> {
     let name = super::text(arguments.remove(0))?;
     let interrupt = Interrupt::install()?;
     let workspace = Workspace::find()?;
+    check(workspace.root(), &name)?;
     let configuration = Configuration::from_environment()?;
     // What is measured must be as durable as what runs in earnest.
     let temporary = Temporary::start(&configuration, &workspace, Programs::Release, Durability::Kept, &interrupt)?;
@@ -30,4 +32,18 @@ pub fn run(mut arguments: Vec<OsString>) -> Result<ExitCode> {
     command.env(VARIABLE, temporary.variable(&workspace.release_bin(), None)?);
     let mut child = spawn_from_lasting_thread(command).context("start the benchmark")?;
     Ok(exit_code(build::wait(&mut child, &interrupt)?))
+}
+
+/// Before minutes are spent on building it.
+fn check(root: &Path, name: &str) -> Result<()> {
+    let folder = root.join("tests-e2e/src/bin");
+    let entries = std::fs::read_dir(&folder).with_context(|| format!("list {}", folder.display()))?;
+    let files = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> =
+        files.filter_map(|file| Some(file.strip_prefix("bench-")?.strip_suffix(".rs")?.to_owned())).collect();
+    names.sort_unstable();
+    if !names.iter().any(|known| known == name) {
+        bail!("there is no benchmark {name}; there are: {}", names.join(", "));
+    }
+    Ok(())
 }
