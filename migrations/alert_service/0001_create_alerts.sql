@@ -148,8 +148,9 @@ create table groups (
     tenant text not null,
     route text not null,
     key text not null,
-    -- Rises with each notification.
-    sequence bigint not null
+    -- Rises with each notification; and what it was before the newest ones were made together.
+    sequence bigint not null,
+    previous bigint not null default 0
 );
 
 create index groups_by_age on groups (sequence);

@@ -42,9 +42,13 @@ create table notifications (
     tenant text not null,
     payload bytea not null,
     traceparent text,
+    group_id text not null,
+    sequence bigint not null,
     received_unix_nano bigint not null,
     arrived_at timestamptz not null default now()
 );
+
+create index notifications_in_order on notifications (group_id, sequence);
 
 create index notifications_by_age on notifications (arrived_at);
 
@@ -74,6 +78,8 @@ create table deliveries (
     reason text not null default '',
     created_at timestamptz not null default now(),
     next_attempt_at timestamptz,
+    -- The sequence of the notification before this one, while that has not come.
+    awaits bigint,
     -- The process that is at it, and until when it may be believed to be alive.
     claim uuid,
     claimed_until timestamptz,
@@ -85,6 +91,7 @@ create unique index deliveries_next on deliveries (receiver, group_id) where is_
 create index deliveries_in_order on deliveries (receiver, group_id, sequence, number) where state = 'pending';
 create index deliveries_due on deliveries (receiver_id, next_attempt_at) where is_next;
 create index deliveries_claimed on deliveries (receiver_id, claimed_until) where claim is not null;
+create index deliveries_awaiting on deliveries (group_id, awaits) where awaits is not null;
 create index deliveries_overdue on deliveries (created_at) where state = 'pending';
 create index deliveries_without_receiver on deliveries (tenant, receiver) where state = 'pending' and receiver_id is null;
 create index deliveries_by_age on deliveries (finished_at) where state <> 'pending';

@@ -124,19 +124,21 @@ impl Changes {
     }
 }
 
-/// A sequence for each telling, in their order.
-async fn sequences(connection: &mut PgConnection, tellings: &[Telling], now: u64) -> sqlx::Result<Vec<u64>> {
+/// A sequence for each telling, in their order, and the one before it in its group.
+async fn sequences(connection: &mut PgConnection, tellings: &[Telling], now: u64) -> sqlx::Result<Vec<(u64, u64)>> {
     let mut groups: BTreeMap<&str, (&Group, u64)> = BTreeMap::new();
     for telling in tellings {
         groups.entry(&telling.group.id).or_insert((&telling.group, 0)).1 += 1;
     }
-    let last = told::sequences(connection, &groups, now / 1_000_000).await?;
+    let mut reserved = told::sequences(connection, &groups, now / 1_000_000).await?;
     let next = tellings.iter().map(|telling| {
         let left = groups.get_mut(telling.group.id.as_str()).map_or(0, |(_, left)| {
             *left = left.saturating_sub(1);
             *left
         });
-        last.get(&telling.group.id).copied().unwrap_or_default().saturating_sub(left)
+        let Some((last, before)) = reserved.get_mut(&telling.group.id) else { return (0, 0) };
+        let sequence = last.saturating_sub(left);
+        (sequence, std::mem::replace(before, sequence))
     });
     Ok(next.collect())
 }
@@ -152,7 +154,7 @@ fn entries(telling: &Telling) -> impl Iterator<Item = told::Entry<'_>> {
 }
 
 impl Telling {
-    fn message(&self, sequence: u64, now: u64) -> Message {
+    fn message(&self, (sequence, previous_sequence): (u64, u64), now: u64) -> Message {
         let group = proto::alerts::Group {
             id: self.group.id.clone(),
             key: self.group.key.clone(),
@@ -169,6 +171,7 @@ impl Telling {
             receivers: self.receivers.clone(),
             received_unix_nano: self.received,
             created_unix_nano: now,
+            previous_sequence,
         };
         Message {
             id: self.id.clone(),

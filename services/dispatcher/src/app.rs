@@ -63,6 +63,7 @@ pub async fn start(
         bus: bus.clone(),
         pools: pools.clone(),
         retention: settings.delivery_retention,
+        predecessor_wait: settings.predecessor_wait,
         metrics: metrics.clone(),
         added: Arc::clone(&added),
         finished: Arc::clone(&finished),

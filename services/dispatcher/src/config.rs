@@ -60,6 +60,10 @@ pub struct Settings {
     /// How long a delivery waits for a receiver of its name that does not exist yet
     #[arg(long, env = "SIGHTLINE_RECEIVER_WAIT", default_value = "1h", value_parser = settings::duration)]
     pub receiver_wait: Duration,
+    /// How long a notification waits for the one before it of its group, which a killed dispatcher may have held; longer
+    /// than the 5s after which the broker brings such a one again
+    #[arg(long, env = "SIGHTLINE_NOTIFICATION_PREDECESSOR_WAIT", default_value = "15s", value_parser = settings::duration)]
+    pub predecessor_wait: Duration,
     /// Deliveries at the same time, in each dispatcher; a tenant, and receivers that do not answer, get half at the most
     #[arg(long, env = "SIGHTLINE_WEBHOOK_ATTEMPTS", default_value = "1024", value_parser = clap::value_parser!(u16).range(2..=16384))]
     pub webhook_attempts: u16,

@@ -36,6 +36,8 @@ pub struct Consumer {
     pub pools: Pools,
     /// How long is remembered what was delivered. What waited longer may be a repeat, and is sent to nobody.
     pub retention: Duration,
+    /// How long a notification waits for the one before it.
+    pub predecessor_wait: Duration,
     /// Counts them.
     pub metrics: Metrics,
     /// Wakes the worker.
@@ -85,7 +87,8 @@ impl Consumer {
         }
         let add = async |incoming| {
             // Boxed, as it holds a whole transaction: it would be copied into every future around it.
-            let added = self.pools.bounded(Box::pin(adding::add(&self.pools.work, incoming))).await;
+            let added =
+                self.pools.bounded(Box::pin(adding::add(&self.pools.work, incoming, self.predecessor_wait))).await;
             self.is_cut_off.store(added.as_ref().is_err_and(is_away), Ordering::Relaxed);
             added
         };

@@ -73,7 +73,7 @@ pub async fn save(connection: &mut PgConnection, entries: &[Entry<'_>]) -> sqlx:
     .map(|_| ())
 }
 
-/// Reserves sequences for so many notifications of each group; gives the last of each. They begin at the clock, `now` in
+/// Reserves sequences for so many notifications of each group; gives the last of each, and the one that stood before. They begin at the clock, `now` in
 /// milliseconds, and never fall behind it: a database that was restored goes on above what receivers have had.
 ///
 /// # Errors
@@ -82,7 +82,7 @@ pub async fn sequences(
     connection: &mut PgConnection,
     groups: &BTreeMap<&str, (&Group, u64)>,
     now_millis: u64,
-) -> sqlx::Result<BTreeMap<String, u64>> {
+) -> sqlx::Result<BTreeMap<String, (u64, u64)>> {
     let column = |of: fn(&Group) -> &str| groups.values().map(|(group, _)| of(group)).collect::<Vec<_>>();
     let rows = sqlx::query(
         "insert into groups (id, tenant, route, key, sequence)
@@ -90,8 +90,9 @@ pub async fn sequences(
          from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::bigint[]) made (id, tenant, route, key, count)
          order by id
          on conflict (id) do update
-         set sequence = greatest(excluded.sequence, groups.sequence + (excluded.sequence - $6))
-         returning id, sequence",
+         set previous = groups.sequence,
+             sequence = greatest(excluded.sequence, groups.sequence + (excluded.sequence - $6))
+         returning id, sequence, previous",
     )
     .bind(column(|group| &group.id))
     .bind(column(|group| &group.tenant))
@@ -101,5 +102,5 @@ pub async fn sequences(
     .bind(signed(now_millis))
     .fetch_all(connection)
     .await?;
-    rows.iter().map(|row| Ok((row.try_get("id")?, unsigned(row, "sequence")?))).collect()
+    rows.iter().map(|row| Ok((row.try_get("id")?, (unsigned(row, "sequence")?, unsigned(row, "previous")?)))).collect()
 }

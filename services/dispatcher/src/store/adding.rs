@@ -1,12 +1,14 @@
 //! Notifications that came, and a delivery for each of their receivers.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use ::store::outbox;
 use prost::Message as _;
 use proto::alerts::Notification;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, PgPool, Row as _};
+use uuid::Uuid;
 
 use super::{health, order, signed};
 use crate::delivery::{self, State};
@@ -27,18 +29,26 @@ pub const NO_RECEIVER: &str = "there is no receiver of this name; the delivery w
 /// Why a delivery is over that came too late.
 pub const SUPERSEDED: &str = "the receiver has had something newer of this group";
 
-/// Makes a delivery for each receiver of each notification; what was there before stays. Gives how many are new.
+/// Why a delivery waits whose group's notification before it is still under way.
+pub const AWAITS: &str = "the notification before this one has not come yet";
+
+/// A notification that was made longer before the next is not on its way any more: it came, or never will.
+const UNDER_WAY_MILLIS: u64 = 10 * 60 * 1_000;
+
+/// Makes a delivery for each receiver of each notification; what was there before stays. Gives how many are new. One that
+/// comes before its predecessor, which a killed dispatcher may have held, waits for it for at most `wait`.
 ///
 /// # Errors
 /// Postgres; then none is made.
-pub async fn add(pool: &PgPool, batch: &[Incoming]) -> sqlx::Result<u64> {
+pub async fn add(pool: &PgPool, batch: &[Incoming], wait: Duration) -> sqlx::Result<u64> {
     let mut transaction = pool.begin().await?;
     let lines: BTreeSet<order::Line> = batch.iter().flat_map(|incoming| lines(&incoming.notification)).collect();
     order::lock(&mut transaction, &lines).await?;
     insert_notifications(&mut transaction, batch).await?;
     hold_receivers(&mut transaction, batch).await?;
-    let made = insert_deliveries(&mut transaction, batch).await?;
-    let receivers = order::settle(&mut transaction, &lines).await?;
+    let made = insert_deliveries(&mut transaction, batch, wait).await?;
+    let mut receivers = release(&mut transaction, batch).await?;
+    receivers.extend(order::settle(&mut transaction, &lines).await?);
     let over: Vec<Over> = made.iter().filter(|made| made.state == State::Superseded.as_str()).cloned().collect();
     outbox::put(&mut transaction, &events::messages(&over)).await?;
     // Last, since everything that is sent to these receivers passes by their rows.
@@ -58,17 +68,44 @@ fn lines(notification: &Notification) -> impl Iterator<Item = order::Line> {
 async fn insert_notifications(connection: &mut PgConnection, batch: &[Incoming]) -> sqlx::Result<()> {
     let all = || batch.iter().map(|incoming| &incoming.notification);
     sqlx::query(
-        "insert into notifications (id, tenant, payload, traceparent, received_unix_nano)
-         select * from unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::bigint[]) on conflict do nothing",
+        "insert into notifications (id, tenant, payload, traceparent, received_unix_nano, group_id, sequence)
+         select * from unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::bigint[], $6::text[], $7::bigint[])
+         on conflict do nothing",
     )
     .bind(all().map(|notification| notification.id.as_str()).collect::<Vec<_>>())
     .bind(all().map(|notification| notification.tenant.as_str()).collect::<Vec<_>>())
     .bind(all().map(Notification::encode_to_vec).collect::<Vec<_>>())
     .bind(batch.iter().map(|incoming| incoming.traceparent.as_deref()).collect::<Vec<_>>())
     .bind(all().map(|notification| signed(notification.received_unix_nano)).collect::<Vec<_>>())
+    .bind(all().map(group).collect::<Vec<_>>())
+    .bind(all().map(|notification| signed(notification.sequence)).collect::<Vec<_>>())
     .execute(connection)
     .await
     .map(|_| ())
+}
+
+/// Those that waited for one of `batch` wait no more; gives their receivers.
+async fn release(connection: &mut PgConnection, batch: &[Incoming]) -> sqlx::Result<BTreeSet<Uuid>> {
+    let all = || batch.iter().map(|incoming| &incoming.notification);
+    let receivers: Vec<Option<Uuid>> = sqlx::query_scalar(
+        "update deliveries set awaits = null, next_attempt_at = now(), reason = ''
+         from unnest($1::text[], $2::bigint[]) came (group_id, sequence)
+         where deliveries.group_id = came.group_id and awaits = came.sequence and state = 'pending'
+         returning receiver_id",
+    )
+    .bind(all().map(group).collect::<Vec<_>>())
+    .bind(all().map(|notification| signed(notification.sequence)).collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    Ok(receivers.into_iter().flatten().collect())
+}
+
+/// The notification that must have been told before, if it may be on its way.
+fn predecessor(notification: &Notification) -> Option<i64> {
+    let previous = notification.previous_sequence;
+    // Sequences are taken from the clock, in milliseconds.
+    let is_recent = notification.sequence.saturating_sub(previous) < UNDER_WAY_MILLIS;
+    (previous > 0 && is_recent).then(|| signed(previous))
 }
 
 /// None of the receivers is deleted until the transaction ends: a delivery to one that is gone would wait for nobody.
@@ -90,7 +127,11 @@ async fn hold_receivers(connection: &mut PgConnection, batch: &[Incoming]) -> sq
 }
 
 /// What a receiver has had something newer of is over at once; what has no receiver waits for one.
-async fn insert_deliveries(connection: &mut PgConnection, batch: &[Incoming]) -> sqlx::Result<Vec<Over>> {
+async fn insert_deliveries(
+    connection: &mut PgConnection,
+    batch: &[Incoming],
+    wait: Duration,
+) -> sqlx::Result<Vec<Over>> {
     let told: Vec<(&Notification, &String)> = batch
         .iter()
         .flat_map(|incoming| incoming.notification.receivers.iter().map(move |name| (&incoming.notification, name)))
@@ -102,18 +143,25 @@ async fn insert_deliveries(connection: &mut PgConnection, batch: &[Incoming]) ->
     let state = |notification: &Notification| crate::body::status(&notification.alerts);
     let rows = sqlx::query(
         "insert into deliveries (id, notification_id, tenant, receiver, receiver_id, group_id, sequence, alert_id,
-             rule_name, alert_state, alerts, state, reason, next_attempt_at, finished_at)
+             rule_name, alert_state, alerts, state, reason, next_attempt_at, awaits, finished_at)
          select told.id, told.notification_id, told.tenant, told.receiver, receivers.id, told.group_id, told.sequence,
              told.alert_id, told.rule_name, told.alert_state, told.alerts,
              case when heard.sequence >= told.sequence then 'superseded' else 'pending' end,
-             case when heard.sequence >= told.sequence then $11 when receivers.id is null then $12 else '' end,
-             case when heard.sequence >= told.sequence or receivers.id is null then null else now() end,
+             case when heard.sequence >= told.sequence then $11 when receivers.id is null then $12
+                  when awaited.sequence is not null then $13 else '' end,
+             case when heard.sequence >= told.sequence or receivers.id is null then null
+                  when awaited.sequence is not null then now() + $14 * interval '1 second' else now() end,
+             case when heard.sequence >= told.sequence or receivers.id is null then null else awaited.sequence end,
              case when heard.sequence >= told.sequence then clock_timestamp() end
          from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
-                     $9::text[], $10::integer[]) with ordinality told (id, notification_id, tenant, receiver, group_id,
-                     sequence, alert_id, rule_name, alert_state, alerts, place)
+                     $9::text[], $10::integer[], $15::bigint[]) with ordinality told (id, notification_id, tenant,
+                     receiver, group_id, sequence, alert_id, rule_name, alert_state, alerts, previous, place)
          left join receivers on receivers.tenant = told.tenant and receivers.name = told.receiver
          left join heard on heard.receiver = told.receiver and heard.group_id = told.group_id
+         left join lateral (
+             select told.previous as sequence where told.previous is not null and not exists (
+                 select from notifications came
+                 where came.group_id = told.group_id and came.sequence = told.previous)) awaited on true
          order by place
          on conflict do nothing
          returning *, (select received_unix_nano from notifications where notifications.id = notification_id),
@@ -131,6 +179,9 @@ async fn insert_deliveries(connection: &mut PgConnection, batch: &[Incoming]) ->
     .bind(told.iter().map(|(told, _)| i32::try_from(told.alerts.len()).unwrap_or(i32::MAX)).collect::<Vec<_>>())
     .bind(SUPERSEDED)
     .bind(NO_RECEIVER)
+    .bind(AWAITS)
+    .bind(wait.as_secs_f64())
+    .bind(told.iter().map(|(notification, _)| predecessor(notification)).collect::<Vec<_>>())
     .fetch_all(&mut *connection)
     .await?;
     insert_alerts(connection, &told, &ids, &rows).await?;
@@ -170,7 +221,7 @@ async fn insert_alerts(
 /// Postgres.
 pub async fn adopt(pool: &PgPool) -> sqlx::Result<u64> {
     let mut transaction = pool.begin().await?;
-    let adopted: Vec<uuid::Uuid> = sqlx::query_scalar(
+    let adopted: Vec<Uuid> = sqlx::query_scalar(
         "update deliveries set receiver_id = receivers.id, next_attempt_at = now(), reason = ''
          from receivers
          where deliveries.state = 'pending' and deliveries.receiver_id is null

@@ -96,7 +96,7 @@ pub async fn note(connection: &mut PgConnection, receiver: Uuid, before: u32, no
         sqlx::query(
             "update deliveries set next_attempt_at = now() where id in (
                  select id from deliveries
-                 where receiver_id = $1 and is_next and claim is null and next_attempt_at > now()
+                 where receiver_id = $1 and is_next and claim is null and next_attempt_at > now() and awaits is null
                  for no key update skip locked)",
         )
         .bind(receiver)

@@ -143,7 +143,7 @@ impl Receivers {
             let mut transaction = self.pool().begin().await?;
             sqlx::query(
                 "update deliveries set next_attempt_at = now()
-                 where receiver_id = $1 and is_next and claim is null and next_attempt_at > now()",
+                 where receiver_id = $1 and is_next and claim is null and next_attempt_at > now() and awaits is null",
             )
             .bind(receiver.id)
             .execute(&mut *transaction)

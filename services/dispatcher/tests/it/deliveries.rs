@@ -219,7 +219,8 @@ async fn deliveries_are_listed_newest_first_in_pages_and_by_filter() {
 
 /// Many deliveries that are over, to many receivers, and few that are pending.
 const FILL: &str = "
-    insert into notifications (id, tenant, payload, received_unix_nano) values ('n', 't', '', 1);
+    insert into notifications (id, tenant, payload, group_id, sequence, received_unix_nano)
+    values ('n', 't', '', 'g', 1, 1);
     insert into deliveries (id, notification_id, tenant, receiver, group_id, sequence, alert_id, rule_name, alert_state,
         alerts, state)
     select 'd' || n, 'n', case when n % 100 = 0 then 't' else 'u' end, 'r' || n, 'g', n, 'a' || n % 1000, 'rule', 'firing', 1,

@@ -11,6 +11,55 @@ use testkit::{Gate, eventually};
 use crate::receiver::{Answer, Receiver};
 use crate::support::{Heard, PATIENCE, Service, notification, numbered, settings};
 
+const WAIT: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn one_that_comes_before_its_predecessor_waits_for_it_and_both_are_told_in_order() {
+    let mut receiver = Receiver::start([]).await;
+    let mut service = Service::start().await;
+    service.create("ops", &receiver.url()).await;
+    let firing = numbered(&service.tenant, "a", "firing", 10, &["ops"]);
+    let mut resolved = numbered(&service.tenant, "a", "resolved", 20, &["ops"]);
+    resolved.previous_sequence = 10;
+    service.publish(&resolved).await;
+    let pending = ListDeliveriesRequest { state: "pending".into(), ..Default::default() };
+    eventually("it waits", PATIENCE, async || {
+        let (listed, _) = service.deliveries(pending.clone()).await.unwrap();
+        match listed.first() {
+            Some(delivery) if delivery.reason == adding::AWAITS => Ok(()),
+            _ => Err(format!("{listed:?}")),
+        }
+    })
+    .await;
+    service.publish(&firing).await;
+    assert_eq!(receiver.request().await.json()["status"], "firing");
+    assert_eq!(receiver.request().await.json()["status"], "resolved");
+    assert_eq!((service.event().await.state, service.event().await.state), ("delivered".into(), "delivered".into()));
+    service.process.stop().await;
+}
+
+#[tokio::test]
+async fn one_whose_predecessor_never_comes_is_told_after_a_while_and_one_whose_is_long_gone_at_once() {
+    let mut receiver = Receiver::start([]).await;
+    let mut quick = settings();
+    quick.predecessor_wait = Duration::from_millis(300);
+    let mut service = Service::start_with(&quick).await;
+    service.create("ops", &receiver.url()).await;
+    let mut told = numbered(&service.tenant, "a", "resolved", 20, &["ops"]);
+    told.previous_sequence = 10;
+    service.publish(&told).await;
+    assert_eq!(receiver.request().await.json()["status"], "resolved");
+    service.process.stop().await;
+
+    let mut service = Service::start().await;
+    service.create("ops", &receiver.url()).await;
+    let mut told = numbered(&service.tenant, "b", "firing", 1_000_000, &["ops"]);
+    told.previous_sequence = 10;
+    service.publish(&told).await;
+    assert_eq!(receiver.request().await.json()["status"], "firing", "the one before was made a quarter of an hour ago");
+    service.process.stop().await;
+}
+
 #[tokio::test]
 async fn what_is_older_than_what_the_receiver_has_had_is_superseded() {
     let mut receiver = Receiver::start([]).await;
@@ -89,7 +138,8 @@ async fn two_dispatchers_of_which_one_is_slow_tell_each_group_in_order_and_once(
     for sequence in 1..=4_u64 {
         let state = if sequence % 2 == 1 { "firing" } else { "resolved" };
         for group in 0..GROUPS {
-            let told = numbered(&quick.tenant, &format!("g{group}"), state, sequence, &["ops"]);
+            let mut told = numbered(&quick.tenant, &format!("g{group}"), state, sequence, &["ops"]);
+            told.previous_sequence = sequence - 1;
             quick.publish(&told).await;
         }
     }
@@ -102,12 +152,12 @@ async fn two_dispatchers_of_which_one_is_slow_tell_each_group_in_order_and_once(
     while let Some(request) = receiver.try_request() {
         heard.hear(&request);
     }
-    // What was superseded was not told; the last word was, and nothing that was taken came again.
+    // Nothing overtook what came before it, so nothing was superseded; and nothing that was taken came again.
     assert_eq!((heard.groups.len(), heard.repeats), (GROUPS, 0), "{:?}", heard.groups);
     for told in heard.groups.values() {
         assert!(matches!(told.last(), Some((4, _, true))), "{told:?}");
     }
-    assert!(ended.values().all(|states| states.len() == 4), "{ended:?}");
+    assert!(ended.values().all(|states| *states == ["delivered"; 4]), "{ended:?}");
     quick.process.stop().await;
     slow.process.stop().await;
 }
@@ -122,7 +172,8 @@ async fn batches_that_hold_the_same_groups_crosswise_never_wait_for_each_other()
     for round in 0..10_u64 {
         let forth: Vec<Incoming> = (0..40).map(|group| incoming(group, 2 * round + 1)).collect();
         let back: Vec<Incoming> = (0..40).rev().map(|group| incoming(group, 2 * round + 2)).collect();
-        let (one, other) = tokio::join!(adding::add(&service.pool, &forth), adding::add(&service.pool, &back));
+        let (one, other) =
+            tokio::join!(adding::add(&service.pool, &forth, WAIT), adding::add(&service.pool, &back, WAIT));
         assert_eq!((one.unwrap(), other.unwrap()), (80, 80));
     }
     let next: i64 = sqlx::query_scalar("select count(*) from deliveries where is_next and sequence = 1")

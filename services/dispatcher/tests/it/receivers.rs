@@ -188,7 +188,7 @@ async fn what_comes_while_its_receiver_is_deleted_goes_to_the_next_of_its_name()
     let mut adding = JoinSet::new();
     adding.spawn(async move {
         let incoming = dispatcher::store::adding::Incoming { notification: told, traceparent: None };
-        dispatcher::store::adding::add(&pool, &[incoming]).await.unwrap()
+        dispatcher::store::adding::add(&pool, &[incoming], std::time::Duration::ZERO).await.unwrap()
     });
     waiting(&service.pool, 1).await;
     let pool = service.pool.clone();

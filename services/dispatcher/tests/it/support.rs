@@ -35,6 +35,7 @@ pub fn settings() -> Settings {
         webhook_retry_for: Duration::from_secs(60),
         webhook_refused_for: Duration::from_secs(60),
         receiver_wait: Duration::from_secs(60),
+        predecessor_wait: Duration::from_secs(60),
         webhook_attempts: 1024,
         webhook_concurrency: 2,
         external_url: "http://localhost:8080".parse().unwrap(),
