@@ -1,7 +1,7 @@
 //! OTLP as JSON, written as protobuf: the ProtoJSON mapping with OTLP's own rules (hexadecimal ids, enums by number).
 //!
 //! One pass from text to wire, led by the tables of [`crate::schema`]; no tree is built, so memory is bounded by the size of
-//! the result. What OTLP does not know is passed over. A value that does not fit its field is an error that names the
+//! the result. What OTLP does not know is passed over and noted. A value that does not fit its field is an error that names the
 //! field, never a field that is missing afterwards.
 //!
 //! Both spellings of a name are taken (`dataPoints`, as OTLP asks, and `data_points`, which other readers of ProtoJSON
@@ -27,8 +27,40 @@ use tokens::{Problem, Tokens, is_number};
 pub struct FromJson {
     /// An `Export*ServiceRequest`, as any client could have sent it.
     pub request: Vec<u8>,
-    /// The first field that OTLP does not know, if there was one.
-    pub ignored: Option<String>,
+    /// What stood beside it.
+    pub unknown: Unknown,
+}
+
+/// Fields that OTLP does not know, which were passed over: those of a later OTLP, or misspelled ones.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Unknown {
+    /// How many there were.
+    pub count: u64,
+    /// Where the first few stand, each of another kind, as `resourceMetrics[0].scopeMetrics[0].metrics[2].guage`.
+    pub first: Vec<String>,
+}
+
+impl Unknown {
+    /// So many are named.
+    const NAMED: usize = 3;
+    /// Looking for others of another kind ends there: a document may have millions.
+    const LOOKED_AT: u64 = 100;
+
+    fn note(&mut self, place: impl FnOnce() -> String) {
+        self.count += 1;
+        if self.first.len() == Self::NAMED || self.count > Self::LOOKED_AT {
+            return;
+        }
+        let place = place();
+        if !self.first.iter().any(|known| without_numbers(known).eq(without_numbers(&place))) {
+            self.first.push(place);
+        }
+    }
+}
+
+/// Where elements of a list differ in nothing but their number, they are of one kind.
+fn without_numbers(place: &str) -> impl Iterator<Item = &str> {
+    place.split(['[', ']']).step_by(2)
 }
 
 /// Why a document is no request.
@@ -59,14 +91,14 @@ pub fn from_json(document: &[u8], signal: Signal, most: usize) -> Result<FromJso
         out: Vec::with_capacity(document.len().min(most) / 2),
         most,
         path: Vec::new(),
-        ignored: None,
+        unknown: Unknown::default(),
     };
     let outcome = writer.message(signal.levels().request, MAX_NESTING + 8).and_then(|()| Ok(writer.tokens.end()?));
     match outcome {
-        Ok(()) => Ok(FromJson { request: writer.out, ignored: writer.ignored }),
+        Ok(()) => Ok(FromJson { request: writer.out, unknown: writer.unknown }),
         Err(Stop::TooLarge) => Err(BadJson::TooLarge),
         Err(Stop::Wrong(problem)) if writer.path.is_empty() => Err(wrong("the document", problem)),
-        Err(Stop::Wrong(problem)) => Err(wrong(&writer.place(None), problem)),
+        Err(Stop::Wrong(problem)) => Err(wrong(&place(&writer.path, None), problem)),
     }
 }
 
@@ -92,7 +124,7 @@ struct Writer<'a> {
     out: Vec<u8>,
     most: usize,
     path: Vec<Step>,
-    ignored: Option<String>,
+    unknown: Unknown,
 }
 
 impl Writer<'_> {
@@ -107,7 +139,7 @@ impl Writer<'_> {
             let key = self.tokens.key()?;
             match schema.find(|name| is_spelling(&key, name)) {
                 None => {
-                    self.note_ignored(&key);
+                    self.unknown.note(|| place(&self.path, Some(&key)));
                     self.tokens.skip()?;
                 }
                 Some(number) => {
@@ -243,31 +275,25 @@ impl Writer<'_> {
         self.out[begin..begin + length.len()].copy_from_slice(&length);
         Ok(())
     }
+}
 
-    fn note_ignored(&mut self, key: &str) {
-        if self.ignored.is_none() {
-            self.ignored = Some(self.place(Some(key)));
-        }
-    }
-
-    fn place(&self, key: Option<&str>) -> String {
-        const LONGEST_KEY: usize = 64;
-        let mut place = String::new();
-        for step in &self.path {
-            match step {
-                Step::Element(index) => place.push_str(&format!("[{index}]")),
-                Step::Field(name) => {
-                    place.push_str(if place.is_empty() { "" } else { "." });
-                    place.push_str(&camel(name));
-                }
+fn place(path: &[Step], key: Option<&str>) -> String {
+    const LONGEST_KEY: usize = 64;
+    let mut place = String::new();
+    for step in path {
+        match step {
+            Step::Element(index) => place.push_str(&format!("[{index}]")),
+            Step::Field(name) => {
+                place.push_str(if place.is_empty() { "" } else { "." });
+                place.push_str(&camel(name));
             }
         }
-        if let Some(key) = key {
-            place.push_str(if place.is_empty() { "" } else { "." });
-            place.push_str(&key[..key.floor_char_boundary(LONGEST_KEY)]);
-        }
-        place
     }
+    if let Some(key) = key {
+        place.push_str(if place.is_empty() { "" } else { "." });
+        place.push_str(&key[..key.floor_char_boundary(LONGEST_KEY)]);
+    }
+    place
 }
 
 /// Whether `key` is `name` (`data_points`) or what JSON calls it (`dataPoints`).

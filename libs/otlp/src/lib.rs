@@ -33,7 +33,7 @@ mod walk;
 mod wire;
 
 pub use check::{Checked, Walk, check, count_resources};
-pub use json::{BadJson, FromJson, from_json};
+pub use json::{BadJson, FromJson, Unknown, from_json};
 pub use judge::MAX_NESTING;
 pub use limits::{LABELS_OF_OURS, Limits, MOST_POINT_ATTRIBUTES, Reason, Refusals, Rules};
 pub use locate::describe;

@@ -147,7 +147,7 @@ fn levels_above_may_be_null_or_missing() {
         r#"{"resourceLogs": [{"scopeLogs": null, "schemaUrl": null}]}"#,
         r#" { "resource_logs" : [ ] } "#,
     ] {
-        assert_eq!(read(document, Signal::Logs).unwrap().ignored, None, "{document}");
+        assert_eq!(read(document, Signal::Logs).unwrap().unknown, Unknown::default(), "{document}");
     }
     for document in ["", "null", "[]", "{", "{}x", r#"{"resourceLogs": [}"#, "\u{feff}{}"] {
         assert!(read(document, Signal::Logs).is_err(), "{document}");
@@ -156,8 +156,21 @@ fn levels_above_may_be_null_or_missing() {
 
 #[test]
 fn what_otlp_does_not_know_is_passed_over_and_said() {
-    let read = read(r#"{"resourceSpans": [], "resourceMetrics": [{"x": 1}]}"#, Signal::Metrics).unwrap();
-    assert_eq!(read.ignored.as_deref(), Some("resourceSpans"));
+    let unknown = read(r#"{"resourceSpans": [], "resourceMetrics": [{"x": 1}]}"#, Signal::Metrics).unwrap().unknown;
+    assert_eq!((unknown.count, &unknown.first[..]), (2, &["resourceSpans".to_owned(), "resourceMetrics[0].x".into()][..]));
+
+    // Each kind is named once, wherever it stands; three are enough to see what is wrong.
+    let point = r#"{"labels": {"a": [1]}, "timeunixnano": 5, "asInt": 1}"#;
+    let metric = format!(r#"{{"name": "m", "guage": {{}}, "gauge": {{"dataPoints": [{point},{point}]}}}}"#);
+    let scope = format!(r#"{{"scopeMetrics": [{{"metrics": [{metric},{metric}], "y": null}}]}}"#);
+    let unknown = read(&format!(r#"{{"resourceMetrics": [{scope}]}}"#), Signal::Metrics).unwrap().unknown;
+    let at = "resourceMetrics[0].scopeMetrics[0].metrics[0]";
+    let named = ["guage", "gauge.dataPoints[0].labels", "gauge.dataPoints[0].timeunixnano"];
+    assert_eq!((unknown.count, unknown.first), (11, named.map(|field| format!("{at}.{field}")).to_vec()));
+
+    let many = format!("{{{}}}", vec![format!("\"{}\": 0", "k".repeat(9_000)); 1_000].join(","));
+    let unknown = read(&many, Signal::Logs).unwrap().unknown;
+    assert!(unknown.count == 1_000 && unknown.first.len() == 1 && unknown.first[0].len() <= 64, "{unknown:?}");
 }
 
 #[test]
