@@ -176,6 +176,22 @@ pub async fn deliver(http: &reqwest::Client, gateways: &[&str], path: &str, body
     tokio::time::timeout(GIVE_UP, attempts).await.is_ok()
 }
 
+/// Stops the senders, waits until all that they were promised has settled, and compares it with what the API shows, what
+/// the table itself holds, and what the account says.
+pub async fn balance(sightline: &Sightline, admin: &Client, senders: Senders) {
+    let promised = senders.finish().await;
+    settle(admin).await;
+    let lines = judge_lines(admin, &promised).await;
+    assert_eq!((lines.lost, lines.duplicated, lines.foreign), (0, 0, 0), "lines lost, duplicated, never promised");
+    judge_points(admin, &promised).await;
+    let rows = judge_table(sightline, &promised).await;
+    assert_eq!((rows.lost, rows.duplicated, rows.foreign), (0, 0, 0), "rows of the table itself");
+    let status = admin.get("/api/v1/status").await.unwrap();
+    for stream in status["broker"]["account"].as_array().unwrap() {
+        assert_eq!(stream["lost"], 0, "the account shows a loss: {stream}");
+    }
+}
+
 /// Waits until nothing is in flight between the gateway and the stores.
 pub async fn settle(admin: &Client) {
     eventually("nothing is in flight", SETTLED, async || {

@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::books::{SENDERS, Senders, judge_lines, judge_points, judge_table, settle};
+use crate::books::{SENDERS, Senders, balance};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// An agent that was told to disconnect stays away for a minute.
@@ -53,13 +53,7 @@ async fn a_rolling_restart_takes_leave_of_everybody_and_loses_nothing() {
     for service in &SERVICES {
         the_agent_delivered_once(&admin, &format!("{} is away", service.name)).await;
     }
-    let promised = senders.finish().await;
-    settle(&admin).await;
-    let lines = judge_lines(&admin, &promised).await;
-    assert_eq!((lines.lost, lines.duplicated, lines.foreign), (0, 0, 0), "lines lost, duplicated, never promised");
-    judge_points(&admin, &promised).await;
-    let rows = judge_table(&sightline, &promised).await;
-    assert_eq!((rows.lost, rows.duplicated, rows.foreign), (0, 0, 0), "rows of the table itself");
+    balance(&sightline, &admin, senders).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,7 +6,7 @@ use devstack::services::{DatabaseAccess, SERVICES};
 use testkit::{Gate, eventually};
 use tests_e2e::Sightline;
 
-use crate::books::{SENDERS, Senders, judge_lines, judge_points, settle};
+use crate::books::{SENDERS, Senders, balance};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Longer than every connection's time limit on the way, shorter than what senders bear.
@@ -69,12 +69,8 @@ async fn services_wait_for_servers_and_lose_nothing_while_one_is_away() {
         sightline.wait_all_ready().await;
         senders.flow(before, 2 * SENDERS).await;
     }
-    let promised = senders.finish().await;
     let admin = sightline.admin().await;
-    settle(&admin).await;
-    let lines = judge_lines(&admin, &promised).await;
-    assert_eq!((lines.lost, lines.duplicated, lines.foreign), (0, 0, 0), "lines lost, duplicated, never promised");
-    judge_points(&admin, &promised).await;
+    balance(&sightline, &admin, senders).await;
 }
 
 /// A service that cannot reach its servers is alive, is not ready, and names one of them.

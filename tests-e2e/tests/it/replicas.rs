@@ -3,7 +3,7 @@
 use devstack::services::SERVICES;
 use tests_e2e::Sightline;
 
-use crate::books::{SENDERS, Senders, judge_lines, judge_points, judge_table, settle};
+use crate::books::{SENDERS, Senders, balance};
 use crate::crossings::Crossings;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,11 +28,5 @@ async fn two_of_each_lose_double_and_reorder_nothing_while_each_is_killed() {
         senders.flow(before, 2 * SENDERS).await;
     }
     crossings.judge(&sightline).await;
-    let promised = senders.finish().await;
-    settle(&admin).await;
-    let lines = judge_lines(&admin, &promised).await;
-    assert_eq!((lines.lost, lines.duplicated, lines.foreign), (0, 0, 0), "lines lost, duplicated, never promised");
-    judge_points(&admin, &promised).await;
-    let rows = judge_table(&sightline, &promised).await;
-    assert_eq!((rows.lost, rows.duplicated, rows.foreign), (0, 0, 0), "rows of the table itself");
+    balance(&sightline, &admin, senders).await;
 }
