@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{Connection as _, Error, PgConnection, Postgres, Transaction};
+use sqlx::{Error, PgConnection, Postgres, Transaction};
 use store::Pools;
 
 use crate::copy::Rows;
@@ -37,18 +36,6 @@ pub(crate) struct Tables {
     pub(crate) known: Known,
 }
 
-/// A connection that is given back only when its transaction has ended. One that was left in the middle of a COPY takes the
-/// answers to it for those to the next one's questions.
-struct Unfinished(Option<PoolConnection<Postgres>>);
-
-impl Drop for Unfinished {
-    fn drop(&mut self) {
-        if let Some(connection) = &mut self.0 {
-            connection.close_on_drop();
-        }
-    }
-}
-
 impl Tables {
     /// Stores parts, each once; with the batch check off, every time that they come. Ends in time.
     pub(crate) async fn store(&self, parts: &[&Part]) -> Result<Stored, Error> {
@@ -74,15 +61,12 @@ impl Tables {
     }
 
     async fn transact(&self, parts: &[&Part], resources: &[(&Arc<str>, &LogResource)]) -> Result<Stored, Error> {
-        let mut connection = Unfinished(Some(self.pools.work.acquire().await?));
-        let Some(open) = connection.0.as_mut() else { return Err(Error::PoolClosed) };
-        let mut transaction = open.begin().await?;
+        let mut transaction = self.pools.work.begin().await?;
         let fresh = if self.batch_check { not_applied(&mut transaction, parts).await? } else { parts.to_vec() };
         put_resources(&mut transaction, resources).await?;
         copy_logs(&mut transaction, &fresh).await?;
         copy_processes(&mut transaction, &fresh).await?;
         transaction.commit().await?;
-        drop(connection.0.take());
         let count = |parts: &[&Part]| parts.iter().map(|part| part.items() as u64).sum::<u64>();
         let items = count(&fresh);
         Ok(Stored { items, duplicates: count(parts) - items })
