@@ -7,7 +7,7 @@ mod outcome;
 
 use std::collections::BTreeMap;
 
-pub use decide::{Change, Predecessor, Tell, Verdict, decide, end_by_hand, find_again, lose};
+pub use decide::{Change, Predecessor, Tell, Verdict, decide, end_by_hand, find_again, lose, present};
 pub use outcome::Outcome;
 
 use crate::annotations;

@@ -11,7 +11,8 @@ use store::outbox::{self, Message};
 use crate::alert::{Alert, Change, Outcome};
 use crate::outbox::Topic;
 use crate::policy::route::{self, Group};
-use crate::policy::{self, Told};
+use crate::policy::{self, Told, Word};
+use crate::store::deliveries::News;
 use crate::store::{alerts, told};
 use crate::wire;
 
@@ -74,26 +75,25 @@ impl Changes {
     pub fn apply(&mut self, change: Change, cause: Cause<'_>) -> Option<String> {
         let alert = change.alert?;
         let known = self.told.entry(alert.id.clone()).or_default();
-        let notification = policy::settle(&change.tell, known).map(|(state, receivers)| {
-            let group = route::group(&alert);
-            let id = model::digest(&[&group.id, cause.id]);
-            let traceparent = cause.traceparent.map(str::to_owned);
-            let alert = alert.clone();
+        let id = notification_id(&alert, cause.id);
+        let notification = policy::settle(&change.tell, known, &id).map(|(state, receivers)| {
             self.tellings.push(Telling {
                 id: id.clone(),
-                group,
-                alert,
+                group: route::group(&alert),
+                alert: alert.clone(),
                 state,
                 receivers,
                 received: cause.received,
-                traceparent,
+                traceparent: cause.traceparent.map(str::to_owned),
             });
-            id
+            id.clone()
         });
         if change.outcome.is_news() {
-            let told = notification.as_ref().and_then(|_| self.tellings.last());
-            let receivers = told.map_or(&[][..], |telling| &telling.receivers);
-            self.messages.push(changed(&alert, change.outcome, receivers, cause, self.now));
+            let hears = |word: &Word| policy::knows(word) || word.notification_id == id;
+            let receivers = known.iter().filter(|(_, word)| hears(word)).map(|(name, _)| name.clone());
+            let waits = notification.is_some();
+            let news = News { waits, ..wire::pending(&receivers.collect::<Vec<_>>()) };
+            self.messages.push(changed(&alert, change.outcome, news, cause, self.now));
         }
         self.changed.insert(alert.id.clone());
         self.alerts.insert(alert.id.clone(), alert);
@@ -122,6 +122,12 @@ impl Changes {
         outbox::put(connection, &self.messages).await?;
         Ok(!self.messages.is_empty())
     }
+}
+
+/// The id of what is told of an alert for that cause.
+#[must_use]
+pub fn notification_id(alert: &Alert, cause: &str) -> String {
+    model::digest(&[&route::group(alert).id, cause])
 }
 
 /// A sequence for each telling, in their order, and the one before it in its group.
@@ -184,12 +190,12 @@ impl Telling {
     }
 }
 
-fn changed(alert: &Alert, outcome: Outcome, receivers: &[String], cause: Cause<'_>, now: u64) -> Message {
+fn changed(alert: &Alert, outcome: Outcome, news: News, cause: Cause<'_>, now: u64) -> Message {
     let id = model::digest(&["changed", &alert.id, cause.id]);
     let event = AlertChanged {
         id: id.clone(),
         tenant: alert.tenant.clone(),
-        alert: Some(wire::alert(alert, wire::pending(receivers))),
+        alert: Some(wire::alert(alert, news)),
         change: outcome.as_str().to_owned(),
         changed_unix_nano: now,
         received_unix_nano: cause.received,

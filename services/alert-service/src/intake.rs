@@ -6,7 +6,7 @@ use std::time::Duration;
 use ::store::Pools;
 use sqlx::PgConnection;
 
-use crate::alert::{self, Outcome, Predecessor, Verdict};
+use crate::alert::{self, Alert, Outcome, Predecessor, Verdict};
 use crate::changes::{Cause, Changes};
 use crate::fence::Fence;
 use crate::store::{fences, transitions};
@@ -128,8 +128,11 @@ impl<'a> Desk<'a> {
 
     fn take(&mut self, incoming: &'a Incoming) -> Fate {
         let wire = &incoming.transition.wire;
-        if self.taken.contains(&wire.id) {
-            return Fate::Repeated;
+        let alert_id = alert_of(&incoming.transition);
+        // What fires may do so for longer than is remembered what was taken.
+        let is_newest = |alert: &Alert| alert.place.transition_id == wire.id;
+        if self.taken.contains(&wire.id) || self.changes.alert(&alert_id).is_some_and(is_newest) {
+            return self.take_again(incoming, &alert_id);
         }
         let fence = self.fences.get(&wire.shard).copied();
         if let Some(fence) = fence.filter(|fence| !fence.admits(wire.epoch, incoming.sequence)) {
@@ -138,7 +141,6 @@ impl<'a> Desk<'a> {
                 wire.epoch, wire.shard, fence.epoch
             ));
         }
-        let alert_id = alert_of(&incoming.transition);
         let verdict = alert::decide(self.changes.alert(&alert_id), &incoming.transition, self.predecessor(incoming));
         let Verdict::Change(change) = verdict else {
             self.to_wait.push((&wire.id, &wire.previous));
@@ -154,6 +156,22 @@ impl<'a> Desk<'a> {
         self.taken.insert(wire.id.clone());
         let (transition, sequence) = (&incoming.transition, incoming.sequence);
         self.records.push(transitions::Record { transition, sequence, alert_id, outcome, notification_id });
+        Fate::Applied(outcome)
+    }
+
+    /// A repeat says at the most how its rule shows by now.
+    fn take_again(&mut self, incoming: &'a Incoming, alert_id: &str) -> Fate {
+        let wire = &incoming.transition.wire;
+        let fence = self.fences.get(&wire.shard);
+        let is_heard = fence.is_none_or(|fence| fence.admits(wire.epoch, incoming.sequence));
+        let alert = self.changes.alert(alert_id).filter(|_| is_heard);
+        let Some(change) = alert.and_then(|alert| alert::present(alert, &incoming.transition, self.changes.now()))
+        else {
+            return Fate::Repeated;
+        };
+        let outcome = change.outcome;
+        let cause = format!("shown/{}/{}", wire.id, wire.rule_version);
+        self.changes.apply(change, Cause { id: &cause, received: 0, traceparent: None });
         Fate::Applied(outcome)
     }
 
@@ -174,11 +192,10 @@ impl<'a> Desk<'a> {
         if !self.to_wait.is_empty() {
             transitions::wait(connection, &self.to_wait).await?;
         }
-        if self.records.is_empty() {
-            return Ok(false);
+        if !self.records.is_empty() {
+            fences::raise(connection, &self.fences).await?;
+            transitions::record(connection, &self.records).await?;
         }
-        fences::raise(connection, &self.fences).await?;
-        transitions::record(connection, &self.records).await?;
         self.changes.write(connection).await
     }
 }

@@ -8,8 +8,8 @@ use ::store::Pools;
 use prost::Message as _;
 use proto::alerts::Levels as Wire;
 
-use crate::alert::{alert_id, find_again, lose};
-use crate::changes::{Cause, Changes};
+use crate::alert::{Alert, alert_id, find_again, lose};
+use crate::changes::{Cause, Changes, notification_id};
 use crate::fence::Fence;
 use crate::store::rounds::{self, Part};
 use crate::store::{fences, timers};
@@ -106,7 +106,7 @@ async fn hear(pools: &Pools, levels: &Levels) -> sqlx::Result<Heard> {
         let cause = format!("found/{}/{}", wire.epoch, wire.round);
         for id in &found {
             if let Some(alert) = changes.alert(id).filter(|alert| alert.ended_reason == "lost") {
-                let change = find_again(alert);
+                let change = find_again(alert, notification_id(alert, &loss(alert)));
                 changes.apply(change, Cause { id: &cause, received: 0, traceparent: None });
                 heard.found += 1;
             }
@@ -139,8 +139,7 @@ pub async fn end_unconfirmed(pools: &Pools, shard: &str) -> sqlx::Result<u64> {
     let mut lost = 0;
     for id in &unconfirmed {
         if let Some(alert) = changes.alert(id).filter(|alert| alert.is_on()) {
-            // What was found again may be lost again, by the same transition.
-            let cause = format!("lost/{}/{}", alert.place.transition_id, alert.occurrences);
+            let cause = loss(alert);
             let change = lose(alert, now);
             changes.apply(change, Cause { id: &cause, received: 0, traceparent: None });
             lost += 1;
@@ -149,6 +148,11 @@ pub async fn end_unconfirmed(pools: &Pools, shard: &str) -> sqlx::Result<u64> {
     changes.write(&mut transaction).await?;
     transaction.commit().await?;
     Ok(lost)
+}
+
+/// The cause of a loss. What was found again may be lost again, by the same transition.
+fn loss(alert: &Alert) -> String {
+    format!("lost/{}/{}", alert.place.transition_id, alert.occurrences)
 }
 
 #[cfg(test)]

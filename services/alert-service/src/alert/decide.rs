@@ -23,8 +23,8 @@ pub enum Tell {
     Route(Vec<String>),
     /// Those who know that it fires: that it is over.
     WhoKnows,
-    /// Those who once knew: that it fires, after all.
-    WhoKnew,
+    /// Those whom this notification told last, that it is over: that it fires, after all.
+    WhoHeard(String),
 }
 
 /// What is to be written because of a transition.
@@ -97,9 +97,32 @@ fn refresh(alert: &Alert, transition: &Transition) -> Verdict {
     change(Outcome::Refreshed, Some(fresh), tell(transition))
 }
 
-/// Told to those who heard the beginning, even if the rule has been given other receivers since, and however late.
+/// What `transition` means, which was taken before: news only where the rule shows otherwise by now. What is on stays what
+/// it is, and who knows of it hears nothing.
+#[must_use]
+pub fn present(alert: &Alert, transition: &Transition, now: u64) -> Option<Change> {
+    let is_about_it = alert.is_on() && alert.place.transition_id == transition.wire.id;
+    if !is_about_it || transition.wire.rule_version <= alert.rule_version {
+        return None;
+    }
+    let alert = Alert { revision: alert.revision + 1, updated: now, ..shown(alert, transition) };
+    Some(Change { outcome: Outcome::Refreshed, alert: Some(alert), tell: tell(transition) })
+}
+
+/// `alert` as the rule shows it in `transition`; what decided stays as it was.
+fn shown(alert: &Alert, transition: &Transition) -> Alert {
+    let mut transition = transition.clone();
+    transition.wire.value = alert.value;
+    let Alert { rule_version, rule_name, level, labels, descriptive, annotations, .. } = Alert::described(&transition);
+    Alert { rule_version, rule_name, level, labels, descriptive, annotations, ..alert.clone() }
+}
+
+/// Told to those who heard the beginning, even if the rule has been given other receivers since, and however late; in the
+/// words of today.
 fn end(alert: &Alert, transition: &Transition) -> Verdict {
     let wire = &transition.wire;
+    let is_edited = wire.rule_version > alert.rule_version;
+    let alert = &if is_edited { shown(alert, transition) } else { alert.clone() };
     let reason = if wire.reason.is_empty() { RESOLVED } else { &wire.reason };
     let ended =
         Alert { value: wire.value, place: Place::of(transition), ..alert.ended(reason, "", wire.sample_unix_nano) };
@@ -128,9 +151,9 @@ pub fn lose(alert: &Alert, now: u64) -> Change {
     Change { outcome: Outcome::Lost, alert: Some(ended), tell: Tell::WhoKnows }
 }
 
-/// An alert that was ended as lost, and that its shard says fires all the same.
+/// An alert that was ended as lost, as the notification `loss` told, and that its shard says fires all the same.
 #[must_use]
-pub fn find_again(alert: &Alert) -> Change {
+pub fn find_again(alert: &Alert, loss: String) -> Change {
     let found = Alert {
         state: FIRING.to_owned(),
         ended_reason: String::new(),
@@ -139,7 +162,7 @@ pub fn find_again(alert: &Alert) -> Change {
         revision: alert.revision + 1,
         ..alert.clone()
     };
-    Change { outcome: Outcome::Reopened, alert: Some(found), tell: Tell::WhoKnew }
+    Change { outcome: Outcome::Reopened, alert: Some(found), tell: Tell::WhoHeard(loss) }
 }
 
 /// An alert that `who` ends by hand at `now`; nothing where it is over already.

@@ -124,6 +124,43 @@ fn an_edited_rule_renews_the_alert_and_says_it_to_the_route_again() {
 }
 
 #[test]
+fn what_fires_is_shown_as_its_rule_is_written_today_and_stays_what_it_is() {
+    let alert = firing(10);
+    let mut edited = transition(Says::Firing, 10);
+    edited.wire.rule_version = 2;
+    edited.wire.value = 99.0;
+    edited.wire.level = "warning".into();
+    edited.wire.rule_labels = [("tier".to_owned(), "web".to_owned())].into();
+    edited.wire.annotations = [("summary".to_owned(), "{{ $value }} in {{ $labels.tier }}".to_owned())].into();
+    edited.wire.receivers = vec!["chat".into()];
+    let change = present(&alert, &edited, 30).unwrap();
+    assert_eq!((change.outcome, change.tell), (Outcome::Refreshed, Tell::Route(vec!["chat".into()])));
+    let shown = change.alert.unwrap();
+    assert_eq!((shown.level.as_str(), shown.labels["severity"].as_str()), ("warning", "warning"));
+    // The rule's own label is gone, and the series' is seen again.
+    assert_eq!((shown.labels["team"].as_str(), shown.labels["tier"].as_str()), ("x", "web"));
+    assert_eq!(shown.annotations["summary"], "97 in web", "with the value that decided");
+    let same = |alert: &Alert| (alert.id.clone(), alert.starts, alert.occurrences, alert.place.clone());
+    assert_eq!((same(&shown), shown.revision, shown.updated), (same(&alert), 2, 30));
+
+    assert_eq!(present(&shown, &edited, 40), None, "said twice");
+    assert_eq!(present(&shown, &transition(Says::Firing, 10), 40), None, "older words");
+    let mut other = edited.clone();
+    other.wire.id = "firing-9".into();
+    assert_eq!(present(&alert, &other, 30), None, "of a beginning before this one");
+    assert_eq!(present(&end_by_hand(&alert, "ann", 20).unwrap().alert.unwrap(), &edited, 30), None, "over");
+    edited.wire.late = true;
+    assert_eq!(present(&alert, &edited, 30).unwrap().tell, Tell::Nobody, "no news for anybody");
+
+    let mut end = transition(Says::Resolved, 20);
+    end.wire.rule_version = 2;
+    end.wire.value = 1.0;
+    end.wire.annotations = edited.wire.annotations.clone();
+    let ended = taken(Some(&alert), &end).alert.unwrap();
+    assert_eq!((ended.annotations["summary"].as_str(), ended.value, ended.rule_version), ("97 in ", 1.0, 2));
+}
+
+#[test]
 fn decisions_of_one_shard_are_ordered_by_their_order_and_never_by_sample_time() {
     let mut tomorrow = transition(Says::Firing, 10);
     tomorrow.wire.sample_unix_nano = u64::try_from(i64::MAX).unwrap();
@@ -195,8 +232,8 @@ fn what_was_ended_by_hand_stays_ended_until_the_rule_fires_anew() {
 fn what_was_lost_is_told_and_found_again() {
     let lost = lose(&firing(10), 30).alert.unwrap();
     assert_eq!((lost.ended_reason.as_str(), lost.ends), ("lost", 30));
-    let found = find_again(&lost);
-    assert_eq!((found.outcome, found.tell), (Outcome::Reopened, Tell::WhoKnew));
+    let found = find_again(&lost, "loss".into());
+    assert_eq!((found.outcome, found.tell), (Outcome::Reopened, Tell::WhoHeard("loss".into())));
     let found = found.alert.unwrap();
     assert_eq!((found.is_on(), found.occurrences, found.starts, found.ended_reason.as_str()), (true, 2, 10, ""));
 }

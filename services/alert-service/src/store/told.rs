@@ -5,21 +5,22 @@ use std::collections::BTreeMap;
 use sqlx::{PgConnection, Row as _};
 
 use super::{signed, unsigned};
-use crate::policy::Told;
 use crate::policy::route::Group;
+use crate::policy::{Told, Word};
 
 /// What each receiver was told last of these alerts.
 ///
 /// # Errors
 /// Postgres.
 pub async fn load(connection: &mut PgConnection, alerts: &[String]) -> sqlx::Result<BTreeMap<String, Told>> {
-    let rows = sqlx::query("select alert_id, receiver, state from told where alert_id = any($1)")
+    let rows = sqlx::query("select alert_id, receiver, state, notification_id from told where alert_id = any($1)")
         .bind(alerts)
         .fetch_all(connection)
         .await?;
     let mut told: BTreeMap<String, Told> = BTreeMap::new();
     for row in &rows {
-        told.entry(row.try_get("alert_id")?).or_default().insert(row.try_get("receiver")?, row.try_get("state")?);
+        let word = Word { state: row.try_get("state")?, notification_id: row.try_get("notification_id")? };
+        told.entry(row.try_get("alert_id")?).or_default().insert(row.try_get("receiver")?, word);
     }
     Ok(told)
 }

@@ -148,6 +148,25 @@ async fn what_was_ended_as_lost_and_fires_all_the_same_is_told_again_and_what_wa
 }
 
 #[tokio::test]
+async fn what_is_found_again_is_told_to_those_who_heard_of_the_loss_alone() {
+    let mut service = Service::start().await;
+    let before = Transition { receivers: vec!["former".into()], ..service.transition("firing", A, 10) };
+    let ended = service.after(&before, "resolved", 11);
+    let fired = service.after(&ended, "firing", 12);
+    for transition in [&before, &ended, &fired] {
+        service.publish(transition).await;
+        service.told().await;
+    }
+    service.say(1_000, 12, &[]).await;
+    service.say(2_000, 12, &[]).await;
+    assert_eq!(service.notification().await.receivers, ["ops"]);
+    service.say(3_000, 12, &[&fired]).await;
+    let found = service.notification().await;
+    assert_eq!((found.alerts[0].state.as_str(), found.receivers), ("firing", vec!["ops".to_owned()]));
+    service.process.stop().await;
+}
+
+#[tokio::test]
 async fn rounds_that_lie_ready_at_the_start_hold_no_page_up() {
     let (database, namespace) = (testkit::database().await, testkit::namespace());
     let mut service = Service::start_on(&database, &namespace).await;

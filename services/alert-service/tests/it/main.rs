@@ -7,6 +7,7 @@ mod kill;
 mod levels;
 mod list;
 mod outbox;
+mod presentation;
 mod replicas;
 mod retention;
 mod support;
