@@ -262,10 +262,7 @@ impl Listener {
             .max_frame_size(FRAME)
             .max_header_list_size(HEADER_LIST);
         builder.http1().timer(TokioTimer::new()).header_read_timeout(self.settings.headers_within);
-        match self.protocols {
-            Protocols::Grpc => builder.http2_only(),
-            Protocols::Http => builder,
-        }
+        builder
     }
 }
 

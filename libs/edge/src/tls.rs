@@ -12,7 +12,6 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use crate::protocols::Protocols;
 use crate::wire::Stream;
 
 /// The type of a TLS record that begins a handshake. No HTTP method and no HTTP/2 preface begins so.
@@ -45,7 +44,6 @@ pub struct Tls(Option<Arc<Inner>>);
 struct Inner {
     required: bool,
     files: TlsFiles,
-    protocols: Protocols,
     config: ArcSwap<ServerConfig>,
     /// The files' bytes when they were last looked at, whether they could be used or not.
     seen: Mutex<Vec<Vec<u8>>>,
@@ -59,14 +57,13 @@ impl Tls {
     ///
     /// # Errors
     /// Names the file that cannot be used.
-    pub fn load(mode: TlsMode, files: Option<TlsFiles>, protocols: Protocols) -> anyhow::Result<Self> {
+    pub fn load(mode: TlsMode, files: Option<TlsFiles>) -> anyhow::Result<Self> {
         let Some(files) = files.filter(|_| mode != TlsMode::Off) else { return Ok(Self::OFF) };
         let bytes = files.read()?;
-        let config = files.config(&bytes, protocols)?;
+        let config = files.config(&bytes)?;
         Ok(Self(Some(Arc::new(Inner {
             required: mode == TlsMode::Required,
             files,
-            protocols,
             config: ArcSwap::from_pointee(config),
             seen: Mutex::new(bytes),
         }))))
@@ -84,7 +81,7 @@ impl Tls {
         if *seen == bytes {
             return Ok(false);
         }
-        let config = inner.files.config(&bytes, inner.protocols);
+        let config = inner.files.config(&bytes);
         *seen = bytes;
         inner.config.store(Arc::new(config?));
         Ok(true)
@@ -115,7 +112,7 @@ impl TlsFiles {
         paths.map(|path| std::fs::read(path).with_context(|| format!("read {}", path.display()))).collect()
     }
 
-    fn config(&self, bytes: &[Vec<u8>], protocols: Protocols) -> anyhow::Result<ServerConfig> {
+    fn config(&self, bytes: &[Vec<u8>]) -> anyhow::Result<ServerConfig> {
         let [certificate, key, authorities @ ..] = bytes else { anyhow::bail!("certificate or key are gone") };
         let builder = match (&self.client_ca, authorities) {
             (Some(path), [bytes, ..]) => {
@@ -133,10 +130,7 @@ impl TlsFiles {
         let mut config = builder
             .with_single_cert(certificates(&self.certificate, certificate)?, private)
             .with_context(|| format!("use the certificate in {}", self.certificate.display()))?;
-        config.alpn_protocols = match protocols {
-            Protocols::Grpc => vec![b"h2".to_vec()],
-            Protocols::Http => vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-        };
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }
 }

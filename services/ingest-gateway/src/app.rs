@@ -20,6 +20,7 @@ use crate::frames::Sizes;
 use crate::heartbeat::{Heartbeats, Redis};
 use crate::heavy::Heavy;
 use crate::intake::{Believed, Intake};
+use crate::left_out::LeftOut;
 use crate::metrics::Metrics;
 use crate::otlp_grpc::{self, Entrance};
 use crate::otlp_http;
@@ -51,8 +52,8 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
 /// A configuration that cannot work.
 pub async fn start(config: Config, process: Process, verifier: Verifier) -> anyhow::Result<Addresses> {
     let ingest = &config.ingest;
-    let tls = |protocols| Tls::load(ingest.tls, ingest.tls_files(), protocols);
-    let (grpc_tls, http_tls) = (tls(Protocols::Grpc)?, tls(Protocols::Http)?);
+    let tls = || Tls::load(ingest.tls, ingest.tls_files());
+    let (grpc_tls, http_tls) = (tls()?, tls()?);
     // A taken port is known before anything is waited for.
     let (grpc, http) = (bind(config.grpc_listen).await?, bind(config.http_listen).await?);
     let addresses = Addresses { grpc: grpc.local_addr()?, http: http.local_addr()? };
@@ -81,6 +82,7 @@ pub async fn start(config: Config, process: Process, verifier: Verifier) -> anyh
             sightings,
             heartbeats,
             metrics: metrics.clone(),
+            left_out: LeftOut::new(metrics.clone()),
             heavy: Heavy::default(),
             limits: config.otlp.limits(),
             believed: believed(&config.clock),
@@ -111,7 +113,8 @@ pub async fn start(config: Config, process: Process, verifier: Verifier) -> anyh
         .with_state(entrance.clone())
         .merge(agent_stream::routes().with_state(streams))
         .merge(health(&process))
-        .fallback_service(axum::routing::any(otlp_grpc::nowhere).with_state(entrance.clone()));
+        .fallback_service(axum::routing::any(otlp_grpc::nowhere).with_state(entrance.clone()))
+        .layer(axum::middleware::from_fn_with_state(entrance.clone(), otlp_grpc::only_http2));
     let http_router = otlp_http::routes(&ingest.cors_origins).with_state(entrance);
     process.spawn("grpc", listener("grpc", Protocols::Grpc, grpc, grpc_tls, grpc_router).run());
     process.spawn("http", listener("http", Protocols::Http, http, http_tls, http_router).run());

@@ -326,7 +326,7 @@ pub fn refuse(fault: Fault) -> Response {
 /// What a caller gets who does not speak gRPC at all.
 #[must_use]
 pub fn not_grpc() -> Response {
-    let text = "this port speaks gRPC (content-type application/grpc); OTLP over HTTP is on port 4318\n";
+    let text = "this port speaks gRPC (HTTP/2, content-type application/grpc); OTLP over HTTP has a port of its own, 4318 unless it was set otherwise\n";
     let mut response = Response::new(Body::from(text));
     *response.status_mut() = StatusCode::UNSUPPORTED_MEDIA_TYPE;
     response

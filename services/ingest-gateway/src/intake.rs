@@ -17,6 +17,7 @@ use crate::backlog::Backlog;
 use crate::collector::{Collector, MAX_BODY, MAX_ITEMS, Part, Receipt, all_acknowledged};
 use crate::heartbeat::Heartbeats;
 use crate::heavy::Heavy;
+use crate::left_out::LeftOut;
 use crate::metrics::{Metrics, Signal};
 use crate::naming::{self, Named};
 use crate::seen::{Detail, Sightings};
@@ -60,6 +61,7 @@ pub struct Intake {
     pub sightings: Sightings,
     pub heartbeats: Heartbeats,
     pub metrics: Metrics,
+    pub left_out: LeftOut,
     pub heavy: Heavy,
     pub limits: Limits,
     pub believed: Believed,
@@ -110,10 +112,7 @@ impl Intake {
     fn hand_over(&self, arrival: &Arrival<'_>, hold: Hold) -> Result<(Vec<Receipt>, Taken), Fault> {
         let received = now();
         let Arrival { signal, request, sender, batch } = *arrival;
-        let label = match signal {
-            otlp::Signal::Metrics => Signal::Metrics,
-            otlp::Signal::Logs => Signal::Logs,
-        };
+        let label = Signal::from(signal);
         self.metrics.received(label, request.len());
         let rules = self.rules(signal, received);
         // Envelopes are filled while the request is still in memory.
@@ -130,7 +129,7 @@ impl Intake {
             otlp::Signal::Logs => Some(naming::batch_id(&walk, request, sender, batch)?),
         };
         let named = self.name(&walk, label, sender, received)?;
-        self.metrics.refused(label, &walk.refused);
+        self.left_out.refused(sender, label, &walk);
         let hold = Arc::new(hold);
         let mut receipts = Vec::with_capacity(named.len());
         let mut all_named = named.iter();

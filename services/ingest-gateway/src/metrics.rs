@@ -14,7 +14,7 @@ pub enum Signal {
 }
 
 impl Signal {
-    fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Metrics => "metrics",
             Self::Logs => "logs",
@@ -87,6 +87,15 @@ impl Aside {
     }
 }
 
+impl From<otlp::Signal> for Signal {
+    fn from(signal: otlp::Signal) -> Self {
+        match signal {
+            otlp::Signal::Metrics => Self::Metrics,
+            otlp::Signal::Logs => Self::Logs,
+        }
+    }
+}
+
 telemetry::metrics! {
     /// Clones share the numbers.
     pub struct Metrics in "sightline_ingest_gateway" {
@@ -98,6 +107,8 @@ telemetry::metrics! {
         pub(crate) items_accepted: Counter by [signal],
         /// Items refused within messages that were taken
         pub(crate) items_refused: Counter by [signal, reason],
+        /// Fields in JSON that OTLP does not know, which were passed over
+        pub(crate) unknown_fields: Counter by [signal],
         /// Bytes of messages, unpacked
         pub(crate) received_bytes: Counter by [signal],
         /// Envelopes that the broker has

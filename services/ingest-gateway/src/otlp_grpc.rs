@@ -2,12 +2,13 @@
 
 use axum::body::Body;
 use axum::extract::State;
+use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::post;
 use axum::{Extension, Router};
 use edge::Peer;
 use fault::Fault;
-use http::{HeaderMap, Request};
+use http::{HeaderMap, Request, Version};
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsPartialSuccess, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::collector::metrics::v1::{ExportMetricsPartialSuccess, ExportMetricsServiceResponse};
 use otlp::Signal;
@@ -18,7 +19,7 @@ use tracing::{Instrument as _, Span};
 use crate::admission::Admission;
 use crate::frames::{self, Frames, Sizes};
 use crate::intake::{Intake, Taken, explain};
-use crate::metrics::{self, Metrics, Outcome, Protocol};
+use crate::metrics::{Metrics, Outcome, Protocol};
 use crate::refusal::{self, Refusals, Why};
 use crate::sender::Policy;
 use crate::visits::Visits;
@@ -86,6 +87,20 @@ pub async fn nowhere(
     Status::unimplemented(text).into_http()
 }
 
+/// Answers clients of HTTP/1.1, in which there is no gRPC: most likely they took this port for the other one.
+pub async fn only_http2(
+    State(entrance): State<Entrance>,
+    Extension(peer): Extension<Peer>,
+    request: Request<Body>,
+    next: Next,
+) -> Response {
+    if request.version() >= Version::HTTP_2 {
+        return next.run(request).await;
+    }
+    entrance.refusals.note(Why::Encoding, peer.client, request.uri().path(), "HTTP/1.1 on the port of gRPC");
+    frames::not_grpc()
+}
+
 impl Entrance {
     async fn export(&self, signal: Signal, peer: &Peer, request: Request<Body>) -> Response {
         if !frames::is_grpc(request.headers()) {
@@ -122,15 +137,11 @@ impl Entrance {
         path: &str,
         outcome: &Result<Taken, Fault>,
     ) {
-        let label = match signal {
-            Signal::Metrics => metrics::Signal::Metrics,
-            Signal::Logs => metrics::Signal::Logs,
-        };
         if let Err(fault) = outcome {
             self.refusals.note(Why::from(fault), peer.client, path, fault.detail());
         }
         let outcome = outcome.as_ref().err().map_or(Outcome::Accepted, refusal::outcome);
-        self.metrics.request(label, protocol, outcome);
+        self.metrics.request(signal.into(), protocol, outcome);
     }
 }
 

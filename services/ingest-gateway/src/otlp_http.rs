@@ -12,7 +12,7 @@ use bytes::Bytes;
 use edge::Peer;
 use fault::Fault;
 use http::{HeaderName, HeaderValue, Method, Request, StatusCode, header};
-use otlp::{BadJson, Signal};
+use otlp::{BadJson, Signal, Unknown};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument as _;
 
@@ -29,6 +29,9 @@ use answers::{Encoding, error, refuse, success};
 const JSON_GROWTH: usize = 4;
 /// Reading more JSON than that takes long enough to disturb the other connections of the thread.
 const JSON_INLINE: usize = 32 << 10;
+
+/// What is said to gRPC.
+const GRPC: &str = "this port takes OTLP over HTTP; gRPC has a port of its own, 4317 unless it was set otherwise";
 
 /// Everything on the HTTP port. `origins` are the web pages that may send from a browser; `*` is all of them.
 pub fn routes(origins: &[HeaderValue]) -> Router<Entrance> {
@@ -82,6 +85,10 @@ async fn nowhere(
     request: Request<Body>,
 ) -> Response {
     let path = request.uri().path();
+    if frames::is_grpc(request.headers()) {
+        entrance.refusals.note(Why::UnknownPath, peer.client, path, GRPC);
+        return tonic::Status::unimplemented(GRPC).into_http();
+    }
     let shown = &path[..path.floor_char_boundary(100)];
     let lower = path.to_ascii_lowercase();
     let right = match () {
@@ -148,12 +155,31 @@ async fn take(
     if encoding == Encoding::Protobuf {
         return entrance.intake.otlp(signal, content, &sender, batch, hold).await;
     }
-    let (content, ignored) = from_json(entrance, signal, content, &mut hold).await?;
+    let (content, unknown) = from_json(entrance, signal, content, &mut hold).await?;
     let mut taken = entrance.intake.otlp(signal, content, &sender, batch, hold).await?;
-    if let (0, Some(field)) = (taken.items + taken.refused.total(), ignored) {
-        taken.warning = Some(format!("nothing was in the request but fields that OTLP does not know, such as {field}"));
-    }
+    entrance.intake.left_out.unknown(&sender, signal.into(), &unknown);
+    taken.warning = remark(signal, &unknown, taken.items + taken.refused.total() == 0);
     Ok(taken)
+}
+
+/// What the sender of JSON is told about fields that OTLP does not know.
+fn remark(signal: Signal, unknown: &Unknown, nothing_else: bool) -> Option<String> {
+    let named = unknown.first.join(", ");
+    let more = unknown.count.saturating_sub(u64::try_from(unknown.first.len()).unwrap_or_default());
+    let and = if more == 0 { String::new() } else { format!(" and {more} more") };
+    let (others, path) = match signal {
+        Signal::Metrics => ("resourcelogs", "/v1/logs"),
+        Signal::Logs => ("resourcemetrics", "/v1/metrics"),
+    };
+    let misplaced = unknown.first.iter().find(|field| field.replace('_', "").eq_ignore_ascii_case(others));
+    match misplaced {
+        _ if unknown.count == 0 => None,
+        Some(field) => Some(format!("{field} was passed over: that belongs to {path}")),
+        None if nothing_else => {
+            Some(format!("nothing was in the request but fields that OTLP does not know: {named}{and}"))
+        }
+        None => Some(format!("fields that OTLP does not know were passed over: {named}{and}")),
+    }
 }
 
 /// Writes JSON as protobuf. `hold` has room for the JSON and has it for the protobuf afterwards.
@@ -162,7 +188,7 @@ async fn from_json(
     signal: Signal,
     content: Bytes,
     hold: &mut Hold,
-) -> Result<(Bytes, Option<String>), Fault> {
+) -> Result<(Bytes, Unknown), Fault> {
     let most = entrance.sizes.unpacked;
     let reserved = content.len().saturating_mul(JSON_GROWTH).min(most);
     hold.grow(reserved)?;
@@ -174,5 +200,5 @@ async fn from_json(
         BadJson::Wrong { .. } => Fault::invalid("message_malformed", format!("the JSON is no OTLP request: {bad}")),
     })?;
     hold.shrink((reserved + length).saturating_sub(read.request.len()));
-    Ok((read.request.into(), read.ignored))
+    Ok((read.request.into(), read.unknown))
 }

@@ -43,6 +43,12 @@ pub enum Origin {
 }
 
 impl Sender {
+    /// One that is known by its address alone.
+    #[cfg(test)]
+    pub(crate) fn at(tenant: &str, address: IpAddr) -> Self {
+        Self { tenant: tenant.into(), origin: Origin::Network(address), proof: None }
+    }
+
     /// The agent that the credential names.
     #[must_use]
     pub fn agent(&self) -> Option<&str> {

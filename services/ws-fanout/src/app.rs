@@ -35,7 +35,7 @@ pub async fn run(config: Config, process: Process) -> anyhow::Result<()> {
 /// # Errors
 /// As with [`run`].
 pub async fn serve(config: Config, process: Process, verifier: Verifier) -> anyhow::Result<SocketAddr> {
-    let tls = Tls::load(config.live_tls, Some(config.tls_files()), Protocols::Http)?;
+    let tls = Tls::load(config.live_tls, Some(config.tls_files()))?;
     let tcp = edge::bind(config.http_listen).await?;
     let address = tcp.local_addr().context("read the address of live streams")?;
     let metrics = process.register(Metrics::register);

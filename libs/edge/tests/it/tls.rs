@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use edge::{Protocols, Tls, TlsFiles, TlsMode};
+use edge::{Tls, TlsFiles, TlsMode};
 use pki::Authority;
 use rustls::RootCertStore;
 use rustls_pki_types::pem::PemObject as _;
@@ -29,7 +29,7 @@ async fn open(authority: &Authority) -> (Port, TempDir) {
     fs::write(folder.path().join("ca.pem"), authority.certificate()).unwrap();
     let path = |name: &str| folder.path().join(name);
     let files = TlsFiles { certificate: path("cert.pem"), key: path("key.pem"), client_ca: Some(path("ca.pem")) };
-    let tls = Tls::load(TlsMode::Optional, Some(files), Protocols::Http).unwrap();
+    let tls = Tls::load(TlsMode::Optional, Some(files)).unwrap();
     (Port::open_with(&["--certificate-check", "20ms"], tls).await, folder)
 }
 

@@ -157,7 +157,10 @@ fn levels_above_may_be_null_or_missing() {
 #[test]
 fn what_otlp_does_not_know_is_passed_over_and_said() {
     let unknown = read(r#"{"resourceSpans": [], "resourceMetrics": [{"x": 1}]}"#, Signal::Metrics).unwrap().unknown;
-    assert_eq!((unknown.count, &unknown.first[..]), (2, &["resourceSpans".to_owned(), "resourceMetrics[0].x".into()][..]));
+    assert_eq!(
+        (unknown.count, &unknown.first[..]),
+        (2, &["resourceSpans".to_owned(), "resourceMetrics[0].x".into()][..])
+    );
 
     // Each kind is named once, wherever it stands; three are enough to see what is wrong.
     let point = r#"{"labels": {"a": [1]}, "timeunixnano": 5, "asInt": 1}"#;

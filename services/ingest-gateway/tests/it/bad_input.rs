@@ -6,8 +6,9 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
+use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsServiceClient;
 use prost::Message as _;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{Gateway, PATIENCE, gauge, knock, lines};
 
@@ -150,4 +151,25 @@ async fn other_methods_and_services_say_that_they_are_not_there() {
     );
     let status = traces.export(opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest::default());
     assert_eq!(status.await.unwrap_err().code(), tonic::Code::Unimplemented);
+}
+
+#[tokio::test]
+async fn who_takes_one_port_for_the_other_is_told_so() {
+    let gateway = Gateway::start().await;
+    let mut client = knock(gateway.addresses.grpc).await;
+    let head = "POST /v1/metrics HTTP/1.1\r\nhost: x\r\ncontent-type: application/grpc\r\ncontent-length: 2\r\nconnection: close\r\n\r\nxx";
+    client.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 415") && answer.contains("4318"), "{answer}");
+
+    let url = format!("http://{}", gateway.addresses.http);
+    let channel = tonic::transport::Channel::from_shared(url).unwrap().connect().await.unwrap();
+    let mut logs = LogsServiceClient::new(channel);
+    let status = logs.export(lines(&HOST, &["a"])).await.unwrap_err();
+    assert!(status.code() == tonic::Code::Unimplemented && status.message().contains("4317"), "{status}");
+    for reason in ["encoding", "unknown_path"] {
+        let metric = format!("sightline_ingest_gateway_requests_refused_total{{reason=\"{reason}\"}}");
+        assert_eq!(gateway.metric(&metric), 1, "{reason}");
+    }
 }

@@ -86,7 +86,40 @@ async fn logs_pass_in_every_spelling_or_are_named() {
     for empty in ["{}", r#"{"resourceLogs":null}"#, r#"{"resource_logs":[{"scope_logs":null}]}"#] {
         assert_eq!(post(&gateway, "/v1/logs", empty).await, (200, json!({})), "{empty}");
     }
-    let (status, answer) = post(&gateway, "/v1/logs", r#"{"resourceLog":[{}]}"#).await;
-    let message = answer["partialSuccess"]["errorMessage"].as_str().unwrap();
-    assert!(status == 200 && message.contains("resourceLog"), "{answer}");
+}
+
+#[tokio::test]
+async fn fields_that_nobody_knows_are_named_beside_what_was_taken() {
+    let gateway = Gateway::start().await;
+    let (mut metrics, mut logs) = (gateway.tap(Stream::Metrics).await, gateway.tap(Stream::Logs).await);
+    let good = r#"{"name":"good","gauge":{"dataPoints":[{"asInt":1,"timeunixnano":"5","labels":{"a":"b"}}]}}"#;
+    let misspelled = r#"{"name":"bad","guage":{"dataPoints":[{"asInt":1}]}}"#;
+    let scope = |metrics: &str| format!(r#"{{"resourceMetrics":[{{"scopeMetrics":[{{"metrics":[{metrics}]}}]}}]}}"#);
+    let record = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"message":"x"}]}]}]}"#;
+    for (path, document, rejected, named) in [
+        ("/v1/metrics", scope(good), Value::Null, &["dataPoints[0].timeunixnano", "dataPoints[0].labels"][..]),
+        ("/v1/metrics", scope(&format!("{good},{misspelled}")), json!("1"), &["metrics[1].guage", "no known kind"]),
+        ("/v1/logs", record.to_owned(), Value::Null, &["resourceLogs[0].scopeLogs[0].logRecords[0].message"]),
+        (
+            "/v1/logs",
+            r#"{"resourceLog":[{}]}"#.to_owned(),
+            Value::Null,
+            &["nothing was in the request but", "resourceLog"],
+        ),
+        ("/v1/metrics", record.to_owned(), Value::Null, &["belongs to /v1/logs"]),
+        ("/v1/logs", scope(good).replace("resourceM", "resource_m"), Value::Null, &["belongs to /v1/metrics"]),
+    ] {
+        let (status, answer) = post(&gateway, path, &document).await;
+        let partial = &answer["partialSuccess"];
+        let field = if path == "/v1/logs" { "rejectedLogRecords" } else { "rejectedDataPoints" };
+        assert_eq!((status, &partial[field]), (200, &rejected), "{document}: {answer}");
+        let message = partial["errorMessage"].as_str().unwrap_or_default();
+        assert!(named.iter().all(|name| message.contains(name)), "{document}: {answer}");
+    }
+    assert_eq!((metrics.next().await.items, metrics.next().await.items, logs.next().await.items), (1, 1, 1));
+    let counted =
+        |signal: &str| gateway.metric(&format!("sightline_ingest_gateway_unknown_fields_total{{signal=\"{signal}\"}}"));
+    assert_eq!((counted("metrics"), counted("logs")), (6, 3));
+    let refused = "sightline_ingest_gateway_items_refused_total{signal=\"metrics\",reason=\"no_value\"}";
+    assert_eq!(gateway.metric(refused), 1);
 }

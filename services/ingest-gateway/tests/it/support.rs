@@ -104,6 +104,16 @@ impl Gateway {
         format!("http://{}{path}", self.addresses.http)
     }
 
+    /// The value of a metric, with its labels.
+    pub fn metric(&self, name: &str) -> u64 {
+        let text = self.process.register(|registry| {
+            let mut text = String::new();
+            prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+            text
+        });
+        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or_default()
+    }
+
     /// Reads along both shards of a signal from here on.
     pub async fn tap(&self, stream: fn(u16) -> Stream) -> Tap {
         let shards = [self.bus.follow(stream(0), Place::New).await, self.bus.follow(stream(1), Place::New).await];
