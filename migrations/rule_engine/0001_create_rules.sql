@@ -24,6 +24,8 @@ create table rule_versions (
     -- Null: in force.
     until_revision bigint,
     retired_at timestamptz,
+    -- The revision in which it was last changed which subjects the rule is about.
+    about_revision bigint not null default 0,
     primary key (rule_id, version)
 );
 
@@ -77,6 +79,8 @@ create table lanes (
     -- When, and with which rules, the owner last said what rules are about.
     reported_revision bigint not null default 0,
     reported_at timestamptz,
+    -- Rules that have been in use for so long that whatever they are about was seen.
+    settled_revision bigint not null default 0,
     primary key (shard, lane)
 );
 

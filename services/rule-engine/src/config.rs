@@ -49,6 +49,10 @@ pub struct Rules {
     /// A series or resource that has said nothing for that long is forgotten, and what fires there resolves
     #[arg(long, env = "SIGHTLINE_RULE_IDLE", default_value = "1h", value_parser = settings::duration)]
     pub idle: Duration,
+    /// So long after it was changed what a rule is about, whatever that is was seen; longer than anything needs to report
+    /// again. Until then its `bound` is not complete
+    #[arg(long, env = "SIGHTLINE_RULE_SETTLE", default_value = "2m", value_parser = settings::duration)]
+    pub settle: Duration,
     /// How often each shard says everything that fires in it
     #[arg(long, env = "SIGHTLINE_DIGEST_INTERVAL", default_value = "60s", value_parser = settings::duration)]
     pub digest_interval: Duration,

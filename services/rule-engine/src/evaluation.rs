@@ -171,7 +171,8 @@ impl Evaluation {
     }
 
     /// Goes on with other rules. What fired under an evaluated version that is no longer in force resolves, what was pending
-    /// is forgotten; where only the presentation changed, everything stays as it is.
+    /// is forgotten; where only the presentation changed, everything stays as it is, and what fires is said again as it shows
+    /// now.
     pub fn switch(&mut self, rules: Arc<RuleSet>, decisions: &mut Vec<Decision>) {
         self.subjects.switch(&self.rules, &rules, &self.limits, decisions);
         self.watch.rules_changed();

@@ -10,8 +10,8 @@ pub mod log;
 pub mod metric;
 
 use fault::Fault;
-use proto::rules::RuleDocument;
 use proto::rules::rule_document::Subject;
+use proto::rules::{LogCondition, RuleDocument};
 
 use crate::document::Wrong;
 use crate::signal::Signal;
@@ -88,6 +88,18 @@ pub fn signal_of(kind: &str) -> Option<Signal> {
     }
 }
 
+/// What says which subjects a document is about, without what decides about them.
+#[must_use]
+pub fn about(document: &RuleDocument) -> RuleDocument {
+    let subject = match &document.subject {
+        None => return crate::document::evaluated_part(document),
+        Some(Subject::Metric(name)) => Subject::Metric(name.clone()),
+        Some(Subject::Log(_)) => Subject::Log(LogCondition::default()),
+    };
+    let (r#match, disabled) = (document.r#match.clone(), document.disabled);
+    RuleDocument { r#match, disabled, subject: Some(subject), ..RuleDocument::default() }
+}
+
 impl Kind {
     /// Makes a document ready, where this version knows its kind.
     ///
@@ -107,6 +119,12 @@ impl Kind {
             Self::Metric(metric) => metric.condition.to_string(),
             Self::Log(log) => format!("contains {:?}", log.literal),
         }
+    }
+
+    /// Whether it is bound to subjects as soon as they are seen, not only when it has found something in them.
+    #[must_use]
+    pub fn binds_at_sight(&self) -> bool {
+        matches!(self, Self::Metric(_))
     }
 
     /// What it remembers of a subject that it has not looked at yet.

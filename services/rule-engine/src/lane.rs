@@ -23,7 +23,7 @@ use crate::evaluation::{Binding, Evaluation};
 use crate::rule_set::RuleSet;
 use crate::shard::{Progress, Tools};
 use crate::signal::Signal;
-use crate::store::{Attempt, Fenced, LaneId, Position};
+use crate::store::{Attempt, Fenced, LaneId, Position, Report};
 use crate::transition::Decision;
 
 use publisher::Publisher;
@@ -96,6 +96,8 @@ struct Lane {
     switched: (Instant, u32),
     next_report: Instant,
     reported: HashMap<Uuid, Binding>,
+    /// Rules that were taken up, and when; until they have been in use for long enough.
+    settling: VecDeque<(Instant, i64)>,
     /// Until then what former owners reported stands where it is more than what this one has heard of.
     inherits_until: Option<Instant>,
     /// When it was last said that there is no room.
@@ -147,6 +149,7 @@ impl Lane {
             switched: (Instant::now(), MESSAGES_BETWEEN_SWITCHES),
             next_report: Instant::now(),
             reported: HashMap::new(),
+            settling: VecDeque::from([(Instant::now(), revision)]),
             inherits_until: (id.signal == Signal::Logs).then(|| Instant::now() + tools.settings.idle),
             complained: None,
             id,
@@ -322,6 +325,7 @@ impl Lane {
     }
 
     async fn switch(&mut self, rules: Arc<RuleSet>) -> Result<(), Ended> {
+        self.settling.push_back((Instant::now(), rules.revision));
         let switched = self.off(move |evaluation| {
             let mut decisions: Vec<Decision> = Vec::new();
             evaluation.switch(rules, &mut decisions);
@@ -359,9 +363,13 @@ impl Lane {
         let changed: Vec<Binding> =
             now.values().filter(|binding| self.reported.get(&binding.rule) != Some(binding)).copied().collect();
         self.next_report = Instant::now() + REPORT_EVERY;
-        let inherits = self.inherits_until.is_some();
-        match self.tools.store.report(self.id, self.epoch, (revision, inherits), &changed).await {
+        let long_ago = |(at, _): &(Instant, i64)| at.elapsed() >= self.tools.settings.settle;
+        let count = self.settling.partition_point(long_ago);
+        let settled = self.settling.range(..count).last().map_or(0, |(_, revision)| *revision);
+        let report = Report { revision, settled, keeps_more: self.inherits_until.is_some() };
+        match self.tools.store.report(self.id, self.epoch, report, &changed).await {
             Ok(()) => {
+                self.settling.drain(..count);
                 now.retain(|_, binding| binding.subjects > 0 || binding.over_capacity > 0);
                 self.reported = now;
             }

@@ -77,6 +77,12 @@ impl Rule {
         (self.id, self.evaluated_version) == (other.id, other.evaluated_version)
     }
 
+    /// Whether it is about the subjects that `before` was about.
+    #[must_use]
+    pub fn is_about_those_of(&self, before: &Self) -> bool {
+        crate::kinds::about(&self.document) == crate::kinds::about(&before.document)
+    }
+
     /// What an alert shows as its condition.
     #[must_use]
     pub fn condition(&self) -> String {

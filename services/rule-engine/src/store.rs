@@ -15,6 +15,7 @@ use sqlx::{PgConnection, Row as _};
 use store::{Pool, Pools, fault};
 use uuid::Uuid;
 
+pub use bindings::Report;
 pub use lanes::{Attempt, Claim, Fenced, LaneId, Position, SavedLane};
 pub use row::Stored;
 use row::{COLUMNS, New, read};

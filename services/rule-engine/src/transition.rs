@@ -54,6 +54,8 @@ pub struct Decision {
     pub previous: Option<Id>,
     /// Why it ended, where that is not what the rule looks for: `rule_changed`, `rule_deleted`, `silent`; empty else.
     pub reason: &'static str,
+    /// It was said before. What may be new is how the rule shows.
+    pub again: bool,
 }
 
 /// What a decision went by: the same whenever it is evaluated again.
@@ -171,6 +173,7 @@ mod tests {
             order: u64::MAX,
             previous: Some(Id::default()),
             reason: "rule_disabled",
+            again: false,
         };
         let bytes = decision.message("65535/metrics", u64::MAX, u64::MAX).encoded_len();
         assert!((250 << 10..MOST).contains(&bytes), "{bytes}");

@@ -1,7 +1,7 @@
 //! How many resources log rules are about: those that have written something lately, whether a rule fired for them or not.
 //! Only for people to see; nothing is decided by it, and it is not saved.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -40,6 +40,8 @@ struct Heard {
     tenant: Arc<str>,
     subject: u64,
     rules: Arc<[Uuid]>,
+    /// Rules may be about it that were not asked.
+    is_stale: bool,
 }
 
 impl Audience {
@@ -49,16 +51,21 @@ impl Audience {
     }
 
     pub(super) fn hear(&mut self, rules: &RuleSet, tenant: &str, resource: ResourceLogs<'_>, budget: &mut Budget) {
-        let count = self.of_tenant.get(tenant).copied().unwrap_or(0);
-        if budget.left() == 0 || self.young.len() >= RESOURCES || count >= RESOURCES_OF_TENANT {
+        if budget.left() == 0 {
             return;
         }
         let key = key(tenant, resource);
-        if self.young.contains_key(&key) {
+        let known = self.young.get(&key);
+        if known.is_some_and(|heard| !heard.is_stale) {
             return;
         }
-        let heard = match self.old.remove(&key) {
-            Some(heard) => heard,
+        let is_new = known.is_none();
+        let count = self.of_tenant.get(tenant).copied().unwrap_or(0);
+        if is_new && (self.young.len() >= RESOURCES || count >= RESOURCES_OF_TENANT) {
+            return;
+        }
+        let heard = match self.old.get(&key).filter(|heard| is_new && !heard.is_stale) {
+            Some(heard) => heard.clone(),
             None => {
                 let writer = Writer::read(tenant, resource);
                 let candidates = self.rules_of(rules, tenant);
@@ -67,11 +74,15 @@ impl Audience {
                     tenant: Arc::from(tenant),
                     subject: writer.id,
                     rules: about.into_iter().map(|rule| rule.id).collect(),
+                    is_stale: false,
                 }
             }
         };
+        self.old.remove(&key);
         self.young.insert(key, heard);
-        self.of_tenant.insert(tenant.to_owned(), count + 1);
+        if is_new {
+            self.of_tenant.insert(tenant.to_owned(), count + 1);
+        }
     }
 
     fn rules_of(&mut self, rules: &RuleSet, tenant: &str) -> Arc<Candidates> {
@@ -93,12 +104,19 @@ impl Audience {
         }
     }
 
+    /// Resources of tenants whose rules are about others now stay with the rules that are not, until they write again.
     pub(super) fn rules_changed(&mut self, before: &RuleSet, rules: &RuleSet) {
         let (before, after) = (by_tenant(before), by_tenant(rules));
-        let is_same = |tenant: &str| before.get(tenant) == after.get(tenant);
-        self.young.retain(|_, heard| is_same(&heard.tenant));
-        self.old.retain(|_, heard| is_same(&heard.tenant));
-        self.of_tenant.retain(|tenant, _| is_same(tenant));
+        let is_same = |tenant: &str, rule: &Uuid| {
+            let [was, is] = [&before, &after].map(|all| all.get(tenant).and_then(|rules| rules.get(rule)));
+            was.is_some() && was == is
+        };
+        for heard in self.young.values_mut().chain(self.old.values_mut()) {
+            if before.get(&*heard.tenant) != after.get(&*heard.tenant) {
+                heard.is_stale = true;
+                heard.rules = heard.rules.iter().filter(|rule| is_same(&heard.tenant, rule)).copied().collect();
+            }
+        }
         self.by_tenant.clear();
     }
 
@@ -127,11 +145,13 @@ fn looks_at_logs(rule: &Rule) -> bool {
     matches!(rule.kind(), Some(Kind::Log(_))) && !rule.document.disabled
 }
 
-/// What decides in the log rules of each tenant.
-fn by_tenant(rules: &RuleSet) -> HashMap<&str, BTreeSet<(Uuid, u64)>> {
-    let mut all: HashMap<&str, BTreeSet<(Uuid, u64)>> = HashMap::new();
+/// Which resources the log rules of each tenant are about.
+type ByTenant<'a> = HashMap<&'a str, BTreeMap<Uuid, &'a str>>;
+
+fn by_tenant(rules: &RuleSet) -> ByTenant<'_> {
+    let mut all = ByTenant::new();
     for rule in rules.iter().filter(|rule| looks_at_logs(rule)) {
-        all.entry(&rule.tenant).or_default().insert((rule.id, rule.evaluated_version));
+        all.entry(&rule.tenant).or_default().insert(rule.id, &rule.document.r#match);
     }
     all
 }

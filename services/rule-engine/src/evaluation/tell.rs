@@ -51,6 +51,7 @@ impl Teller<'_> {
             order: *self.order,
             previous,
             reason: if change.fires { "" } else { self.reason },
+            again: false,
         };
         let id = decision.id();
         if change.fires {

@@ -68,9 +68,17 @@ impl Publisher {
     async fn publish_one(&self, decision: &Decision) -> Result<(), Ended> {
         let message = decision.message(&self.lane, self.epoch, unix_nano_now());
         // An owner's own id for it: what one before says behind us is fenced off, and must not keep ours out as a repeat.
-        let outgoing = Outgoing::new(format!("{}-{}", message.id, self.epoch), message.encode_to_vec()).within(WITHIN);
+        let mut id = format!("{}-{}", message.id, self.epoch);
+        if decision.again {
+            // Said within the broker's two minutes already, but not as the rule shows now.
+            id = format!("{id}-v{}", message.rule_version);
+        }
+        let outgoing = Outgoing::new(id, message.encode_to_vec()).within(WITHIN);
         if !self.send(Subject::Transitions, outgoing).await? {
             self.metrics.refused_transitions.inc();
+            return Ok(());
+        }
+        if decision.again {
             return Ok(());
         }
         self.metrics.transitions.of([decision.state.as_str()]).inc();

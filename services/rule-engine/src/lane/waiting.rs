@@ -134,6 +134,7 @@ mod tests {
             order,
             previous: None,
             reason: "",
+            again: false,
         };
         (0..count).map(one).collect()
     }

@@ -8,10 +8,20 @@ use super::row::{number, signed};
 use super::{LaneId, Store, Stored};
 use crate::evaluation::Binding;
 
+/// What a report goes by.
+#[derive(Debug, Clone, Copy)]
+pub struct Report {
+    /// The rules that were counted.
+    pub revision: i64,
+    /// Those that have been in use for so long that whatever they are about was seen; 0 where that is not known.
+    pub settled: i64,
+    /// What was said before of the same rule stands if it was more.
+    pub keeps_more: bool,
+}
+
 impl Store {
-    /// Says how many subjects rules are about, where that changed, and that this was with the rules of `revision`. Rules
-    /// that are no longer in force are taken off the list. Where that is to be kept, what was said before of the same rule
-    /// stands if it was more.
+    /// Says how many subjects rules are about, where that changed, and with which rules this was. Rules that are no longer in
+    /// force are taken off the list.
     ///
     /// # Errors
     /// Postgres.
@@ -19,7 +29,7 @@ impl Store {
         &self,
         lane: LaneId,
         epoch: i64,
-        (revision, keeps_more): (i64, bool),
+        report: Report,
         changed: &[Binding],
     ) -> Result<(), sqlx::Error> {
         let column = |of: fn(&Binding) -> u64| changed.iter().map(|binding| signed(of(binding))).collect::<Vec<i64>>();
@@ -27,13 +37,15 @@ impl Store {
             .bounded(async {
                 let mut transaction = self.work().begin().await?;
                 let owned = sqlx::query(
-                    "update lanes set reported_revision = $4, reported_at = now()
+                    "update lanes set reported_revision = $4, reported_at = now(),
+                         settled_revision = greatest(settled_revision, $5)
                      where shard = $1 and lane = $2 and epoch = $3",
                 )
                 .bind(lane.shard())
                 .bind(lane.name())
                 .bind(epoch)
-                .bind(revision)
+                .bind(report.revision)
+                .bind(report.settled)
                 .execute(&mut *transaction)
                 .await?;
                 // A newer owner says it better.
@@ -52,7 +64,7 @@ impl Store {
                     .bind(column(|binding| binding.evaluated_version))
                     .bind(column(|binding| binding.subjects))
                     .bind(column(|binding| binding.over_capacity))
-                    .bind(keeps_more)
+                    .bind(report.keeps_more)
                     .execute(&mut *transaction)
                     .await?;
                     sqlx::query(
@@ -75,7 +87,8 @@ impl Store {
     pub async fn forget_bindings(&self, lane: LaneId, epoch: i64) -> Result<(), sqlx::Error> {
         sqlx::query(
             "with owned as (
-                 update lanes set reported_at = null where shard = $1 and lane = $2 and epoch = $3 returning shard, lane
+                 update lanes set reported_at = null, settled_revision = least(settled_revision, coalesce(revision, 0))
+                 where shard = $1 and lane = $2 and epoch = $3 returning shard, lane
              )
              delete from bindings using owned where bindings.shard = owned.shard and bindings.lane = owned.lane",
         )
@@ -104,11 +117,13 @@ impl Store {
         let lane = crate::kinds::signal_of(&rule.kind).map(crate::signal::Signal::as_str);
         let reports = sqlx::query(
             "select count(*) as reports, min(reported_at) as oldest from lanes
-             where lane = $1 and shard < $2 and reported_at is not null and reported_revision >= $3",
+             where lane = $1 and shard < $2 and reported_at is not null and reported_revision >= $3
+               and settled_revision >= $4",
         )
         .bind(lane)
         .bind(i32::from(shards))
         .bind(rule.evaluated_revision)
+        .bind(rule.about_revision)
         .fetch_one(&self.pools.api)
         .await
         .map_err(store::fault)?;

@@ -9,8 +9,7 @@ use uuid::Uuid;
 
 use crate::rule::Rule;
 
-pub(super) const COLUMNS: &str =
-    "rule_id, version, tenant, kind, document, evaluated_version, evaluated_revision, created_at, updated_at";
+pub(super) const COLUMNS: &str = "rule_id, version, tenant, kind, document, evaluated_version, evaluated_revision, about_revision, created_at, updated_at";
 
 /// The numbers of the document's fields that this version knows.
 const KNOWN_FIELDS: std::ops::RangeInclusive<u64> = 1..=13;
@@ -34,6 +33,8 @@ pub struct Stored {
     pub evaluated_version: u64,
     /// The revision that brought it.
     pub evaluated_revision: i64,
+    /// The revision in which it was last changed what the rule is about.
+    pub about_revision: i64,
     created_unix_nano: u64,
     updated_unix_nano: u64,
 }
@@ -71,6 +72,7 @@ pub(super) fn read(row: &PgRow) -> Result<Stored, sqlx::Error> {
         bytes,
         evaluated_version: number(row, "evaluated_version")?,
         evaluated_revision: row.try_get("evaluated_revision")?,
+        about_revision: row.try_get("about_revision")?,
         created_unix_nano: unix_nano(row.try_get("created_at")?),
         updated_unix_nano: unix_nano(row.try_get("updated_at")?),
     })
@@ -105,11 +107,14 @@ pub(super) async fn insert(connection: &mut PgConnection, new: New<'_>) -> Resul
     let same = new.before.filter(|before| crate::document::evaluated_part(&before.document) == decides);
     let (evaluated_version, evaluated_revision) =
         same.map_or((new.version, new.revision), |same| (same.evaluated_version, same.evaluated_revision));
+    let about = crate::kinds::about(new.document);
+    let same = new.before.filter(|before| crate::kinds::about(&before.document) == about);
+    let about_revision = same.map_or(new.revision, |same| same.about_revision);
     let bytes = new.before.map_or_else(|| new.document.encode_to_vec(), |before| edited(&before.bytes, new.document));
     sqlx::query(
         "insert into rule_versions (rule_id, version, tenant, name, kind, document, evaluated_version,
-             evaluated_revision, created_at, updated_at, since_revision)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, now()), now(), $10)",
+             evaluated_revision, created_at, updated_at, since_revision, about_revision)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, coalesce($9, now()), now(), $10, $11)",
     )
     .bind(new.id)
     .bind(signed(new.version))
@@ -121,6 +126,7 @@ pub(super) async fn insert(connection: &mut PgConnection, new: New<'_>) -> Resul
     .bind(evaluated_revision)
     .bind(new.before.map(|before| time_of(before.created_unix_nano)))
     .bind(new.revision)
+    .bind(about_revision)
     .execute(connection)
     .await
     .map(|_| ())

@@ -1,10 +1,14 @@
 //! Rules as callers see them.
 
+use std::time::Duration;
+
 use authn::Permission;
 use fault::{Fault, Kind};
 use proto::rules::{
-    CreateRuleRequest, DeleteRuleRequest, GetRuleRequest, ListRulesRequest, Rule, RuleDocument, UpdateRuleRequest,
+    Bound, CreateRuleRequest, DeleteRuleRequest, GetRuleRequest, ListRulesRequest, Rule, RuleDocument,
+    UpdateRuleRequest,
 };
+use rule_engine::config::Rules;
 
 use crate::support::{
     How, Installation, PATIENCE, Replica, SECOND, TENANT, as_admin, gauge, line, log_rule, metric_rule, now, rules,
@@ -159,6 +163,50 @@ async fn a_rule_says_what_it_is_about_and_so_does_one_about_nothing() {
     .await;
     assert_eq!(bound.count, 2);
     next.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn an_edit_is_never_said_to_be_about_nothing_before_that_is_known() {
+    let installation = Installation::new().await;
+    let slow = Rules { settle: Duration::from_secs(3_600), ..rules() };
+    let replica = installation.replica_with(How { rules: slow, ..How::default() }).await;
+    let rule = replica.create(metric_rule("hot", "m", "> 90", 0)).await;
+    installation.rules_are_in_force(&replica).await;
+    installation.publish_metrics(TENANT, gauge("m", "web", now(), 1.0)).await;
+    let counted = async |rule: &Rule, wanted: &str, is_there: fn(&Bound) -> bool| {
+        testkit::eventually(wanted, PATIENCE, async || {
+            let bound = replica.get(rule).await.bound.unwrap();
+            if is_there(&bound) { Ok(()) } else { Err(format!("{bound:?}")) }
+        })
+        .await;
+    };
+    counted(&rule, "a count that is not complete", |bound| (bound.count, bound.complete) == (1, false)).await;
+    // As if the hour were over.
+    let pool = installation.pool().await;
+    let settled = "update rule_engine.lanes set settled_revision = (select number from rule_engine.revision)";
+    sqlx::query(settled).execute(&pool).await.unwrap();
+    counted(&rule, "a complete count", |bound| (bound.count, bound.complete) == (1, true)).await;
+    // Another threshold: until every shard has counted again, nothing is said to be complete, and then all is there.
+    let edited = replica.update(&rule, metric_rule("hot", "m", "> 91", 0)).await;
+    counted(&edited, "a complete count", |bound| {
+        assert!(!bound.complete || bound.count == 1, "{bound:?}");
+        bound.complete
+    })
+    .await;
+    // Another metric: whether anything reports it is not known yet, though every shard has heard of the edit.
+    let edited = replica.update(&edited, metric_rule("hot", "other", "> 91", 0)).await;
+    testkit::eventually("every shard has reported", PATIENCE, async || {
+        let query = "select count(*) from rule_engine.lanes, rule_engine.rule_versions
+                     where rule_id = $1::uuid and until_revision is null and lane = 'metrics'
+                       and reported_revision >= about_revision";
+        let count: i64 = sqlx::query_scalar(query).bind(&edited.id).fetch_one(&pool).await.unwrap();
+        if count == 2 { Ok(()) } else { Err(count) }
+    })
+    .await;
+    let bound = replica.get(&edited).await.bound.unwrap();
+    assert_eq!((bound.count, bound.complete), (0, false));
+    replica.stop().await;
     installation.end().await;
 }
 

@@ -1,8 +1,12 @@
 //! What fires is said again and again.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
-use crate::support::{Installation, PATIENCE, SECOND, TENANT, gauge, metric_rule, now};
+use proto::rules::RuleDocument;
+use rule_engine::config::Rules;
+
+use crate::support::{How, Installation, PATIENCE, SECOND, TENANT, gauge, metric_rule, now, rules};
 
 /// Series and the transitions that they began with, of the newest whole round of a lane.
 fn newest_round(installation: &Installation, lane: &str) -> Option<BTreeMap<String, String>> {
@@ -77,6 +81,34 @@ async fn what_began_is_said_again_in_full_under_its_old_id() {
     let evaluated_unix_nano = first.evaluated_unix_nano;
     assert_eq!(proto::alerts::Transition { evaluated_unix_nano, ..again }, first);
     assert_eq!(installation.said().len(), 1);
+    replica.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
+async fn an_edit_of_what_shows_is_said_of_what_fires_at_once() {
+    let installation = Installation::new().await;
+    // No round says anything again.
+    let silent = Rules { digest_interval: Duration::from_secs(3_600), ..rules() };
+    let replica = installation.replica_with(How { rules: silent, ..How::default() }).await;
+    let rule = replica.create(metric_rule("hot", "m", "> 1", 0)).await;
+    installation.rules_are_in_force(&replica).await;
+    installation.publish_metrics(TENANT, gauge("m", "web", now(), 2.0)).await;
+    let fired = installation.says(1).await.remove(0);
+    let mut document = metric_rule("hot", "m", "> 1", 0);
+    document.receivers.push("chat".to_owned());
+    let edited = replica.update(&rule, document.clone()).await;
+    replica.update(&edited, RuleDocument { level: "info".into(), ..document }).await;
+    let shown = testkit::eventually("it is said", PATIENCE, async || {
+        let newest = installation.said_again().into_iter().rfind(|again| again.id == fired.id);
+        newest.filter(|again| again.rule_version == 3).ok_or("it is not")
+    })
+    .await;
+    assert_eq!((shown.order, shown.state.as_str(), shown.level.as_str()), (fired.order, "firing", "info"));
+    assert_eq!(shown.receivers, ["ops", "chat"]);
+    installation.publish_metrics(TENANT, gauge("m", "web", now() + SECOND, 0.0)).await;
+    let ended = installation.says(2).await.remove(1);
+    assert_eq!((ended.state.as_str(), ended.previous), ("resolved", fired.id));
     replica.stop().await;
     installation.end().await;
 }

@@ -41,6 +41,7 @@ pub fn rules() -> Rules {
         log_retention: 30 * day,
         lateness: Duration::from_secs(900),
         idle: Duration::from_secs(3_600),
+        settle: Duration::from_millis(500),
         digest_interval: Duration::from_secs(1),
         state_bytes: 64 << 20,
         tenant_state_bytes: 16 << 20,

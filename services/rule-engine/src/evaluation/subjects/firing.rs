@@ -35,6 +35,12 @@ impl Subjects {
         bound.and_then(|bound| bound.last.id()).or_else(carried)
     }
 
+    /// Says again everything for which a rule fires, since it shows otherwise from now on.
+    pub(super) fn say_again(&self, rule: Uuid, decisions: &mut Vec<Decision>) {
+        let subjects = self.firing.range((rule, u64::MIN)..=(rule, u64::MAX));
+        decisions.extend(subjects.filter_map(|(rule, subject)| self.again(*rule, *subject)));
+    }
+
     pub(in crate::evaluation) fn again(&self, rule: Uuid, id: u64) -> Option<Decision> {
         let subject = self.parts[part_of(id)].0.get(&id)?;
         let slot = self.slots.known(rule)?;
@@ -52,6 +58,7 @@ impl Subjects {
             order: firing.order,
             previous: firing.previous,
             reason: "",
+            again: true,
         })
     }
 }

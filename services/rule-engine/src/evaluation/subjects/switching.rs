@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{Subjects, bound_bytes};
 use crate::evaluation::Limits;
+use crate::kinds::Kind;
 use crate::rule::Rule;
 use crate::rule_set::RuleSet;
 use crate::saved::SavedBound;
@@ -22,11 +23,17 @@ impl Subjects {
     ) {
         for (slot, rule) in self.slots.in_order() {
             match rules.in_force(rule.id, rule.evaluated_version) {
-                Some(same) => self.slots.show(slot, same),
+                Some(same) => {
+                    self.slots.show(slot, same);
+                    if same.version != rule.version {
+                        self.say_again(rule.id, decisions);
+                    }
+                }
                 None => {
                     let reason = gone(rules, rule.id);
+                    let next = rules.rule(rule.id).filter(|next| takes_over(next, &rule));
                     for id in self.slots.end(slot) {
-                        self.release(id, slot, (&rule, reason), limits, decisions);
+                        self.release(id, slot, (&rule, reason), next, limits, decisions);
                     }
                 }
             }
@@ -36,12 +43,13 @@ impl Subjects {
         }
     }
 
-    /// A rule is no longer in force: what it thinks of a subject ends.
+    /// A rule is no longer in force: what it thinks of a subject ends. `next` starts over with the subject, if there is one.
     fn release(
         &mut self,
         id: u64,
         slot: u32,
         rule: (&Arc<Rule>, &'static str),
+        next: Option<&Arc<Rule>>,
         limits: &Limits,
         decisions: &mut Vec<Decision>,
     ) {
@@ -54,7 +62,8 @@ impl Subjects {
         let is_over = subject.bound.is_empty() && subject.carried.is_empty();
         self.capacity.give_back(&tenant, bytes);
         self.end(rule, (id, &naming), &mut bound, limits, decisions);
-        if is_over {
+        let is_taken_over = next.is_some_and(|next| self.bind(id, next, limits));
+        if is_over && !is_taken_over {
             self.remove(id);
         }
     }
@@ -85,6 +94,7 @@ impl Subjects {
                     order: self.order,
                     previous: bound.last_id(),
                     reason: gone(rules, rule.id),
+                    again: false,
                 });
             }
         }
@@ -95,6 +105,11 @@ impl Subjects {
             self.remove(id);
         }
     }
+}
+
+/// Whether a changed rule keeps the subjects that it was bound to, and need not wait for their next sight.
+fn takes_over(next: &Rule, before: &Rule) -> bool {
+    !next.document.disabled && next.kind().is_some_and(Kind::binds_at_sight) && next.is_about_those_of(before)
 }
 
 /// Why what a rule said ends when `rules` come into force.

@@ -34,6 +34,54 @@ fn editing_what_only_shows_tells_nobody_and_starts_nothing_over() {
 }
 
 #[test]
+fn what_fires_is_said_again_as_its_rule_shows_from_now_on_and_by_the_next_owner_too() {
+    let shown = RuleDocument { receivers: vec!["ops".into()], ..metric_document(1, "> 90", 0) };
+    let quiet = metric_rule(2, 1, "> 99", 0);
+    let before = set(1, &[metric_rule(1, 1, "> 90", 0), Arc::clone(&quiet)]);
+    let after = set(2, &[rule(1, 2, 1, shown), quiet]);
+    let mut shard = Shard::new(&before);
+    loads(&[(10, 95.0), (20, 95.0)]).iter().for_each(|event| shard.apply(event));
+    let mut kept = Kept::default();
+    kept.keep(&mut shard.metrics);
+    let order = shard.metrics.order();
+    shard.apply(&Event::Rules(Arc::clone(&after)));
+    let [first, again] = &shard.said.clone()[..] else { panic!("{:?}", shard.told()) };
+    assert_eq!((first.again, again.again, again.id(), again.order), (false, true, first.id(), first.order));
+    assert_eq!((again.rule.version, shard.metrics.order()), (2, order), "no decision");
+    // The same rules once more, as when another rule is edited.
+    shard.apply(&Event::Rules(Arc::clone(&after)));
+    assert_eq!(shard.said.len(), 2);
+
+    let mut next = kept.restore(Signal::Metrics, &before).evaluation;
+    let mut said = Vec::new();
+    next.switch(Arc::clone(&after), &mut said);
+    assert_eq!(said.iter().map(|d| (d.id(), d.rule.version)).collect::<Vec<_>>(), [(first.id(), 2)]);
+}
+
+#[test]
+fn what_a_rule_is_about_stays_counted_when_only_its_threshold_changes() {
+    let mut shard = Shard::new(&set(1, &[metric_rule(1, 1, "> 90", 0)]));
+    for host in ["hot", "cold"] {
+        shard.apply(&Event::Metrics(1, load(host, 1, Some(if host == "hot" { 95.0 } else { 5.0 }))));
+    }
+    let counted = |shard: &Shard| -> Vec<(u64, u64)> {
+        shard.metrics.bindings().iter().map(|binding| (binding.evaluated_version, binding.subjects)).collect()
+    };
+    let bytes = shard.metrics.bytes();
+    shard.apply(&Event::Rules(set(2, &[metric_rule(1, 2, "> 1", 10)])));
+    assert_eq!((counted(&shard), shard.metrics.bytes()), (vec![(2, 2)], bytes));
+    assert_eq!(shard.told(), ["firing 1 since 1", "resolved 1 since 1"]);
+    for second in [20, 30] {
+        shard.apply(&Event::Metrics(second, load("cold", second, Some(5.0))));
+    }
+    assert_eq!(shard.told()[2..], ["firing 30 since 20"], "it starts over");
+    // Of another metric it knows nothing yet.
+    let other = RuleDocument { subject: Some(Subject::Metric("other".into())), ..metric_document(1, "> 1", 10) };
+    shard.apply(&Event::Rules(set(3, &[rule(1, 3, 3, other)])));
+    assert_eq!((counted(&shard), shard.metrics.bytes()), (vec![], 0));
+}
+
+#[test]
 fn other_rules_do_not_disturb_what_is_pending() {
     let mut events = loads(&[(10, 95.0)]);
     events.push(Event::Rules(set(2, &[metric_rule(1, 1, "> 90", 20), metric_rule(2, 1, "< 0", 0)])));

@@ -164,7 +164,32 @@ fn a_changed_rule_of_another_tenant_leaves_counted_resources_counted() {
     }
     shard.apply(&Event::Rules(set(2, &[Arc::clone(&ours), theirs(2, r#"{a="b"}"#)])));
     let counts: Vec<(u128, u64)> = shard.logs.bindings().iter().map(|b| (b.rule.as_u128(), b.subjects)).collect();
-    assert_eq!(counts, [(1, 1)], "theirs is looked up again when it writes");
+    assert_eq!(counts, [(1, 1)], "theirs is looked at again when it writes");
+}
+
+#[test]
+fn an_edit_of_what_is_looked_for_counts_on_and_an_edit_of_where_takes_nothing_from_other_rules() {
+    let edited = |version, text: &str, selector: &str| {
+        let looked_for = Subject::Log(LogCondition { contains: text.into() });
+        let document = log_rule(1, "oom", selector, 60).document.clone();
+        rule(1, version, version, RuleDocument { subject: Some(looked_for), ..document })
+    };
+    let other = log_rule(2, "x", "{}", 60);
+    let mut shard = Shard::new(&set(1, &[edited(1, "oom", "{}"), Arc::clone(&other)]));
+    let counted = |shard: &Shard| -> BTreeMap<(u128, u64), u64> {
+        let bindings = shard.logs.bindings();
+        bindings.iter().map(|b| ((b.rule.as_u128(), b.evaluated_version), b.subjects)).collect()
+    };
+    shard.apply(&Event::Logs(1, line("web", 1, "all is well")));
+    shard.apply(&Event::Logs(1, line("db", 1, "all is well")));
+    shard.apply(&Event::Rules(set(2, &[edited(2, "killed", "{}"), Arc::clone(&other)])));
+    assert_eq!(counted(&shard), [((1, 2), 2), ((2, 1), 2)].into());
+    shard.apply(&Event::Rules(set(3, &[edited(3, "killed", r#"{host_name="db"}"#), Arc::clone(&other)])));
+    assert_eq!(counted(&shard), [((2, 1), 2)].into());
+    for host in ["web", "db"] {
+        shard.apply(&Event::Logs(2, line(host, 2, "all is well")));
+    }
+    assert_eq!(counted(&shard), [((1, 3), 1), ((2, 1), 2)].into());
 }
 
 #[test]

@@ -196,8 +196,13 @@ proptest! {
         let mut ids = std::collections::BTreeSet::new();
         for decision in &shard.said {
             let fires = decision.state == crate::transition::State::Firing;
-            prop_assert!(ids.insert(decision.id()), "no id stands for two decisions");
             let key = (decision.rule.id, decision.rule.evaluated_version, decision.subject);
+            if decision.again {
+                let said = last.get(&key).map(|(fires, _, id)| (*fires, *id));
+                prop_assert_eq!((said, fires), (Some((true, decision.id())), true), "what still fires is said again");
+                continue;
+            }
+            prop_assert!(ids.insert(decision.id()), "no id stands for two decisions");
             if let Some((fired, late, id)) = last.insert(key, (fires, decision.facts.late, decision.id())) {
                 // Firing twice in a row: the first was told to nobody, the second is.
                 prop_assert!(fired != fires || (late && !decision.facts.late && fires), "{:?}", shard.told());
