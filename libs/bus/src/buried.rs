@@ -24,10 +24,10 @@ pub struct Buried {
 }
 
 impl Buried {
-    /// Whether this message is among them.
+    /// Whether this message is among them, or is kept from it by want of room alone.
     #[must_use]
     pub fn has(&self, delivery: &Delivery) -> bool {
-        self.letters.contains(&delivery.letter_id(self.service))
+        delivery.condemned().is_some() || self.letters.contains(&delivery.letter_id(self.service))
     }
 
     /// Reads their headers, oldest first.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
+use async_nats::HeaderMap;
 use async_nats::jetstream::AckKind;
 use bytes::Bytes;
 
@@ -66,8 +67,16 @@ impl Delivery {
         self
     }
 
+    pub(crate) fn counted_in(&self) -> Option<Stream> {
+        self.counted
+    }
+
     pub(crate) fn bus(&self) -> &Bus {
         &self.bus
+    }
+
+    pub(crate) fn headers(&self) -> Option<&HeaderMap> {
+        self.message.headers.as_ref()
     }
 
     /// The body as published.
@@ -79,13 +88,13 @@ impl Delivery {
     /// A header's value.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
-        self.message.headers.as_ref()?.get(name).map(async_nats::HeaderValue::as_str)
+        self.headers()?.get(name).map(async_nats::HeaderValue::as_str)
     }
 
     /// `Nats-Msg-Id`, the id that its publisher gave it.
     #[must_use]
     pub fn id(&self) -> &str {
-        self.header("Nats-Msg-Id").unwrap_or_default()
+        self.header(headers::DEFERRED_ID).or_else(|| self.header("Nats-Msg-Id")).unwrap_or_default()
     }
 
     /// The time that it tells, Unix nanoseconds, where that is all that it is for (`Schema::Tick`).
@@ -134,10 +143,10 @@ impl Delivery {
         self.published
     }
 
-    /// How long ago the broker took it; nothing where the broker's clock is ahead of ours.
+    /// How long ago the broker took it first; nothing where the broker's clock is ahead of ours.
     #[must_use]
     pub fn age(&self) -> Duration {
-        let published = SystemTime::UNIX_EPOCH + Duration::from_nanos(self.published);
+        let published = SystemTime::UNIX_EPOCH + Duration::from_nanos(self.since());
         SystemTime::now().duration_since(published).unwrap_or_default()
     }
 
@@ -186,16 +195,19 @@ impl Delivery {
     /// The dead letter could not be written; the message comes again.
     pub async fn dead(&self, service: &'static str, reason: &str) -> Result<(), PublishError> {
         let mut letter = Outgoing::new(self.letter_id(service), self.message.payload.clone()).within(DEAD_WITHIN);
-        letter.headers = self.message.headers.clone().unwrap_or_default();
-        let sequence = self.stream_sequence.to_string();
+        letter.headers = self.first_headers();
+        let sequence = self.first_sequence().to_string();
         let letter = letter
             .header("Sl-Dead-Reason", reason)
             .header("Sl-Dead-Stream", &self.stream)
             .header("Sl-Dead-Sequence", sequence)
             .header("Sl-Dead-Id", self.id());
         if let Err(error) = Box::pin(self.bus.publish(Subject::Dead(service), letter)).await {
-            let no_room = self.bus.knows_as_full(Stream::Dead);
-            self.nak(if no_room { NO_ROOM_AFTER } else { RETRY_AFTER }).await;
+            if self.bus.knows_as_full(Stream::Dead) {
+                Box::pin(self.wait(NO_ROOM_AFTER, Some(reason))).await;
+            } else {
+                self.nak(RETRY_AFTER).await;
+            }
             return Err(error);
         }
         tracing::error!(stream = self.stream, sequence = self.stream_sequence, reason, "message is a dead letter now");
@@ -210,7 +222,7 @@ impl Delivery {
 
     /// What the dead letter is called that `service` makes of it.
     pub(crate) fn letter_id(&self, service: &str) -> String {
-        format!("dead-{service}-{}-{}-{}", self.stream, self.stream_sequence, self.published)
+        format!("dead-{service}-{}-{}-{}", self.stream, self.first_sequence(), self.since())
     }
 
     /// As [`dead`](Self::dead), for who can do nothing more about it: whether it is kept, or else comes again, which is
@@ -231,7 +243,7 @@ impl Delivery {
             return self.bury(service, reason).await;
         }
         self.bus.saw_unknown();
-        if self.redelivered() {
+        if self.redelivered() || self.has_waited() {
             tracing::debug!(stream = self.stream, sequence = self.stream_sequence, reason, "put off again");
         } else {
             let (stream, sequence) = (&self.stream, self.stream_sequence);
@@ -242,7 +254,7 @@ impl Delivery {
                 "a message is not known to this version; it waits for a newer one"
             );
         }
-        self.nak(UNKNOWN_AFTER).await;
+        Box::pin(self.wait(UNKNOWN_AFTER, None)).await;
         false
     }
 

@@ -6,6 +6,13 @@ pub(crate) const ITEMS: &str = "Sl-Items";
 pub(crate) const RECEIVED: &str = "Sl-Received";
 pub(crate) const ENCODING: &str = "Sl-Encoding";
 
+/// Of a message that waits and has stepped out of the way: when the broker took it first, its first place, its first id, and
+/// why it is to become a dead letter, if it is.
+pub(crate) const DEFERRED_SINCE: &str = "Sl-Deferred-Since";
+pub(crate) const DEFERRED_SEQUENCE: &str = "Sl-Deferred-Sequence";
+pub(crate) const DEFERRED_ID: &str = "Sl-Deferred-Id";
+pub(crate) const DEFERRED_DEAD: &str = "Sl-Deferred-Dead";
+
 /// The schema of a tick.
 pub(crate) const TICK: &str = "sightline.tick.v1";
 

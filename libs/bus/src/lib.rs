@@ -17,6 +17,7 @@ mod claim;
 mod connection;
 mod consume;
 mod counts;
+mod deferral;
 mod delivery;
 mod durability;
 mod envelope;
@@ -80,6 +81,7 @@ struct Inner {
     window: publish::Window,
     counts: Counts,
     rooms: room::Rooms,
+    waiting: deferral::Waiting,
     /// What only a newer version knows, and when it was seen last.
     unknown: Mutex<Option<Instant>>,
     metrics: Metrics,
@@ -133,6 +135,7 @@ impl Bus {
             window: publish::Window::new(),
             counts: Counts::default(),
             rooms: room::Rooms::default(),
+            waiting: deferral::Waiting::default(),
             unknown: Mutex::default(),
             metrics,
             full: Mutex::default(),

@@ -40,10 +40,10 @@ struct Note {
 }
 
 impl Delivery {
-    /// Whether it was delivered so often without an answer that it must be handled alone.
+    /// Whether it must be handled alone: delivered often without an answer, or only there to become a dead letter.
     #[must_use]
     pub fn is_suspect(&self) -> bool {
-        self.deliveries() >= SUSPECT
+        self.deliveries() >= SUSPECT || self.condemned().is_some()
     }
 }
 
@@ -66,6 +66,10 @@ impl Trial {
 
     /// False when the message is answered for already.
     async fn add(&mut self, service: &'static str, delivery: &Delivery) -> bool {
+        if let Some(reason) = delivery.condemned() {
+            delivery.bury(service, reason).await;
+            return false;
+        }
         let bus = delivery.bus();
         let subject = trial_subject(&bus.settings().namespace, service, delivery.stream(), delivery.stream_sequence());
         let begun = match begun(bus, &subject, delivery.published()).await {

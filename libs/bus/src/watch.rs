@@ -21,6 +21,8 @@ telemetry::metrics! {
         pub(crate) put_off: Counter,
         /// Whether such messages were seen in the last minute and a half
         pub(crate) unknown: Gauge,
+        /// Messages that had to wait and went to the end of their stream meanwhile
+        pub(crate) deferred: Counter,
         /// Messages that are gone and that nobody answered for, of the streams that this process reads
         pub(crate) lost: Gauge by [stream],
         /// Messages that were acknowledged and not counted, of the streams that this process reads

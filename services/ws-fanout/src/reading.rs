@@ -90,6 +90,10 @@ impl Reading {
 
     /// Shows a message to those of its tenant who want it.
     pub(crate) fn show(&mut self, delivery: &Delivery, crowd: &Crowd) -> Result<(), Unreadable> {
+        // What had to wait for its writer was shown where it was first, or could not be.
+        if delivery.has_waited() {
+            return Ok(());
+        }
         match self.kind {
             Kind::Metrics => self.samples(delivery, crowd),
             Kind::Logs => self.lines(delivery, crowd),

@@ -119,6 +119,125 @@ async fn who_found_a_stream_full_and_never_publishes_again_is_ready_when_there_i
     testkit::until_ready(&process, LONG).await;
 }
 
+/// Publishes as gateways do.
+async fn publish_within_room(bus: &Bus, messages: u32) {
+    for n in 0..messages {
+        while bus.backlog(Stream::Logs(0)).await.unwrap().must_refuse() {
+            tokio::task::yield_now().await;
+        }
+        bus.publish(Subject::Logs(0), Outgoing::new(format!("{n}"), vec![b'x'; 50_000])).await.unwrap();
+    }
+}
+
+async fn logs(bus: &Bus) -> bus::Account {
+    let accounts = bus.account().await.unwrap();
+    accounts.into_iter().find(|account| account.stream == name(bus, Stream::Logs(0))).unwrap()
+}
+
+/// 40 MB through a stream of 4 MiB, whose first message is `answered` so whenever it comes.
+async fn passes_by(answered: impl AsyncFn(&Delivery)) {
+    let settings = bus::Settings { stream_max_bytes: 4 << 20, dead_max_bytes: 1 << 20, ..testkit::namespace() };
+    let (bus, _process) = connect_to(&settings).await;
+    for n in 0..2 {
+        let letter = Outgoing::new(format!("letter {n}"), vec![b'x'; 500_000]);
+        bus.publish(Subject::Dead("log-writer"), letter).await.unwrap();
+    }
+    let first = Outgoing::new("first", vec![b'x'; 50_000]).header("Sl-Schema", "otlp.logs.v9");
+    bus.publish(Subject::Logs(0), first).await.unwrap();
+    let read = async {
+        let mut deliveries = bus.consume(Stream::Logs(0), "log-writer", Options::default());
+        let (mut seen, mut has_moved) = (std::collections::BTreeSet::new(), false);
+        while seen.len() < 800 || !has_moved {
+            for delivery in deliveries.several(20).await {
+                if delivery.id() == "first" {
+                    has_moved |= delivery.has_waited();
+                    answered(&delivery).await;
+                } else {
+                    seen.insert(delivery.id().to_owned());
+                    delivery.ack().await;
+                }
+            }
+        }
+        deliveries.close().await;
+    };
+    tokio::time::timeout(LONG * 2, async { tokio::join!(read, publish_within_room(&bus, 800)) })
+        .await
+        .expect("the stream is held up");
+    testkit::eventually("the account", PATIENCE, async || {
+        let logs = logs(&bus).await;
+        let is_right = logs.stored == 800 && logs.passed > 0 && (logs.in_flight, logs.dead, logs.lost) == (1, 0, 0);
+        let adds_up = logs.received == logs.stored + logs.passed + logs.in_flight && logs.unexplained == 0;
+        if is_right && adds_up { Ok(()) } else { Err(format!("{logs:?}")) }
+    })
+    .await;
+    // It is the same message, and waits since then.
+    let mut deliveries = bus.consume(Stream::Logs(0), "log-writer", Options::default());
+    let copy = tokio::time::timeout(LONG * 2, deliveries.next()).await.unwrap();
+    assert_eq!((copy.id(), copy.header("Sl-Deferred-Sequence")), ("first", Some("1")));
+    assert_eq!((copy.header("Sl-Schema"), copy.payload().len()), (Some("otlp.logs.v9"), 50_000));
+    let since: u64 = copy.header("Sl-Deferred-Since").unwrap().parse().unwrap();
+    assert!(since < copy.published() && copy.age() > Duration::from_nanos(copy.published() - since));
+}
+
+#[tokio::test]
+async fn what_waits_for_a_newer_version_holds_up_nobody() {
+    Box::pin(passes_by(async |delivery| assert!(!delivery.put_off("log-writer", "unknown").await))).await;
+}
+
+#[tokio::test]
+async fn what_finds_no_room_among_the_dead_letters_holds_up_nobody_and_stays_condemned() {
+    Box::pin(passes_by(async |delivery| {
+        assert!(!delivery.bury("log-writer", "poison").await);
+        if delivery.has_waited() {
+            assert!(delivery.is_suspect(), "nobody looks inside again");
+        }
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn what_waits_among_many_others_is_lost_in_no_round() {
+    let settings = bus::Settings { stream_max_bytes: 4 << 20, ..testkit::namespace() };
+    let (bus, _process) = connect_to(&settings).await;
+    for n in 0..12 {
+        let waits = Outgoing::new(format!("waits {n}"), vec![b'x'; 20_000]);
+        bus.publish(Subject::Logs(0), waits.header("Sl-Schema", "otlp.logs.v9")).await.unwrap();
+    }
+    // Two replicas of this release, then one of the next.
+    let read = async |is_newer: bool, wanted: usize, seen: &std::sync::Mutex<std::collections::BTreeSet<String>>| {
+        let mut deliveries = bus.consume(Stream::Logs(0), "log-writer", Options::default());
+        while seen.lock().unwrap().len() < wanted {
+            let Ok(several) = tokio::time::timeout(Duration::from_millis(200), deliveries.several(20)).await else {
+                continue;
+            };
+            for delivery in several {
+                if delivery.header("Sl-Schema").is_some() && !is_newer {
+                    assert!(!delivery.put_off("log-writer", "unknown").await);
+                } else {
+                    seen.lock().unwrap().insert(delivery.id().to_owned());
+                    delivery.ack().await;
+                }
+            }
+        }
+        deliveries.close().await;
+    };
+    let seen = std::sync::Mutex::default();
+    let work = async {
+        tokio::join!(read(false, 1_500, &seen), read(false, 1_500, &seen), publish_within_room(&bus, 1_500));
+        read(true, 1_512, &seen).await;
+    };
+    Box::pin(tokio::time::timeout(LONG * 3, work))
+        .await
+        .unwrap_or_else(|_| panic!("lost of {}", seen.lock().unwrap().len()));
+    testkit::eventually("the account", PATIENCE, async || {
+        let logs = logs(&bus).await;
+        let adds_up = logs.received == logs.stored + logs.passed && (logs.stored, logs.dead) == (1_512, 0);
+        let is_right = (logs.in_flight, logs.lost, logs.unexplained) == (0, 0, 0);
+        if adds_up && is_right && logs.passed >= 24 { Ok(()) } else { Err(format!("{logs:?}")) }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_stream_that_is_worked_off_takes_many_times_what_it_can_hold() {
     let settings = bus::Settings { stream_max_bytes: 4 << 20, ..testkit::namespace() };
