@@ -171,13 +171,14 @@ impl Evaluation {
     }
 
     /// Goes on with other rules. What fired under an evaluated version that is no longer in force resolves, what was pending
-    /// is forgotten; where only the presentation changed, everything stays as it is, and what fires is said again as it shows
-    /// now.
-    pub fn switch(&mut self, rules: Arc<RuleSet>, decisions: &mut Vec<Decision>) {
-        self.subjects.switch(&self.rules, &rules, &self.limits, decisions);
+    /// is forgotten; where only the presentation changed, everything stays as it is. Gives the rules whose firing is to be
+    /// [said again](Self::some_again), since they show otherwise from now on.
+    pub fn switch(&mut self, rules: Arc<RuleSet>, decisions: &mut Vec<Decision>) -> Vec<Uuid> {
+        let shown = self.subjects.switch(&self.rules, &rules, &self.limits, decisions);
         self.watch.rules_changed();
         self.audience.rules_changed(&self.rules, &rules);
         self.rules = rules;
+        shown
     }
 
     /// Takes what must be kept to go on from here, and counts it as kept: what changes from now on is for the next time.
@@ -219,6 +220,12 @@ impl Evaluation {
     #[must_use]
     pub fn again(&self, rule: Uuid, subject: u64) -> Option<Decision> {
         self.subjects.again(rule, subject)
+    }
+
+    /// The same of the next `count` subjects for which a rule fires, in order, beginning with `from`; and where it goes on.
+    #[must_use]
+    pub fn some_again(&self, rule: Uuid, from: u64, count: usize) -> (Vec<Decision>, Option<u64>) {
+        self.subjects.some_again(rule, from, count)
     }
 
     /// How many subjects each rule is about, in no order.

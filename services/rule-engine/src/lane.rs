@@ -7,6 +7,7 @@ mod evaluate;
 mod publisher;
 mod rounds;
 mod save;
+mod showing;
 mod start;
 mod waiting;
 
@@ -29,6 +30,7 @@ use crate::transition::Decision;
 use publisher::Publisher;
 use rounds::Rounds;
 use save::Saver;
+use showing::Showing;
 use waiting::Waiting;
 
 /// A stream that has been silent for so long gets a tick.
@@ -92,6 +94,7 @@ struct Lane {
     waiting: Waiting,
     saver: Saver,
     rounds: Rounds,
+    showing: Showing,
     heard: Instant,
     switched: (Instant, u32),
     next_report: Instant,
@@ -137,6 +140,7 @@ impl Lane {
             waiting: Waiting::default(),
             saver: Saver::new(id, epoch, started.generations),
             rounds: Rounds::new(tools.settings.digest_interval),
+            showing: Showing::default(),
             evaluation: Arc::new(Mutex::new(started.evaluation)),
             follow: started.follow,
             backlog_end: started.backlog_end,
@@ -177,9 +181,9 @@ impl Lane {
             let (save_at, is_saving) = (self.saver.next(), !self.saver.is_idle());
             let (switch_at, has_other_rules) = (self.may_switch_at(), self.has_other_rules());
             let (round_at, silent_at) = (self.rounds.next(), self.heard + SILENCE);
-            let repeats = self.rounds.is_waiting();
             // A snapshot must not claim more than was said, and a round must not miss what is still to be said.
             let is_said = self.waiting.is_idle();
+            let repeats = self.rounds.is_waiting() || (is_said && !self.showing.is_idle());
             let may_read = is_said || self.may_read_on();
             tokio::select! {
                 biased;
@@ -200,6 +204,7 @@ impl Lane {
             }
             self.waiting.begin(&self.publisher);
             self.repeat_some().await?;
+            self.show_some().await?;
         }
     }
 
@@ -328,13 +333,14 @@ impl Lane {
         self.settling.push_back((Instant::now(), rules.revision));
         let switched = self.off(move |evaluation| {
             let mut decisions: Vec<Decision> = Vec::new();
-            evaluation.switch(rules, &mut decisions);
-            decisions
+            let shown = evaluation.switch(rules, &mut decisions);
+            (decisions, shown)
         });
-        let decisions = switched.await.map_err(|_| Ended::Panicked)?;
+        let (decisions, shown) = switched.await.map_err(|_| Ended::Panicked)?;
         self.switched = (Instant::now(), 0);
         self.next_report = self.next_report.min(Instant::now() + RETRY);
         self.progress.alive();
+        self.showing.begin(shown);
         self.say(decisions).await
     }
 

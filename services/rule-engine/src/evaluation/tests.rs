@@ -174,8 +174,11 @@ impl Shard {
                 self.logs.pass_time(START + second * SECOND, said);
             }
             Event::Rules(set) => {
-                self.metrics.switch(Arc::clone(set), said);
-                self.logs.switch(Arc::clone(set), said);
+                for evaluation in [&mut self.metrics, &mut self.logs] {
+                    for rule in evaluation.switch(Arc::clone(set), said) {
+                        said.extend(evaluation.some_again(rule, 0, usize::MAX).0);
+                    }
+                }
             }
         }
     }

@@ -29,6 +29,11 @@ impl Lane {
             self.progress.alive();
             return Ok(decisions);
         }
+        // What had to wait for its writer was evaluated where it was first, or could not be.
+        if delivery.has_waited() {
+            self.progress.alive();
+            return Ok(Vec::new());
+        }
         let signal = self.id.signal;
         if self.set_aside.contains(&message) {
             tracing::error!(lane = %self.id, sequence = message.sequence, "message set aside: evaluating it has ended two owners");

@@ -35,10 +35,19 @@ impl Subjects {
         bound.and_then(|bound| bound.last.id()).or_else(carried)
     }
 
-    /// Says again everything for which a rule fires, since it shows otherwise from now on.
-    pub(super) fn say_again(&self, rule: Uuid, decisions: &mut Vec<Decision>) {
-        let subjects = self.firing.range((rule, u64::MIN)..=(rule, u64::MAX));
-        decisions.extend(subjects.filter_map(|(rule, subject)| self.again(*rule, *subject)));
+    pub(super) fn fires(&self, rule: Uuid) -> bool {
+        self.firing.range((rule, u64::MIN)..=(rule, u64::MAX)).next().is_some()
+    }
+
+    pub(in crate::evaluation) fn some_again(
+        &self,
+        rule: Uuid,
+        from: u64,
+        count: usize,
+    ) -> (Vec<Decision>, Option<u64>) {
+        let mut subjects = self.firing.range((rule, from)..=(rule, u64::MAX)).map(|(_, subject)| *subject);
+        let some = subjects.by_ref().take(count).filter_map(|subject| self.again(rule, subject)).collect();
+        (some, subjects.next())
     }
 
     pub(in crate::evaluation) fn again(&self, rule: Uuid, id: u64) -> Option<Decision> {

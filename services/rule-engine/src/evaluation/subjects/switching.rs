@@ -13,20 +13,21 @@ use crate::saved::SavedBound;
 use crate::transition::{Decision, Facts, State as Said};
 
 impl Subjects {
-    /// Goes on with other rules.
+    /// Goes on with other rules, and gives those that fire and show otherwise from now on.
     pub(in crate::evaluation) fn switch(
         &mut self,
         before: &RuleSet,
         rules: &RuleSet,
         limits: &Limits,
         decisions: &mut Vec<Decision>,
-    ) {
+    ) -> Vec<Uuid> {
+        let mut shown = Vec::new();
         for (slot, rule) in self.slots.in_order() {
             match rules.in_force(rule.id, rule.evaluated_version) {
                 Some(same) => {
                     self.slots.show(slot, same);
-                    if same.version != rule.version {
-                        self.say_again(rule.id, decisions);
+                    if same.version != rule.version && self.fires(rule.id) {
+                        shown.push(rule.id);
                     }
                 }
                 None => {
@@ -41,6 +42,7 @@ impl Subjects {
         for id in self.carried.clone() {
             self.release_carried(id, before, rules, decisions);
         }
+        shown
     }
 
     /// A rule is no longer in force: what it thinks of a subject ends. `next` starts over with the subject, if there is one.

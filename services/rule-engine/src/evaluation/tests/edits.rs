@@ -54,8 +54,32 @@ fn what_fires_is_said_again_as_its_rule_shows_from_now_on_and_by_the_next_owner_
 
     let mut next = kept.restore(Signal::Metrics, &before).evaluation;
     let mut said = Vec::new();
-    next.switch(Arc::clone(&after), &mut said);
+    assert_eq!((next.switch(Arc::clone(&after), &mut said), said.len()), (vec![first.rule.id], 0));
+    let (said, place) = next.some_again(first.rule.id, 0, 1);
     assert_eq!(said.iter().map(|d| (d.id(), d.rule.version)).collect::<Vec<_>>(), [(first.id(), 2)]);
+    assert_eq!(place, None);
+}
+
+#[test]
+fn what_shows_otherwise_is_made_when_it_is_said_however_much_fires() {
+    let mut shard = Shard::new(&set(1, &[metric_rule(1, 1, "> 90", 0)]));
+    for host in 0..100 {
+        shard.apply(&Event::Metrics(1, load(&format!("h{host}"), 1, Some(95.0))));
+    }
+    let (mut shown, mut decisions) = (Vec::new(), Vec::new());
+    for version in 2..50 {
+        let edited = rule(1, version, 1, metric_document(1, "> 90", 0));
+        shown = shard.metrics.switch(set(2, &[edited]), &mut decisions);
+    }
+    assert_eq!((shown.as_slice(), decisions.len()), (&[Uuid::from_u128(1)][..], 0));
+    let (mut place, mut said) = (Some(0), std::collections::BTreeSet::new());
+    while let Some(from) = place {
+        let (some, next) = shard.metrics.some_again(shown[0], from, 16);
+        assert!(some.len() <= 16 && some.iter().all(|again| again.again && again.rule.version == 49));
+        said.extend(some.iter().map(Decision::id));
+        place = next;
+    }
+    assert_eq!(said, shard.said.iter().map(Decision::id).collect());
 }
 
 #[test]

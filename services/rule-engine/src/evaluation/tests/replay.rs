@@ -126,7 +126,11 @@ fn run(evaluation: &mut Evaluation, events: &[Event]) -> Vec<Decision> {
                 evaluation.message("acme", body, 1, START + second * SECOND, &mut said).unwrap();
             }
             Event::Tick(second) => evaluation.pass_time(START + second * SECOND, &mut said),
-            Event::Rules(set) => evaluation.switch(Arc::clone(set), &mut said),
+            Event::Rules(set) => {
+                for rule in evaluation.switch(Arc::clone(set), &mut said) {
+                    said.extend(evaluation.some_again(rule, 0, usize::MAX).0);
+                }
+            }
         }
     }
     said
