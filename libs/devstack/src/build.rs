@@ -52,7 +52,15 @@ pub fn programs(root: &Path, release: bool, interrupt: &Interrupt) -> Result<()>
 
 /// Waits for a command of [`cargo`]. On an interrupt everything that it started goes with it.
 pub fn wait(child: &mut Child, interrupt: &Interrupt) -> Result<ExitStatus> {
-    let waited = interrupt.wait_for(FOREVER, || child.try_wait().context("wait for cargo"));
+    watch(child, interrupt, |_| {})
+}
+
+/// As [`wait`], and has a look at it again and again meanwhile.
+pub fn watch(child: &mut Child, interrupt: &Interrupt, look: impl Fn(Pid)) -> Result<ExitStatus> {
+    let waited = interrupt.wait_for(FOREVER, || {
+        look(Pid::from_child(child));
+        child.try_wait().context("wait for cargo")
+    });
     if let Ok(Some(status)) = waited {
         return Ok(status);
     }

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod down;
 pub mod logs;
+mod silence;
 pub mod status;
 pub mod test;
 pub mod token;

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{ExitCode, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -11,6 +12,7 @@ use serde_json::json;
 
 use crate::account;
 use crate::build;
+use crate::command::silence::Silence;
 use crate::configuration::Configuration;
 use crate::console::{Step, note, result};
 use crate::interrupt::Interrupt;
@@ -44,8 +46,10 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
         .stdout(Stdio::piped());
     let mut child = spawn_from_lasting_thread(command).context("start cargo test")?;
     let output = child.stdout.take().context("read the tests' output")?;
-    let reader = std::thread::spawn(move || pass_through(output, std::io::stdout()));
-    let status = build::wait(&mut child, &interrupt);
+    let silence = Arc::new(Silence::default());
+    let heard = Arc::clone(&silence);
+    let reader = std::thread::spawn(move || pass_through(output, std::io::stdout(), &heard));
+    let status = build::watch(&mut child, &interrupt, |cargo| silence.end(cargo));
     let summary = reader.join().unwrap_or_default();
     drop(temporary);
     result(&summary.to_string());
@@ -193,7 +197,7 @@ fn variable(
 }
 
 /// Shows the output as it comes, unbroken, and reads the results on the way.
-fn pass_through(mut output: impl Read, mut screen: impl Write) -> Summary {
+fn pass_through(mut output: impl Read, mut screen: impl Write, silence: &Silence) -> Summary {
     let mut summary = Summary::default();
     let mut line = Vec::new();
     let mut buffer = [0; 8 << 10];
@@ -202,7 +206,9 @@ fn pass_through(mut output: impl Read, mut screen: impl Write) -> Summary {
         let _ = screen.flush();
         for byte in &buffer[..count] {
             if *byte == b'\n' {
-                summary.take(&String::from_utf8_lossy(&line));
+                let text = String::from_utf8_lossy(&line);
+                summary.take(&text);
+                silence.hear(&text);
                 line.clear();
             } else {
                 line.push(*byte);
@@ -236,6 +242,6 @@ mod tests {
     fn output_is_read_across_the_borders_of_blocks() {
         let lines =
             "noise\n".repeat(3000) + "test result: ok. 5 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out\n";
-        assert_eq!(pass_through(lines.as_bytes(), std::io::sink()).passed, 5);
+        assert_eq!(pass_through(lines.as_bytes(), std::io::sink(), &Silence::default()).passed, 5);
     }
 }
