@@ -25,6 +25,7 @@ pub struct Gate {
     address: SocketAddr,
     url: String,
     state: watch::Sender<State>,
+    abandoned: watch::Sender<u64>,
     _keeper: JoinSet<()>,
 }
 
@@ -38,9 +39,10 @@ impl Gate {
         let address = listener.local_addr().unwrap();
         let (before, server, after) = split(url);
         let (state, seen) = watch::channel(State::Open(Duration::ZERO));
+        let (abandoned, since) = watch::channel(0);
         let mut keeper = JoinSet::new();
-        keeper.spawn(keep(listener, server.to_owned(), seen));
-        Self { address, url: format!("{before}{address}{after}"), state, _keeper: keeper }
+        keeper.spawn(keep(listener, server.to_owned(), seen, since));
+        Self { address, url: format!("{before}{address}{after}"), state, abandoned, _keeper: keeper }
     }
 
     /// Where it listens.
@@ -74,6 +76,11 @@ impl Gate {
     pub fn freeze(&self) {
         self.state.send_replace(State::Frozen);
     }
+
+    /// Silences the connections that there are, for good, and lets new ones pass: a server that lost its power and came back.
+    pub fn abandon(&self) {
+        self.abandoned.send_modify(|times| *times += 1);
+    }
 }
 
 /// A URL around its `host:port`.
@@ -84,14 +91,26 @@ fn split(url: &str) -> (&str, &str, &str) {
     (&url[..begin], &url[begin..end], &url[end..])
 }
 
-async fn keep(listener: TcpListener, server: String, state: watch::Receiver<State>) {
+async fn keep(listener: TcpListener, server: String, state: watch::Receiver<State>, abandoned: watch::Receiver<u64>) {
     let mut passing = JoinSet::new();
     while let Ok((client, _)) = listener.accept().await {
-        passing.spawn(pass(client, server.clone(), state.clone()));
+        let (server, state, mut abandoned) = (server.clone(), state.clone(), abandoned.clone());
+        abandoned.mark_unchanged();
+        passing.spawn(async move {
+            let mut client = client;
+            let is_over = tokio::select! {
+                () = pass(&mut client, server, state) => true,
+                _ = abandoned.changed() => false,
+            };
+            if !is_over {
+                // Nobody hears that the server's side is gone.
+                std::future::pending::<()>().await;
+            }
+        });
     }
 }
 
-async fn pass(mut client: TcpStream, server: String, mut state: watch::Receiver<State>) {
+async fn pass(client: &mut TcpStream, server: String, mut state: watch::Receiver<State>) {
     if *state.borrow() == State::Closed {
         return;
     }

@@ -95,7 +95,7 @@ pub async fn serve(
 async fn prune(pools: Pools, stopping: CancellationToken) -> anyhow::Result<()> {
     const EVERY: Duration = Duration::from_secs(3_600);
     while stopping.run_until_cancelled(tokio::time::sleep(EVERY)).await.is_some() {
-        if let Err(error) = ::store::outbox::prune(&pools.work, KEEP_DEAD).await {
+        if let Err(error) = pools.bounded(::store::outbox::prune(&pools.work, KEEP_DEAD)).await {
             tracing::debug!(%error, "cannot prune the outbox");
         }
     }

@@ -47,29 +47,35 @@ impl Store {
         Self { pools }
     }
 
-    pub(crate) fn pools(&self) -> &Pools {
-        &self.pools
+    /// Does `work` on Postgres, but no longer than a transaction may take.
+    async fn bounded<T>(&self, work: impl Future<Output = Result<T, Unfenced>>) -> Result<T, Unfenced> {
+        let work = async {
+            match work.await {
+                Err(Unfenced::Store(error)) => Err(error),
+                done => Ok(done),
+            }
+        };
+        self.pools.bounded(work).await?
     }
 
     /// Tenants that have resources, found by hopping through the index rather than by reading all of it.
     pub(crate) async fn tenants(&self) -> sqlx::Result<Vec<Arc<str>>> {
-        let tenants: Vec<String> = sqlx::query_scalar(
+        let query = sqlx::query_scalar(
             "with recursive hop as (
                  (select tenant from resources order by tenant limit 1)
                  union all
                  select (select r.tenant from resources r where r.tenant > hop.tenant order by r.tenant limit 1)
                  from hop where hop.tenant is not null)
              select tenant from hop where tenant is not null",
-        )
-        .fetch_all(&self.pools.work)
-        .await?;
+        );
+        let tenants: Vec<String> = self.pools.bounded(query.fetch_all(&self.pools.work)).await?;
         Ok(tenants.into_iter().map(Arc::from).collect())
     }
 
     /// How many there are of each status; those of a newer release count as none of ours.
     pub(crate) async fn count(&self) -> sqlx::Result<HashMap<Status, i64>> {
         let sql = "select status, count(*) as count from resources group by status";
-        let rows = sqlx::query(sql).fetch_all(&self.pools.work).await?;
+        let rows = self.pools.bounded(sqlx::query(sql).fetch_all(&self.pools.work)).await?;
         let count = |row: &PgRow| {
             let status = Status::named(row.try_get("status")?);
             status.map(|status| row.try_get("count").map(|count| (status, count))).transpose()

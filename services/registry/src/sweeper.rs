@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use lifecycle::{CancellationToken, Ready};
-use store::{Lease, LeaseError};
+use store::Lease;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
@@ -79,8 +79,7 @@ impl Sweeper {
             }
         }
         if let Some(Term { lease, .. }) = term {
-            // Whoever comes next need not wait; if this fails, the lease ends by itself.
-            let _ = lease.release(&self.store.pools().work).await;
+            self.store.release(lease).await;
         }
         Ok(())
     }
@@ -120,15 +119,14 @@ impl Sweeper {
 
     /// The term that goes on, or a new one; none while another replica judges.
     async fn hold(&self, term: Option<Term>) -> anyhow::Result<Option<Term>> {
-        let pool = &self.store.pools().work;
         if let Some(term) = term {
-            match term.lease.renew(pool).await {
+            match self.store.renew(&term.lease).await {
                 Ok(()) => return Ok(Some(term)),
-                Err(LeaseError::Lost) => tracing::info!("another replica judges who is there"),
-                Err(LeaseError::Store(error)) => return Err(error).context("renew the lease"),
+                Err(Unfenced::Lost) => tracing::info!("another replica judges who is there"),
+                Err(Unfenced::Store(error)) => return Err(error).context("renew the lease"),
             }
         }
-        let lease = Lease::acquire(pool, LEASE, self.owner, LEASE_TTL).await.context("take the lease")?;
+        let lease = self.store.acquire(LEASE, self.owner, LEASE_TTL).await.context("take the lease")?;
         Ok(lease.map(|lease| {
             tracing::info!(epoch = lease.epoch, "this replica judges who is there");
             let roster = Roster::new(self.settings.thresholds());
@@ -159,7 +157,7 @@ impl Sweeper {
         for verdicts in verdicts.chunks(AT_ONCE) {
             self.write(term, verdicts, now).await?;
             // All of a site may change at once, which takes longer than the lease lasts.
-            term.lease.renew(&self.store.pools().work).await.map_err(Unfenced::from)?;
+            self.store.renew(&term.lease).await?;
         }
         term.last = Some(now);
         Ok(())

@@ -57,23 +57,21 @@ impl FromRow<'_, PgRow> for Revoked {
 impl Store {
     /// Every key, newest first.
     pub(crate) async fn keys(&self) -> Result<Vec<KeyRow>, sqlx::Error> {
-        sqlx::query_as(
+        let query = sqlx::query_as(
             "select id, pkcs8, sealed, announced_at, active_at, retired_at,
                     extract(epoch from now() - active_at)::float8 as active_for
              from signing_keys order by announced_at desc, id",
-        )
-        .fetch_all(&self.pools.work)
-        .await
+        );
+        self.pools.bounded(query.fetch_all(&self.pools.work)).await
     }
 
     pub(crate) async fn revoked_after(&self, revision: i64) -> Result<Vec<Revoked>, sqlx::Error> {
-        sqlx::query_as(
+        let query = sqlx::query_as(
             "select revision, id, expires_at from revocations where revision > $1 and expires_at > now()
              order by revision",
         )
-        .bind(revision)
-        .fetch_all(&self.pools.work)
-        .await
+        .bind(revision);
+        self.pools.bounded(query.fetch_all(&self.pools.work)).await
     }
 
     /// A new key that signs after `announce`, unless one was announced and is still to come.

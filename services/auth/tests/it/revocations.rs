@@ -5,7 +5,8 @@ use std::time::Duration;
 use authn::Verifier;
 use fault::Kind;
 use proto::auth::{EndSessionsRequest, IssueAgentTokenRequest, ListAgentTokensRequest, RevokeAgentTokensRequest};
-use testkit::eventually;
+use settings::Secret;
+use testkit::{Gate, eventually};
 
 use crate::support::{Auth, Site};
 
@@ -13,7 +14,11 @@ use crate::support::{Auth, Site};
 const SOON: Duration = Duration::from_secs(3);
 
 async fn until_refused(verifier: &Verifier, token: &str) {
-    eventually("the refusal", SOON, async || match verifier.user(token).await {
+    until_refused_within(SOON, verifier, token).await;
+}
+
+async fn until_refused_within(patience: Duration, verifier: &Verifier, token: &str) {
+    eventually("the refusal", patience, async || match verifier.user(token).await {
         Err(fault) if fault.code() == "token_revoked" => Ok(()),
         Err(fault) => Err(fault.to_string()),
         Ok(_) => Err("it is still good".to_owned()),
@@ -117,6 +122,26 @@ async fn an_agents_tokens_are_listed_and_taken_back() {
     let rest = list(1, &page.next).await;
     assert_eq!((rest.items[0].id.as_str(), rest.next.as_str()), (first_id.as_str(), ""));
     assert!(rest.items[0].revoked_unix_nano > 0);
+    process.stop().await;
+    tokio::join!(one.stop(), other.stop());
+}
+
+#[tokio::test]
+async fn a_replica_whose_connections_fell_silent_for_good_hears_of_what_is_taken_back_on_new_ones() {
+    let mut site = Site::new().await;
+    let one = site.start().await;
+    let gate = Gate::before(site.database.database_url.reveal()).await;
+    site.database.database_url = Secret::from(gate.url().to_owned());
+    site.database.database_transaction_timeout = Duration::from_millis(500);
+    let other = site.start().await;
+    let (verifier, process) = other.verifier().await;
+    let tokens = one.login("admin", &site.password()).await.unwrap();
+    verifier.user(&tokens.access_token).await.unwrap();
+    gate.abandon();
+    // Until it has lost a question to them.
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    one.logout(&tokens.refresh_token).await.unwrap();
+    until_refused_within(Duration::from_secs(30), &verifier, &tokens.access_token).await;
     process.stop().await;
     tokio::join!(one.stop(), other.stop());
 }

@@ -21,34 +21,37 @@ pub(crate) struct Retention {
 impl Store {
     /// Forgets some of what is long offline and announces it; gives how many.
     pub(crate) async fn forget(&self, lease: &Lease, retention: Retention, now: Nanos) -> Result<usize, Unfenced> {
-        let mut transaction = self.pools.work.begin().await?;
-        fence(&mut transaction, lease).await?;
-        let sql = format!(
-            "select {RESOURCE} where r.status = 'offline' and r.tags = '{{}}'
-                 and r.last_seen < case when r.kind in ('container', 'pod') then $1 else $2 end and r.last_seen < greatest($1, $2)
-             order by r.last_seen limit $3 for update of r skip locked"
-        );
-        let gone: Vec<Resource> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
-            .bind(retention.short_lived)
-            .bind(retention.others)
-            .bind(AT_ONCE)
-            .fetch_all(&mut *transaction)
+        let work = async {
+            let mut transaction = self.pools.work.begin().await?;
+            fence(&mut transaction, lease).await?;
+            let sql = format!(
+                "select {RESOURCE} where r.status = 'offline' and r.tags = '{{}}'
+                     and r.last_seen < case when r.kind in ('container', 'pod') then $1 else $2 end and r.last_seen < greatest($1, $2)
+                 order by r.last_seen limit $3 for update of r skip locked"
+            );
+            let gone: Vec<Resource> = sqlx::query_as(sqlx::AssertSqlSafe(sql))
+                .bind(retention.short_lived)
+                .bind(retention.others)
+                .bind(AT_ONCE)
+                .fetch_all(&mut *transaction)
+                .await?;
+            if gone.is_empty() {
+                return Ok(0);
+            }
+            sqlx::query(
+                "delete from resources r using unnest($1::text[], $2::text[]) as g (tenant, id)
+                 where r.tenant = g.tenant and r.id = g.id",
+            )
+            .bind(gone.iter().map(|resource| resource.tenant.as_str()).collect::<Vec<_>>())
+            .bind(gone.iter().map(|resource| resource.id.as_str()).collect::<Vec<_>>())
+            .execute(&mut *transaction)
             .await?;
-        if gone.is_empty() {
-            return Ok(0);
-        }
-        sqlx::query(
-            "delete from resources r using unnest($1::text[], $2::text[]) as g (tenant, id)
-             where r.tenant = g.tenant and r.id = g.id",
-        )
-        .bind(gone.iter().map(|resource| resource.tenant.as_str()).collect::<Vec<_>>())
-        .bind(gone.iter().map(|resource| resource.id.as_str()).collect::<Vec<_>>())
-        .execute(&mut *transaction)
-        .await?;
-        let told: Vec<_> =
-            gone.iter().map(|resource| resource.changed(Change::Forgotten, Some(&resource.status), now)).collect();
-        changes::announce(&mut transaction, &told).await?;
-        transaction.commit().await?;
-        Ok(gone.len())
+            let told: Vec<_> =
+                gone.iter().map(|resource| resource.changed(Change::Forgotten, Some(&resource.status), now)).collect();
+            changes::announce(&mut transaction, &told).await?;
+            transaction.commit().await?;
+            Ok(gone.len())
+        };
+        self.bounded(work).await
     }
 }

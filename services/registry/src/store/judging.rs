@@ -2,11 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::TryStreamExt as _;
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use store::{Lease, LeaseError};
+use uuid::Uuid;
 
 use super::{RESOURCE, Store, changes, fence};
 use crate::presence::{Change, Interval, Nanos, Status};
@@ -45,17 +47,35 @@ pub enum Settled {
 }
 
 impl Store {
+    /// Takes the right to judge, if it is free.
+    pub(crate) async fn acquire(&self, name: &str, owner: Uuid, ttl: Duration) -> sqlx::Result<Option<Lease>> {
+        self.pools.bounded(Lease::acquire(&self.pools.work, name, owner, ttl)).await
+    }
+
+    /// Keeps it.
+    pub(crate) async fn renew(&self, lease: &Lease) -> Result<(), Unfenced> {
+        self.bounded(async { Ok(lease.renew(&self.pools.work).await?) }).await
+    }
+
+    /// Gives it back, so that whoever comes next need not wait; if this fails, it ends by itself.
+    pub(crate) async fn release(&self, lease: Lease) {
+        let _ = self.pools.bounded(lease.release(&self.pools.work)).await;
+    }
+
     /// Everybody who is not offline, one after another into `each`.
     pub(crate) async fn present(&self, mut each: impl FnMut(Key, Known)) -> sqlx::Result<()> {
         let sql = "select tenant, id, status, last_seen, report_interval from resources where status <> 'offline'";
-        let mut rows = sqlx::query(sql).fetch(&self.pools.work);
-        let mut tenant: Arc<str> = Arc::from("");
-        while let Some(row) = rows.try_next().await? {
-            if let Some((key, known)) = known(&row, &mut tenant)? {
-                each(key, known);
+        let work = async {
+            let mut rows = sqlx::query(sql).fetch(&self.pools.work);
+            let mut tenant: Arc<str> = Arc::from("");
+            while let Some(row) = rows.try_next().await? {
+                if let Some((key, known)) = known(&row, &mut tenant)? {
+                    each(key, known);
+                }
             }
-        }
-        Ok(())
+            Ok(())
+        };
+        self.pools.bounded(work).await
     }
 
     /// What is known of `keys`, as far as there are such resources with a status that we judge.
@@ -63,14 +83,13 @@ impl Store {
         if keys.is_empty() {
             return Ok(Vec::new());
         }
-        let rows = sqlx::query(
+        let query = sqlx::query(
             "select r.tenant, r.id, r.status, r.last_seen, r.report_interval from resources r
              join unnest($1::text[], $2::text[]) as k (tenant, id) on k.tenant = r.tenant and k.id = r.id",
         )
         .bind(keys.iter().map(|key| &*key.tenant).collect::<Vec<_>>())
-        .bind(keys.iter().map(|key| &*key.id).collect::<Vec<_>>())
-        .fetch_all(&self.pools.work)
-        .await?;
+        .bind(keys.iter().map(|key| &*key.id).collect::<Vec<_>>());
+        let rows = self.pools.bounded(query.fetch_all(&self.pools.work)).await?;
         let mut tenant: Arc<str> = Arc::from("");
         rows.iter().filter_map(|row| known(row, &mut tenant).transpose()).collect()
     }
@@ -83,17 +102,9 @@ impl Store {
         verdicts: &[Verdict],
         now: Nanos,
     ) -> Result<Vec<Settled>, Unfenced> {
-        let mut lost = false;
         let work = async {
             let mut transaction = self.pools.work.begin().await?;
-            match fence(&mut transaction, lease).await {
-                Ok(()) => {}
-                Err(Unfenced::Lost) => {
-                    lost = true;
-                    return Ok(Vec::new());
-                }
-                Err(Unfenced::Store(error)) => return Err(error),
-            }
+            fence(&mut transaction, lease).await?;
             let mut rows = lock(&mut transaction, verdicts).await?;
             let (mut settled, mut announced) = (Vec::with_capacity(verdicts.len()), Vec::new());
             for verdict in verdicts {
@@ -107,8 +118,7 @@ impl Store {
             transaction.commit().await?;
             Ok(settled)
         };
-        let settled = self.pools.bounded(work).await?;
-        if lost { Err(Unfenced::Lost) } else { Ok(settled) }
+        self.bounded(work).await
     }
 
     /// Writes down how often resources report.

@@ -154,6 +154,24 @@ async fn a_replica_that_is_cut_off_from_postgres_writes_nothing_when_it_comes_ba
 }
 
 #[tokio::test]
+async fn after_connections_to_postgres_fell_silent_for_good_it_judges_on_new_ones() {
+    let (mut site, tenant) = (Site::new().await, testkit::tenant());
+    let gate = Gate::before(site.database.database_url.reveal()).await;
+    site.database.database_url = Secret::from(gate.url().to_owned());
+    site.database.database_transaction_timeout = Duration::from_secs(1);
+    let registry = site.start().await;
+    let (_seen, beating, mut changes) = site.beating_host(&tenant).await;
+    gate.abandon();
+    drop(beating);
+    let mut status = String::new();
+    while status != "offline" {
+        status = changes.next_step().await.2;
+    }
+    registry.stop().await;
+    site.stop().await;
+}
+
+#[tokio::test]
 async fn a_status_that_only_a_newer_release_knows_is_shown_and_left_alone() {
     let (site, tenant) = (Site::new().await, testkit::tenant());
     let registry = site.start().await;
