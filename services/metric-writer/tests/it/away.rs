@@ -80,7 +80,8 @@ async fn a_stop_while_the_store_is_away_gives_back_what_is_held() {
     front.writes(Writes::Pass);
     let writer = observer.writer(&front.url()).await;
     observer.wait_for_acknowledged(50).await;
-    assert_eq!(observer.stored("count").await.len(), 50);
+    let expected: Vec<f64> = (0..50_u32).map(f64::from).collect();
+    observer.wait_for("count", &expected).await;
     writer.stop().await;
     observer.stop().await;
 }

@@ -33,7 +33,7 @@ async fn one_that_is_killed_and_one_that_is_slow_store_everything_once() {
     killed.kill();
     observer.wait_long_for_acknowledged(300, REDELIVERY).await;
     let expected: Vec<f64> = (0..300_u32).map(f64::from).collect();
-    assert_eq!(observer.stored("count").await, expected);
+    observer.wait_for("count", &expected).await;
     let account = observer.account().await;
     assert_eq!((account.stored, account.stored_items, account.dead, account.in_flight), (300, 300, 0, 0));
     assert_eq!(account.lost, 0);
