@@ -44,11 +44,27 @@ create table notifications (
     traceparent text,
     group_id text not null,
     sequence bigint not null,
+    -- The sequence of the one made before it; 0 for the first.
+    previous bigint not null default 0,
     received_unix_nano bigint not null,
     arrived_at timestamptz not null default now()
 );
 
 create index notifications_in_order on notifications (group_id, sequence);
+
+-- Of the notifications of a group that were made before `newest`, which has come, and after `oldest`: the last that has not.
+-- It looks back no further than 512 of them.
+create function missing_before(of_group text, newest bigint, oldest bigint) returns bigint language sql stable as $$
+    with recursive chain as (
+        select newest as sequence, 0 as steps
+        union all
+        select came.previous, steps + 1 from chain
+        join notifications came on came.group_id = of_group and came.sequence = chain.sequence
+        where came.previous > oldest and steps < 512
+    )
+    select sequence from chain
+    where not exists (select from notifications came where came.group_id = of_group and came.sequence = chain.sequence)
+$$;
 
 create index notifications_by_age on notifications (arrived_at);
 
@@ -78,7 +94,7 @@ create table deliveries (
     reason text not null default '',
     created_at timestamptz not null default now(),
     next_attempt_at timestamptz,
-    -- The sequence of the notification before this one, while that has not come.
+    -- The sequence of the last notification before this one that has not come.
     awaits bigint,
     -- The process that is at it, and until when it may be believed to be alive.
     claim uuid,

@@ -20,6 +20,7 @@ use crate::consumer::Consumer;
 use crate::events;
 use crate::grpc::DispatchApi;
 use crate::metrics::Metrics;
+use crate::store::adding::Patience;
 use crate::store::receivers::Receivers;
 use crate::store::{MIGRATIONS, SCHEMA, pruning};
 use crate::upkeep::Upkeep;
@@ -62,8 +63,7 @@ pub async fn start(
     let consumer = Consumer {
         bus: bus.clone(),
         pools: pools.clone(),
-        retention: settings.delivery_retention,
-        predecessor_wait: settings.predecessor_wait,
+        patience: Patience { wait: settings.predecessor_wait, retention: settings.delivery_retention },
         metrics: metrics.clone(),
         added: Arc::clone(&added),
         finished: Arc::clone(&finished),

@@ -12,7 +12,7 @@ use proto::alerts::Notification;
 use tokio::sync::Notify;
 
 use crate::metrics::Metrics;
-use crate::store::adding::{self, Incoming};
+use crate::store::adding::{self, Incoming, Patience};
 
 /// The durable consumer that replicas share, and whose name stands on dead letters.
 pub const DURABLE: &str = "dispatcher";
@@ -34,10 +34,9 @@ pub struct Consumer {
     pub bus: Bus,
     /// The ledger.
     pub pools: Pools,
-    /// How long is remembered what was delivered. What waited longer may be a repeat, and is sent to nobody.
-    pub retention: Duration,
-    /// How long a notification waits for the one before it.
-    pub predecessor_wait: Duration,
+    /// How long a notification waits for those before it, and how long is remembered what was delivered: what is older may be
+    /// a repeat, and is sent to nobody.
+    pub patience: Patience,
     /// Counts them.
     pub metrics: Metrics,
     /// Wakes the worker.
@@ -75,7 +74,7 @@ impl Consumer {
     async fn handle(&self, arrived: Vec<Delivery>, stopping: &CancellationToken) {
         let mut batch = Batch::default().within(ONE_TRY).held(HELD);
         for delivery in arrived {
-            if delivery.age() > self.retention {
+            if delivery.age() > self.patience.retention {
                 self.metrics.expired.inc();
                 delivery.bury(DURABLE, "older than SIGHTLINE_DELIVERY_RETENTION: it may have been sent before").await;
                 continue;
@@ -87,8 +86,7 @@ impl Consumer {
         }
         let add = async |incoming| {
             // Boxed, as it holds a whole transaction: it would be copied into every future around it.
-            let added =
-                self.pools.bounded(Box::pin(adding::add(&self.pools.work, incoming, self.predecessor_wait))).await;
+            let added = self.pools.bounded(Box::pin(adding::add(&self.pools.work, incoming, self.patience))).await;
             self.is_cut_off.store(added.as_ref().is_err_and(is_away), Ordering::Relaxed);
             added
         };

@@ -1,7 +1,7 @@
 //! Notifications that came, and a delivery for each of their receivers.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ::store::outbox;
 use prost::Message as _;
@@ -29,25 +29,41 @@ pub const NO_RECEIVER: &str = "there is no receiver of this name; the delivery w
 /// Why a delivery is over that came too late.
 pub const SUPERSEDED: &str = "the receiver has had something newer of this group";
 
-/// Why a delivery waits whose group's notification before it is still under way.
-pub const AWAITS: &str = "the notification before this one has not come yet";
+/// Why a delivery waits while one of its group's notifications before it is still under way.
+pub const AWAITS: &str = "a notification before this one has not come yet";
 
-/// A notification that was made longer before the next is not on its way any more: it came, or never will.
-const UNDER_WAY_MILLIS: u64 = 10 * 60 * 1_000;
+/// How long a notification waits for one before it that a killed dispatcher may have held.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// How long, at most.
+    pub wait: Duration,
+    /// What is older than this is told to nobody, so it is not waited for.
+    pub retention: Duration,
+}
+
+impl Patience {
+    /// The first sequence that may still come: sequences are taken from the clock, in milliseconds.
+    fn oldest(self) -> i64 {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        i64::try_from(now.saturating_sub(self.retention).as_millis()).unwrap_or(i64::MAX)
+    }
+}
 
 /// Makes a delivery for each receiver of each notification; what was there before stays. Gives how many are new. One that
-/// comes before its predecessor, which a killed dispatcher may have held, waits for it for at most `wait`.
+/// comes before another of its group that was made earlier waits for it.
 ///
 /// # Errors
 /// Postgres; then none is made.
-pub async fn add(pool: &PgPool, batch: &[Incoming], wait: Duration) -> sqlx::Result<u64> {
+pub async fn add(pool: &PgPool, batch: &[Incoming], patience: Patience) -> sqlx::Result<u64> {
     let mut transaction = pool.begin().await?;
     let lines: BTreeSet<order::Line> = batch.iter().flat_map(|incoming| lines(&incoming.notification)).collect();
-    order::lock(&mut transaction, &lines).await?;
+    // Of a group's notifications, each sees those that came before it, whoever they are for.
+    let groups = batch.iter().map(|incoming| (String::new(), group(&incoming.notification).to_owned()));
+    order::lock(&mut transaction, &lines.iter().cloned().chain(groups).collect()).await?;
     insert_notifications(&mut transaction, batch).await?;
     hold_receivers(&mut transaction, batch).await?;
-    let made = insert_deliveries(&mut transaction, batch, wait).await?;
-    let mut receivers = release(&mut transaction, batch).await?;
+    let made = insert_deliveries(&mut transaction, batch, patience).await?;
+    let mut receivers = release(&mut transaction, batch, patience).await?;
     receivers.extend(order::settle(&mut transaction, &lines).await?);
     let over: Vec<Over> = made.iter().filter(|made| made.state == State::Superseded.as_str()).cloned().collect();
     outbox::put(&mut transaction, &events::messages(&over)).await?;
@@ -68,8 +84,9 @@ fn lines(notification: &Notification) -> impl Iterator<Item = order::Line> {
 async fn insert_notifications(connection: &mut PgConnection, batch: &[Incoming]) -> sqlx::Result<()> {
     let all = || batch.iter().map(|incoming| &incoming.notification);
     sqlx::query(
-        "insert into notifications (id, tenant, payload, traceparent, received_unix_nano, group_id, sequence)
-         select * from unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::bigint[], $6::text[], $7::bigint[])
+        "insert into notifications (id, tenant, payload, traceparent, received_unix_nano, group_id, sequence, previous)
+         select * from unnest($1::text[], $2::text[], $3::bytea[], $4::text[], $5::bigint[], $6::text[], $7::bigint[],
+                              $8::bigint[])
          on conflict do nothing",
     )
     .bind(all().map(|notification| notification.id.as_str()).collect::<Vec<_>>())
@@ -79,33 +96,34 @@ async fn insert_notifications(connection: &mut PgConnection, batch: &[Incoming])
     .bind(all().map(|notification| signed(notification.received_unix_nano)).collect::<Vec<_>>())
     .bind(all().map(group).collect::<Vec<_>>())
     .bind(all().map(|notification| signed(notification.sequence)).collect::<Vec<_>>())
+    .bind(all().map(|notification| signed(notification.previous_sequence)).collect::<Vec<_>>())
     .execute(connection)
     .await
     .map(|_| ())
 }
 
-/// Those that waited for one of `batch` wait no more; gives their receivers.
-async fn release(connection: &mut PgConnection, batch: &[Incoming]) -> sqlx::Result<BTreeSet<Uuid>> {
+/// Those that waited for one of `batch` wait for the next that is missing before it, or no more; gives the receivers of these.
+async fn release(
+    connection: &mut PgConnection,
+    batch: &[Incoming],
+    patience: Patience,
+) -> sqlx::Result<BTreeSet<Uuid>> {
     let all = || batch.iter().map(|incoming| &incoming.notification);
     let receivers: Vec<Option<Uuid>> = sqlx::query_scalar(
-        "update deliveries set awaits = null, next_attempt_at = now(), reason = ''
-         from unnest($1::text[], $2::bigint[]) came (group_id, sequence)
+        "update deliveries set awaits = came.missing,
+             next_attempt_at = case when came.missing is null then now() else next_attempt_at end,
+             reason = case when came.missing is null then '' else reason end
+         from (select group_id, sequence, missing_before(group_id, sequence, $3) as missing
+               from unnest($1::text[], $2::bigint[]) came (group_id, sequence)) came
          where deliveries.group_id = came.group_id and awaits = came.sequence and state = 'pending'
-         returning receiver_id",
+         returning case when awaits is null then receiver_id end",
     )
     .bind(all().map(group).collect::<Vec<_>>())
     .bind(all().map(|notification| signed(notification.sequence)).collect::<Vec<_>>())
+    .bind(patience.oldest())
     .fetch_all(connection)
     .await?;
     Ok(receivers.into_iter().flatten().collect())
-}
-
-/// The notification that must have been told before, if it may be on its way.
-fn predecessor(notification: &Notification) -> Option<i64> {
-    let previous = notification.previous_sequence;
-    // Sequences are taken from the clock, in milliseconds.
-    let is_recent = notification.sequence.saturating_sub(previous) < UNDER_WAY_MILLIS;
-    (previous > 0 && is_recent).then(|| signed(previous))
 }
 
 /// None of the receivers is deleted until the transaction ends: a delivery to one that is gone would wait for nobody.
@@ -130,7 +148,7 @@ async fn hold_receivers(connection: &mut PgConnection, batch: &[Incoming]) -> sq
 async fn insert_deliveries(
     connection: &mut PgConnection,
     batch: &[Incoming],
-    wait: Duration,
+    patience: Patience,
 ) -> sqlx::Result<Vec<Over>> {
     let told: Vec<(&Notification, &String)> = batch
         .iter()
@@ -154,14 +172,11 @@ async fn insert_deliveries(
              case when heard.sequence >= told.sequence or receivers.id is null then null else awaited.sequence end,
              case when heard.sequence >= told.sequence then clock_timestamp() end
          from unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bigint[], $7::text[], $8::text[],
-                     $9::text[], $10::integer[], $15::bigint[]) with ordinality told (id, notification_id, tenant,
-                     receiver, group_id, sequence, alert_id, rule_name, alert_state, alerts, previous, place)
+                     $9::text[], $10::integer[]) with ordinality told (id, notification_id, tenant,
+                     receiver, group_id, sequence, alert_id, rule_name, alert_state, alerts, place)
          left join receivers on receivers.tenant = told.tenant and receivers.name = told.receiver
          left join heard on heard.receiver = told.receiver and heard.group_id = told.group_id
-         left join lateral (
-             select told.previous as sequence where told.previous is not null and not exists (
-                 select from notifications came
-                 where came.group_id = told.group_id and came.sequence = told.previous)) awaited on true
+         cross join lateral missing_before(told.group_id, told.sequence, greatest($15, heard.sequence)) awaited (sequence)
          order by place
          on conflict do nothing
          returning *, (select received_unix_nano from notifications where notifications.id = notification_id),
@@ -180,8 +195,8 @@ async fn insert_deliveries(
     .bind(SUPERSEDED)
     .bind(NO_RECEIVER)
     .bind(AWAITS)
-    .bind(wait.as_secs_f64())
-    .bind(told.iter().map(|(notification, _)| predecessor(notification)).collect::<Vec<_>>())
+    .bind(patience.wait.as_secs_f64())
+    .bind(patience.oldest())
     .fetch_all(&mut *connection)
     .await?;
     insert_alerts(connection, &told, &ids, &rows).await?;

@@ -132,7 +132,8 @@ async fn take(connection: &mut PgConnection, claimer: &Claimer, places: &[Places
                          and running.claimed_until >= now()))
                  order by next_attempt_at limit place.count for no key update skip locked) due
          ), claimed as (
-             update deliveries set claim = $4, claimed_until = now() + $5 * interval '1 second', attempts = attempts + 1
+             update deliveries set claim = $4, claimed_until = now() + $5 * interval '1 second', attempts = attempts + 1,
+                 awaits = null
              from due where deliveries.id = due.id
              returning deliveries.id, attempts, tenant, receiver_id, receiver, group_id, notification_id,
                  extract(epoch from now() - created_at)::double precision as age
@@ -187,8 +188,12 @@ fn read(row: &PgRow) -> sqlx::Result<Claimed> {
 /// Postgres; the claims then run out.
 pub async fn renew(pool: &PgPool, claimer: &Claimer, ids: &[String]) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar(
-        "update deliveries set claimed_until = now() + $3 * interval '1 second'
-         where id = any($1) and claim = $2 and state = 'pending' returning id",
+        // Others lock rows in orders of their own; it needs none that is just being changed under its claim.
+        "with renewed as (
+             update deliveries set claimed_until = now() + $3 * interval '1 second'
+             where id in (select id from deliveries where id = any($1) and claim = $2 and state = 'pending'
+                          for no key update skip locked))
+         select id from deliveries where id = any($1) and claim = $2 and state = 'pending'",
     )
     .bind(ids)
     .bind(claimer.owner)

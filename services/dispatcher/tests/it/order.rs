@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use dispatcher::store::adding::{self, Incoming};
+use dispatcher::store::adding::{self, Incoming, Patience};
 use proto::dispatch::ListDeliveriesRequest;
 use settings::Secret;
 use testkit::{Gate, eventually};
 
 use crate::receiver::{Answer, Receiver};
-use crate::support::{Heard, PATIENCE, Service, notification, numbered, settings};
+use crate::support::{Heard, PATIENCE, RETENTION, Service, at, notification, numbered, settings};
 
-const WAIT: Duration = Duration::from_secs(60);
+const PATIENT: Patience = Patience { wait: Duration::from_secs(60), retention: RETENTION };
 
 #[tokio::test]
 async fn one_that_comes_before_its_predecessor_waits_for_it_and_both_are_told_in_order() {
@@ -20,7 +20,7 @@ async fn one_that_comes_before_its_predecessor_waits_for_it_and_both_are_told_in
     service.create("ops", &receiver.url()).await;
     let firing = numbered(&service.tenant, "a", "firing", 10, &["ops"]);
     let mut resolved = numbered(&service.tenant, "a", "resolved", 20, &["ops"]);
-    resolved.previous_sequence = 10;
+    resolved.previous_sequence = at(10);
     service.publish(&resolved).await;
     let pending = ListDeliveriesRequest { state: "pending".into(), ..Default::default() };
     eventually("it waits", PATIENCE, async || {
@@ -39,24 +39,86 @@ async fn one_that_comes_before_its_predecessor_waits_for_it_and_both_are_told_in
 }
 
 #[tokio::test]
-async fn one_whose_predecessor_never_comes_is_told_after_a_while_and_one_whose_is_long_gone_at_once() {
+async fn one_whose_predecessor_never_comes_is_told_after_a_while_and_one_whose_is_past_the_retention_at_once() {
     let mut receiver = Receiver::start([]).await;
     let mut quick = settings();
     quick.predecessor_wait = Duration::from_millis(300);
     let mut service = Service::start_with(&quick).await;
     service.create("ops", &receiver.url()).await;
     let mut told = numbered(&service.tenant, "a", "resolved", 20, &["ops"]);
-    told.previous_sequence = 10;
+    told.previous_sequence = at(10);
     service.publish(&told).await;
     assert_eq!(receiver.request().await.json()["status"], "resolved");
     service.process.stop().await;
 
+    let mut patient = settings();
+    patient.predecessor_wait = Duration::from_secs(3_600);
+    let mut service = Service::start_with(&patient).await;
+    service.create("ops", &receiver.url()).await;
+    let mut told = numbered(&service.tenant, "b", "firing", 20, &["ops"]);
+    told.previous_sequence = at(0) - u64::try_from(patient.delivery_retention.as_millis()).unwrap();
+    service.publish(&told).await;
+    assert_eq!(receiver.request().await.json()["status"], "firing");
+    service.process.stop().await;
+}
+
+#[tokio::test]
+async fn what_began_and_ended_within_an_outage_is_told_in_order_however_long_it_took() {
+    let mut receiver = Receiver::start([]).await;
     let mut service = Service::start().await;
     service.create("ops", &receiver.url()).await;
-    let mut told = numbered(&service.tenant, "b", "firing", 1_000_000, &["ops"]);
-    told.previous_sequence = 10;
-    service.publish(&told).await;
-    assert_eq!(receiver.request().await.json()["status"], "firing", "the one before was made a quarter of an hour ago");
+    let firing = numbered(&service.tenant, "a", "firing", 1, &["ops"]);
+    let mut resolved = numbered(&service.tenant, "a", "resolved", 30 * 60 * 1_000, &["ops"]);
+    resolved.previous_sequence = at(1);
+    service.publish(&resolved).await;
+    service.publish(&firing).await;
+    assert_eq!(receiver.request().await.json()["status"], "firing");
+    assert_eq!(receiver.request().await.json()["status"], "resolved");
+    service.process.stop().await;
+}
+
+#[tokio::test]
+async fn one_waits_for_each_that_is_missing_before_it_whoever_that_is_for() {
+    let mut receiver = Receiver::start([]).await;
+    let mut patient = settings();
+    patient.predecessor_wait = Duration::from_secs(3_600);
+    let mut service = Service::start_with(&patient).await;
+    for name in ["ops", "chat"] {
+        service.create(name, &receiver.url()).await;
+    }
+    let told = |number: u64, state, receivers: &[&str]| {
+        let mut told = numbered(&service.tenant, "a", state, number, receivers);
+        told.previous_sequence = if number > 1 { at(number - 1) } else { 0 };
+        Incoming { notification: told, traceparent: None }
+    };
+    let [first, second, third, fourth] = [
+        told(1, "firing", &["ops"]),
+        told(2, "firing", &["chat"]),
+        told(3, "firing", &["chat"]),
+        told(4, "resolved", &["ops"]),
+    ];
+    let awaits = async || {
+        let awaits: Vec<Option<i64>> = sqlx::query_scalar(
+            "select awaits from deliveries where state = 'pending' and receiver = 'ops' order by sequence",
+        )
+        .fetch_all(&service.pool)
+        .await
+        .unwrap();
+        awaits
+    };
+    let sequence = |number| Some(i64::try_from(at(number)).unwrap());
+    adding::add(&service.pool, &[second], PATIENT).await.unwrap();
+    adding::add(&service.pool, &[fourth], PATIENT).await.unwrap();
+    assert_eq!(awaits().await, [sequence(3)]);
+    adding::add(&service.pool, &[third], PATIENT).await.unwrap();
+    assert_eq!(awaits().await, [sequence(1)]);
+    service.publish(&first.notification).await;
+    let mut told = Vec::new();
+    while told.len() < 4 {
+        told.push(receiver.request().await.sequence());
+    }
+    told.retain(|number| [1, 4].contains(number));
+    assert_eq!(told, [1, 4]);
     service.process.stop().await;
 }
 
@@ -77,7 +139,7 @@ async fn what_is_older_than_what_the_receiver_has_had_is_superseded() {
     assert_eq!((event.state.as_str(), event.attempts), ("superseded", 0));
     let superseded = ListDeliveriesRequest { state: "superseded".into(), ..Default::default() };
     let (listed, _) = service.deliveries(superseded).await.unwrap();
-    assert_eq!((listed.len(), listed[0].sequence, listed[0].alert_state.as_str()), (1, 10, "firing"));
+    assert_eq!((listed.len(), listed[0].sequence, listed[0].alert_state.as_str()), (1, at(10), "firing"));
     assert!(receiver.is_quiet());
     service.process.stop().await;
 }
@@ -139,7 +201,7 @@ async fn two_dispatchers_of_which_one_is_slow_tell_each_group_in_order_and_once(
         let state = if sequence % 2 == 1 { "firing" } else { "resolved" };
         for group in 0..GROUPS {
             let mut told = numbered(&quick.tenant, &format!("g{group}"), state, sequence, &["ops"]);
-            told.previous_sequence = sequence - 1;
+            told.previous_sequence = if sequence > 1 { at(sequence - 1) } else { 0 };
             quick.publish(&told).await;
         }
     }
@@ -173,10 +235,11 @@ async fn batches_that_hold_the_same_groups_crosswise_never_wait_for_each_other()
         let forth: Vec<Incoming> = (0..40).map(|group| incoming(group, 2 * round + 1)).collect();
         let back: Vec<Incoming> = (0..40).rev().map(|group| incoming(group, 2 * round + 2)).collect();
         let (one, other) =
-            tokio::join!(adding::add(&service.pool, &forth, WAIT), adding::add(&service.pool, &back, WAIT));
+            tokio::join!(adding::add(&service.pool, &forth, PATIENT), adding::add(&service.pool, &back, PATIENT));
         assert_eq!((one.unwrap(), other.unwrap()), (80, 80));
     }
-    let next: i64 = sqlx::query_scalar("select count(*) from deliveries where is_next and sequence = 1")
+    let next: i64 = sqlx::query_scalar("select count(*) from deliveries where is_next and sequence = $1")
+        .bind(i64::try_from(at(1)).unwrap())
         .fetch_one(&service.pool)
         .await
         .unwrap();

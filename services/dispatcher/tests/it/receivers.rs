@@ -2,6 +2,7 @@
 
 use authn::Permission;
 use dispatcher::config::Settings;
+use dispatcher::store::adding::{self, Patience};
 use fault::Kind;
 use proto::dispatch::{
     CreateReceiverRequest, ListReceiversRequest, RotateSecretRequest, UpdateReceiverRequest, Webhook,
@@ -10,7 +11,7 @@ use testkit::{eventually, now};
 use tokio::task::JoinSet;
 
 use crate::receiver::{Answer, Receiver};
-use crate::support::{PATIENCE, Service, notification, request, settings};
+use crate::support::{PATIENCE, RETENTION, Service, notification, request, settings};
 
 const URL: &str = "https://hooks.example.org/";
 
@@ -188,7 +189,8 @@ async fn what_comes_while_its_receiver_is_deleted_goes_to_the_next_of_its_name()
     let mut adding = JoinSet::new();
     adding.spawn(async move {
         let incoming = dispatcher::store::adding::Incoming { notification: told, traceparent: None };
-        dispatcher::store::adding::add(&pool, &[incoming], std::time::Duration::ZERO).await.unwrap()
+        let patience = Patience { wait: std::time::Duration::ZERO, retention: RETENTION };
+        adding::add(&pool, &[incoming], patience).await.unwrap()
     });
     waiting(&service.pool, 1).await;
     let pool = service.pool.clone();

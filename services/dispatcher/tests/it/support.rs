@@ -1,6 +1,7 @@
 //! A running dispatcher, what feeds it, and what hears it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use bus::{Bus, Follow, From, Outgoing, Stream, Subject};
@@ -169,15 +170,21 @@ pub fn notification(tenant: &str, alert: &str, state: &str, receivers: &[&str]) 
     numbered(tenant, alert, state, if state == "firing" { 10 } else { 20 }, receivers)
 }
 
-/// The same as number `sequence` of its group.
-pub fn numbered(tenant: &str, alert: &str, state: &str, sequence: u64, receivers: &[&str]) -> Notification {
+/// The sequence of number `number` of a group: sequences are taken from the clock, here an hour ago.
+pub fn at(number: u64) -> u64 {
+    static BEGIN: LazyLock<u64> = LazyLock::new(|| now() / 1_000_000 - 3_600_000);
+    *BEGIN + number
+}
+
+/// The same as number `number` of its group.
+pub fn numbered(tenant: &str, alert: &str, state: &str, number: u64, receivers: &[&str]) -> Notification {
     let told = Alert {
         id: alert.into(),
         rule_id: "rule".into(),
         rule_name: "cpu high".into(),
         state: state.into(),
         labels: [("alertname".to_owned(), "cpu high".to_owned())].into(),
-        annotations: [("sequence".to_owned(), sequence.to_string())].into(),
+        annotations: [("sequence".to_owned(), number.to_string())].into(),
         value: 97.5,
         starts_unix_nano: 10,
         ends_unix_nano: if state == "firing" { 0 } else { 20 },
@@ -189,10 +196,10 @@ pub fn numbered(tenant: &str, alert: &str, state: &str, sequence: u64, receivers
         ..Group::default()
     };
     Notification {
-        id: format!("{tenant}-{alert}-{sequence}"),
+        id: format!("{tenant}-{alert}-{number}"),
         tenant: tenant.into(),
         group: Some(group),
-        sequence,
+        sequence: at(number),
         alerts: vec![told],
         receivers: receivers.iter().map(|name| (*name).to_owned()).collect(),
         received_unix_nano: now(),
