@@ -96,7 +96,12 @@ async fn load(bus: &Bus, stream: Stream) -> anyhow::Result<Known> {
     let created = unix_nanos(counted.cached_info().created);
     let state = context.get_stream_no_info(Stream::State.name(namespace)).await.context("name SL_STATE")?;
     let (tally, sequence) = match state.get_last_raw_message_by_subject(&counts_subject(namespace, stream)).await {
-        Ok(message) => (serde_json::from_slice(&message.payload).ok(), message.sequence),
+        // What cannot be read is not written over: a newer release may have written it.
+        Ok(message) => {
+            let tally =
+                serde_json::from_slice(&message.payload).with_context(|| format!("read the counts of {stream}"))?;
+            (Some(tally), message.sequence)
+        }
         Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => (None, 0),
         Err(error) => return Err(error).with_context(|| format!("read the counts of {stream}")),
     };

@@ -194,6 +194,16 @@ impl Delivery {
     /// # Errors
     /// The dead letter could not be written; the message comes again.
     pub async fn dead(&self, service: &'static str, reason: &str) -> Result<(), PublishError> {
+        self.end_as_letter(service, reason, Some(reason)).await
+    }
+
+    /// Where there is no room for the letter and something `condemned` it, nobody looks inside again.
+    async fn end_as_letter(
+        &self,
+        service: &'static str,
+        reason: &str,
+        condemned: Option<&str>,
+    ) -> Result<(), PublishError> {
         let mut letter = Outgoing::new(self.letter_id(service), self.message.payload.clone()).within(DEAD_WITHIN);
         letter.headers = self.first_headers();
         let sequence = self.first_sequence().to_string();
@@ -204,7 +214,7 @@ impl Delivery {
             .header("Sl-Dead-Id", self.id());
         if let Err(error) = Box::pin(self.bus.publish(Subject::Dead(service), letter)).await {
             if self.bus.knows_as_full(Stream::Dead) {
-                Box::pin(self.wait(NO_ROOM_AFTER, Some(reason))).await;
+                Box::pin(self.wait(NO_ROOM_AFTER, condemned)).await;
             } else {
                 self.nak(RETRY_AFTER).await;
             }
@@ -228,7 +238,10 @@ impl Delivery {
     /// As [`dead`](Self::dead), for who can do nothing more about it: whether it is kept, or else comes again, which is
     /// logged.
     pub async fn bury(&self, service: &'static str, reason: &str) -> bool {
-        let buried = self.dead(service, reason).await;
+        self.say_buried(self.dead(service, reason).await, reason)
+    }
+
+    fn say_buried(&self, buried: Result<(), PublishError>, reason: &str) -> bool {
         if let Err(error) = &buried {
             let (stream, sequence) = (&self.stream, self.stream_sequence);
             tracing::warn!(%error, stream, sequence, reason, "cannot write a dead letter; the message comes again");
@@ -240,7 +253,8 @@ impl Delivery {
     /// when nobody has been able to for hours. Says whether it is a dead letter now.
     pub async fn put_off(&self, service: &'static str, reason: &str) -> bool {
         if self.age() > UNKNOWN_KEPT {
-            return self.bury(service, reason).await;
+            // A newer version may come as long as it is there.
+            return self.say_buried(self.end_as_letter(service, reason, None).await, reason);
         }
         self.bus.saw_unknown();
         if self.redelivered() || self.has_waited() {

@@ -45,6 +45,9 @@ pub(crate) struct Tally {
     pub(crate) closed: u64,
     /// Counted sequences above `closed`: first and last of each range, in order, never touching.
     done: Vec<(u64, u64)>,
+    /// What only a newer release counts stays as it is.
+    #[serde(flatten)]
+    unknown: serde_json::Map<String, serde_json::Value>,
 }
 
 impl Tally {
@@ -165,6 +168,16 @@ mod tests {
         assert!(!tally.add(4, Fate::Stored, 1) && !tally.add(6, Fate::Dead, 1));
         tally.close(3);
         assert_eq!((tally.unexplained, tally.closed, tally.stored.messages), (2, 5, 5));
+    }
+
+    #[test]
+    fn what_a_newer_release_counts_is_kept() {
+        let newer = r#"{"created":1,"uncounted":0,"stored":{"messages":1,"items":10},"dead":{"messages":0,"items":0},
+            "passed":0,"unexplained":0,"closed":1,"done":[],"lent":{"messages":7}}"#;
+        let mut tally: Tally = serde_json::from_str(newer).unwrap();
+        assert!(tally.add(2, Fate::Stored, 5));
+        let written = serde_json::to_value(&tally).unwrap();
+        assert_eq!((written["lent"]["messages"].as_u64(), written["stored"]["items"].as_u64()), (Some(7), Some(15)));
     }
 
     #[test]

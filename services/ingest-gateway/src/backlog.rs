@@ -25,6 +25,7 @@ pub struct Backlog {
 /// One stream. Only those that are written to, or that are full, are looked at again.
 struct Watched {
     full: AtomicBool,
+    unseen: AtomicBool,
     used: AtomicBool,
 }
 
@@ -32,7 +33,8 @@ impl Backlog {
     #[must_use]
     pub fn new(shards: u16) -> Self {
         // All of them are looked at once.
-        let one = |_| Watched { full: AtomicBool::new(false), used: AtomicBool::new(true) };
+        let one =
+            |_| Watched { full: AtomicBool::new(false), unseen: AtomicBool::new(false), used: AtomicBool::new(true) };
         Self { lanes: (0..usize::from(shards) * SIGNALS.len()).map(one).collect(), shards }
     }
 
@@ -79,12 +81,24 @@ impl Backlog {
                     Signal::Logs => Stream::Logs(shard),
                     Signal::Processes => Stream::Processes(shard),
                 };
-                match bus.backlog(stream).await {
-                    Ok(backlog) => self.set(signal, shard, backlog.must_refuse()),
-                    // Without the broker nothing is taken anyway; what was known last stays.
-                    Err(error) => tracing::debug!(%stream, error = format!("{error:#}"), "cannot see the backlog"),
+                let looked = bus.backlog(stream).await;
+                self.tell(signal, shard, &looked);
+                // Without the broker nothing is taken anyway; what was known last stays.
+                if let Ok(backlog) = looked {
+                    self.set(signal, shard, backlog.must_refuse());
                 }
             }
+        }
+    }
+
+    /// Says once that a stream cannot be looked at: while the broker is there, it lacks a right.
+    fn tell(&self, signal: Signal, shard: u16, looked: &anyhow::Result<bus::Backlog>) {
+        let Some(watched) = self.watched(signal, shard) else { return };
+        let was_unseen = watched.unseen.swap(looked.is_err(), Ordering::Relaxed);
+        if let Err(error) = looked
+            && !was_unseen
+        {
+            tracing::warn!(?signal, shard, error = format!("{error:#}"), "cannot see the backlog, nor make room");
         }
     }
 

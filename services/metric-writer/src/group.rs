@@ -4,7 +4,7 @@ use std::slice::from_ref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bus::{Batch, Bus, Delivery, Options, Stream, Trial};
+use bus::{Batch, Bus, Delivery, Envelope, Options, Stream, Trial};
 use futures::StreamExt as _;
 use futures::stream::{BoxStream, SelectAll, select_all};
 use lifecycle::CancellationToken;
@@ -123,8 +123,8 @@ impl Gathering {
                 (None, None) => return None,
                 (_, Some(_)) => break,
             };
-            // A tick ends nobody.
-            if delivery.is_suspect() && delivery.tick().is_none() {
+            // A tick ends nobody, nor does what nobody looks into.
+            if delivery.is_suspect() && delivery.tick().is_none() && Envelope::unknown(&delivery).is_none() {
                 if group.envelopes > 0 {
                     self.apart = Some(delivery);
                     break;
