@@ -153,6 +153,12 @@ impl Target {
     }
 }
 
+/// Why nothing could be connected to. Only the text: who logs the status of a call shows all that is behind it, and the stack
+/// of an error that is no bug helps nobody, and costs a hundred megabytes to write.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Unreachable(String);
+
 /// Connects to the first of the target's addresses that answers, from `begin` on.
 #[derive(Clone)]
 struct Connector {
@@ -163,7 +169,7 @@ struct Connector {
 
 impl Service<Uri> for Connector {
     type Response = TokioIo<TlsStream<TcpStream>>;
-    type Error = anyhow::Error;
+    type Error = Unreachable;
     type Future = Answer<Self::Response, Self::Error>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -172,7 +178,10 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, _: Uri) -> Self::Future {
         let connector = self.clone();
-        Box::pin(async move { connector.connect().await.map(TokioIo::new) })
+        Box::pin(async move {
+            let connected = connector.connect().await;
+            connected.map(TokioIo::new).map_err(|error| Unreachable(format!("{error:#}")))
+        })
     }
 }
 

@@ -97,3 +97,12 @@ async fn both_sides_use_certificates_that_were_renewed_without_a_restart() {
     status(&channel_to(&caller, vec![address])).await.unwrap();
     process.stop().await;
 }
+
+#[tokio::test]
+async fn who_is_away_is_told_in_a_line_without_a_stack() {
+    let authority = Authority::new().unwrap();
+    let gone = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let away = status(&channel_to(&identity(&authority, "api-gateway"), vec![gone])).await.unwrap_err();
+    let shown = away.to_string();
+    assert!(shown.contains("Connection refused") && !shown.contains("backtrace") && !shown.contains('\n'), "{shown}");
+}
