@@ -52,7 +52,8 @@ pub struct Decision {
     pub order: u64,
     /// The decision about the same rule and subject before this one, where it is known.
     pub previous: Option<Id>,
-    /// Why it ended, where that is not what the rule looks for: `rule_changed`, `rule_deleted`, `silent`; empty else.
+    /// Why it ended, where that is not what the rule looks for: `rule_changed`, `rule_deleted`,
+    /// `no_match`, `silent`; empty else.
     pub reason: &'static str,
     /// It was said before. What may be new is how the rule shows.
     pub again: bool,

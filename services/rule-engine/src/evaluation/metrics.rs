@@ -98,7 +98,7 @@ impl Evaluation {
             if finder.unwatched.has(sample.series.hash) {
                 return;
             }
-            if let Some(subject) = finder.find(sample.series, &mut tally) {
+            if let Some(subject) = finder.find(sample.series, &mut tally, decisions) {
                 finder.show(subject, &sample, received, &mut tally, decisions);
             }
         })?;
@@ -125,8 +125,8 @@ impl Finder<'_> {
         self.subjects.show(subject, None, (nanos, received), asides, |kind, state| kind.on_sample(state, seen));
     }
 
-    /// The subject that a series is a sight of, bound to the rules that are about it; none where there are none.
-    fn find(&mut self, series: &Arc<Series>, tally: &mut Tally) -> Option<u64> {
+    /// The subject that a series is a sight of, bound to the rules that are about it and to no others; none where there are none.
+    fn find(&mut self, series: &Arc<Series>, tally: &mut Tally, decisions: &mut Vec<Decision>) -> Option<u64> {
         let generation = self.generation;
         if let Some(alias) = self.subjects.alias(series.hash)
             && alias.checked == generation
@@ -146,6 +146,8 @@ impl Finder<'_> {
         let Some(about) = on_metric.about(self.budget, |name| Some(series.label(name))) else {
             return self.as_it_is(id, series, tally);
         };
+        // Labels that identify nobody may have changed since.
+        self.subjects.release_others(id, &about, self.limits, decisions);
         if about.is_empty() && !self.subjects.knows(id) {
             self.unwatched.add(series.hash);
             return None;

@@ -105,15 +105,7 @@ impl Store {
     /// # Errors
     /// Postgres.
     pub async fn bound(&self, rule: &Stored, shards: u16) -> fault::Result<Bound> {
-        let counted = sqlx::query(
-            "select coalesce(sum(subjects), 0)::bigint as subjects, coalesce(sum(over_capacity), 0)::bigint as over_capacity
-             from bindings where rule_id = $1 and evaluated_version = $2",
-        )
-        .bind(rule.id)
-        .bind(signed(rule.evaluated_version))
-        .fetch_one(&self.pools.api)
-        .await
-        .map_err(store::fault)?;
+        // A lane that reports in between has then counted more than it is believed to have, never less.
         let lane = crate::kinds::signal_of(&rule.kind).map(crate::signal::Signal::as_str);
         let reports = sqlx::query(
             "select count(*) as reports, min(reported_at) as oldest from lanes
@@ -124,6 +116,15 @@ impl Store {
         .bind(i32::from(shards))
         .bind(rule.evaluated_revision)
         .bind(rule.about_revision)
+        .fetch_one(&self.pools.api)
+        .await
+        .map_err(store::fault)?;
+        let counted = sqlx::query(
+            "select coalesce(sum(subjects), 0)::bigint as subjects, coalesce(sum(over_capacity), 0)::bigint as over_capacity
+             from bindings where rule_id = $1 and evaluated_version = $2",
+        )
+        .bind(rule.id)
+        .bind(signed(rule.evaluated_version))
         .fetch_one(&self.pools.api)
         .await
         .map_err(store::fault)?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
-use super::{Subjects, bound_bytes};
+use super::{Subjects, bound_bytes, part_of};
 use crate::evaluation::Limits;
 use crate::kinds::Kind;
 use crate::rule::Rule;
@@ -45,7 +45,25 @@ impl Subjects {
         shown
     }
 
-    /// A rule is no longer in force: what it thinks of a subject ends. `next` starts over with the subject, if there is one.
+    /// Lets go of what is bound to rules that are not in `about`: what they think of a subject ends.
+    pub(in crate::evaluation) fn release_others(
+        &mut self,
+        id: u64,
+        about: &[&Arc<Rule>],
+        limits: &Limits,
+        decisions: &mut Vec<Decision>,
+    ) {
+        let Some(subject) = self.parts[part_of(id)].0.get(&id) else { return };
+        let rules = subject.bound.iter().filter_map(|bound| Some((bound.slot, self.slots.rule(bound.slot)?)));
+        let others = rules.filter(|(_, rule)| !about.iter().any(|about| about.id == rule.id));
+        let others: Vec<(u32, Arc<Rule>)> = others.map(|(slot, rule)| (slot, Arc::clone(rule))).collect();
+        for (slot, rule) in others {
+            self.slots.unbind(slot, id);
+            self.release(id, slot, (&rule, "no_match"), None, limits, decisions);
+        }
+    }
+
+    /// A rule is no longer about a subject: what it thinks of that ends. `next` starts over with the subject, if there is one.
     fn release(
         &mut self,
         id: u64,

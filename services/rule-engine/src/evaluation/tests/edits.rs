@@ -160,3 +160,23 @@ fn nothing_is_left_of_rules_that_are_gone() {
     shard.apply(&Event::Rules(set(3, &[])));
     assert_eq!((shard.metrics.firing_count(), shard.metrics.bytes(), shard.said.len()), (0, 0, 800));
 }
+
+#[test]
+fn a_rule_lets_go_of_a_series_whose_labels_it_does_not_match_any_more() {
+    let named = |name: &str, second: u64| {
+        let attributes = vec![attribute("sightline.resource.id", "r"), attribute("host.name", name)];
+        let body = load_of(Some(Resource { attributes, ..Resource::default() }), START + second * SECOND, Some(95.0));
+        Event::Metrics(second, body)
+    };
+    let web = RuleDocument { r#match: "{host_name=\"web\"}".into(), ..metric_document(1, "> 90", 0) };
+    let rules = set(1, &[rule(1, 1, 1, web), metric_rule(2, 1, "> 99", 0)]);
+    let events = [named("web", 10), named("db", 20), named("db", 30), named("web", 40)];
+    let said = check(&rules, &events, &["firing 10 since 10", "resolved 10 since 10", "firing 40 since 40"]);
+    assert_eq!((said[1].reason, said[1].rule.id), ("no_match", Uuid::from_u128(1)));
+    let mut shard = Shard::new(&rules);
+    events[..2].iter().for_each(|event| shard.apply(event));
+    let bound = |shard: &Shard| {
+        shard.metrics.bindings().iter().map(|of| (of.rule.as_u128(), of.subjects)).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(bound(&shard), BTreeMap::from([(1, 0), (2, 1)]));
+}
