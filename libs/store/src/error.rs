@@ -38,11 +38,21 @@ pub fn is_poison(error: &Error) -> bool {
     }
 }
 
+/// As [`fault`], for a list or a search: one that takes too long may be asked for less.
+#[must_use]
+pub fn search_fault(error: Error) -> Fault {
+    if is_timeout(&error) {
+        return Fault::invalid("query_too_slow", "the query took too long; narrow the time range or the filters");
+    }
+    fault(error)
+}
+
 /// The fault that a caller is told when no constraint of the service explains the error better.
 #[must_use]
 pub fn fault(error: Error) -> Fault {
+    // It waited for others, or they have all of the machine.
     if is_timeout(&error) {
-        return Fault::invalid("query_too_slow", "the query took too long; narrow the time range or the filters");
+        return Fault::unavailable("database_slow", "the database took too long; try again shortly", error);
     }
     if is_away(&error) {
         return Fault::unavailable("database_unavailable", "the database is away; try again shortly", error);

@@ -21,6 +21,10 @@ const ACQUIRE: Duration = Duration::from_secs(5);
 
 const ASK_AGAIN: Duration = Duration::from_millis(250);
 
+/// How long a transaction may stand open while nobody asks anything in it: who fell silent must not hold its locks for as long as
+/// the slowest work may take.
+const IDLE: Duration = Duration::from_secs(5);
+
 /// A connection's age and the time since a cut are looked at one after the other.
 const MARGIN: Duration = Duration::from_secs(1);
 
@@ -103,10 +107,10 @@ impl Pools {
 
 fn pool(options: &PgConnectOptions, connections: u32, limit: Duration, cuts: &Cuts) -> PgPool {
     let cuts = cuts.clone();
-    let limit = limit.as_millis().to_string();
+    let (idle, limit) = (limit.min(IDLE).as_millis().to_string(), limit.as_millis().to_string());
     let options = options
         .clone()
-        .options([("statement_timeout", limit.as_str()), ("idle_in_transaction_session_timeout", limit.as_str())]);
+        .options([("statement_timeout", limit.as_str()), ("idle_in_transaction_session_timeout", idle.as_str())]);
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(ACQUIRE)

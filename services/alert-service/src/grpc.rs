@@ -76,7 +76,8 @@ impl AlertsApi {
         let step = if selector.is_everything() { limit + 1 } else { SCAN };
         for _ in 0..SCAN_MOST.div_ceil(step) {
             let rows = i64::try_from(step).unwrap_or(i64::MAX);
-            let rows = listing::alerts(&self.pools.api, filter, after.as_ref(), rows).await.map_err(::store::fault)?;
+            let rows =
+                listing::alerts(&self.pools.api, filter, after.as_ref(), rows).await.map_err(::store::search_fault)?;
             let is_last = rows.len() < step;
             for alert in rows {
                 let place = (alert.starts, alert.id.clone());

@@ -146,7 +146,7 @@ impl Dispatch for DispatchApi {
         let before = page::place(&request.cursor, |number| number.parse().ok())?.unwrap_or(i64::MAX);
         let filter = filter(&caller.scope(), request)?;
         let found = ledger::list(&self.receivers.pools.api, &filter, before, rows(limit)).await;
-        let mut found = found.map_err(::store::fault)?;
+        let mut found = found.map_err(::store::search_fault)?;
         let next = page::cut(&mut found, limit, |(number, _)| number.to_string());
         let items = found.into_iter().map(|(_, delivery)| delivery).collect();
         Ok(Response::new(ListDeliveriesResponse { items, next }))

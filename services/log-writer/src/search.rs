@@ -143,7 +143,7 @@ async fn find(
     deadline: Instant,
 ) -> fault::Result<(Vec<LogRecord>, String)> {
     let selector = query.scope.narrow(&query.selector);
-    let mut chosen = Chosen::by(transaction, &query.scope, selector).await.map_err(store::fault)?;
+    let mut chosen = Chosen::by(transaction, &query.scope, selector).await.map_err(store::search_fault)?;
     if chosen.references().is_some_and(<[i64]>::is_empty) {
         return Ok((Vec::new(), String::new()));
     }
@@ -157,7 +157,7 @@ async fn find(
         chosen
             .learn(transaction, &query.scope, page.rows.iter().map(|row| row.resource_ref))
             .await
-            .map_err(store::fault)?;
+            .map_err(store::search_fault)?;
         for row in page.rows.into_iter().filter(|row| chosen.passes(row.resource_ref)) {
             if found.len() < wanted && bytes < ANSWER_BYTES {
                 bytes += row.bytes();
@@ -185,9 +185,9 @@ async fn find(
 }
 
 async fn begin(pool: &Pool, timeout: Duration) -> fault::Result<Transaction<'static, Postgres>> {
-    let mut transaction = pool.begin().await.map_err(store::fault)?;
+    let mut transaction = pool.begin().await.map_err(store::search_fault)?;
     let statement = format!("set local statement_timeout = {}", timeout.as_millis());
-    sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await.map_err(store::fault)?;
+    sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await.map_err(store::search_fault)?;
     Ok(transaction)
 }
 
@@ -237,8 +237,8 @@ async fn page(
         .fetch(&mut **transaction);
     let mut page = Page { rows: Vec::new(), after: None, is_last: true };
     let (mut seen, mut bytes) = (0, 0);
-    while let Some(row) = read.try_next().await.map_err(store::fault)? {
-        let row = Row::read(&row).map_err(store::fault)?;
+    while let Some(row) = read.try_next().await.map_err(store::search_fault)? {
+        let row = Row::read(&row).map_err(store::search_fault)?;
         page.after = Some(row.place());
         seen += 1;
         if query.regex.as_ref().is_none_or(|regex| regex.is_match(&row.body)) {
@@ -284,7 +284,7 @@ async fn sizes(
     .bind(references(rows))
     .fetch_all(&mut **transaction)
     .await
-    .map_err(store::fault)?;
+    .map_err(store::search_fault)?;
     Ok(sizes.into_iter().collect())
 }
 
@@ -299,7 +299,7 @@ async fn attributes(
             .bind(references(rows))
             .fetch_all(&mut **transaction)
             .await
-            .map_err(store::fault)?;
+            .map_err(store::search_fault)?;
     Ok(rows.into_iter().collect())
 }
 
@@ -360,7 +360,7 @@ pub(crate) async fn processes(
     .bind(resource_id)
     .fetch_optional(&mut *transaction)
     .await
-    .map_err(store::fault)?;
+    .map_err(store::search_fault)?;
     let Some((time_ns, batch, host_name)) = newest else { return Ok(None) };
     let may_see = scope.selector().matches(|label| match label {
         "resource_id" => Some(resource_id),
@@ -380,7 +380,7 @@ pub(crate) async fn processes(
     .bind(&batch)
     .fetch_one(&mut *transaction)
     .await
-    .map_err(store::fault)?;
+    .map_err(store::search_fault)?;
     let rows = sqlx::query(
         "select pid, ppid, left(user_name, $5) as user_name, left(executable, $5) as executable,
                 left(command_line, $5) as command_line, cpu_percent, memory_percent, threads, start_ns
@@ -396,8 +396,8 @@ pub(crate) async fn processes(
     .bind(MOST_PROCESSES)
     .fetch_all(&mut *transaction)
     .await
-    .map_err(store::fault)?;
-    let items = rows.iter().map(process).collect::<Result<_, _>>().map_err(store::fault)?;
+    .map_err(store::search_fault)?;
+    let items = rows.iter().map(process).collect::<Result<_, _>>().map_err(store::search_fault)?;
     Ok(Some((u64::try_from(time_ns).unwrap_or_default(), items)))
 }
 

@@ -32,7 +32,9 @@ async fn a_slow_question_ends_and_takes_nothing_from_the_work() {
     let pools = pools(&process, &testkit::database().await).await;
     let (asked, worked) = tokio::join!(sleep(&pools.api), sqlx::query("select 1").execute(&pools.work));
     worked.unwrap();
-    assert_eq!(store::fault(asked.unwrap_err()).code(), "query_too_slow");
+    assert_eq!(store::search_fault(asked.unwrap_err()).code(), "query_too_slow");
+    let asked = sleep(&pools.api).await;
+    assert_eq!(store::fault(asked.unwrap_err()).kind(), fault::Kind::Unavailable);
     process.stop().await;
 }
 

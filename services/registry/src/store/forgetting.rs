@@ -52,6 +52,6 @@ impl Store {
             transaction.commit().await?;
             Ok(gone.len())
         };
-        self.bounded(work).await
+        self.bounded(Box::pin(work)).await
     }
 }

@@ -118,7 +118,7 @@ impl Store {
             transaction.commit().await?;
             Ok(settled)
         };
-        self.bounded(work).await
+        self.bounded(Box::pin(work)).await
     }
 
     /// Writes down how often resources report.

@@ -3,7 +3,7 @@
 use authn::Scope;
 use sqlx::QueryBuilder;
 use sqlx::postgres::Postgres;
-use store::fault;
+use store::{fault, search_fault};
 
 use super::{Listed, RESOURCE, Store};
 use crate::resource::Facts;
@@ -31,7 +31,7 @@ impl Store {
         limit: i64,
     ) -> fault::Result<Vec<Listed>> {
         let mut query = list_query(scope.tenant(), narrow, after, limit);
-        query.build_query_as().persistent(false).fetch_all(&self.pools.api).await.map_err(fault)
+        query.build_query_as().persistent(false).fetch_all(&self.pools.api).await.map_err(search_fault)
     }
 
     /// The resource, if it is in `scope`.
