@@ -72,7 +72,16 @@ impl Levels {
 /// # Errors
 /// Postgres.
 pub async fn take(pools: &Pools, levels: &Levels) -> sqlx::Result<Heard> {
-    pools.bounded(hear(pools, levels)).await
+    let mut heard = pools.bounded(hear(pools, levels)).await?;
+    // What is found again comes in portions, and the part is heard once more with each.
+    for _ in 0..levels.named.len() as u64 / AT_ONCE.unsigned_abs() {
+        let more = pools.bounded(hear(pools, levels)).await?;
+        if more.found == 0 {
+            break;
+        }
+        heard.found += more.found;
+    }
+    Ok(heard)
 }
 
 async fn hear(pools: &Pools, levels: &Levels) -> sqlx::Result<Heard> {
@@ -99,7 +108,7 @@ async fn hear(pools: &Pools, levels: &Levels) -> sqlx::Result<Heard> {
     if is_complete {
         timers::set(&mut transaction, UNCONFIRMED, &wire.shard).await?;
     }
-    let found = rounds::lost(&mut transaction, &levels.named, wire.order).await?;
+    let found = rounds::lost(&mut transaction, &levels.named, wire.order, AT_ONCE).await?;
     let mut heard = Heard { is_complete, ..Heard::default() };
     if !found.is_empty() {
         let mut changes = Changes::begin(&mut transaction, &found).await?;
@@ -137,15 +146,19 @@ pub async fn end_unconfirmed(pools: &Pools, shard: &str) -> sqlx::Result<u64> {
     let mut changes = Changes::begin(&mut transaction, &unconfirmed).await?;
     let now = changes.now();
     let mut lost = 0;
+    let mut over: Vec<&str> = Vec::new();
     for id in &unconfirmed {
         if let Some(alert) = changes.alert(id).filter(|alert| alert.is_on()) {
             let cause = loss(alert);
             let change = lose(alert, now);
             changes.apply(change, Cause { id: &cause, received: 0, traceparent: None });
             lost += 1;
+        } else {
+            over.push(id);
         }
     }
     changes.write(&mut transaction).await?;
+    rounds::leave(&mut transaction, &over).await?;
     transaction.commit().await?;
     Ok(lost)
 }

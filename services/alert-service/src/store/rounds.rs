@@ -51,16 +51,23 @@ pub async fn hear(connection: &mut PgConnection, part: &Part<'_>, named: &[Strin
     .await
 }
 
-/// Of these alerts, those that were ended because nobody confirmed them, before `order`.
+/// Of these alerts, so many of those that were ended because nobody confirmed them, before `order`.
 ///
 /// # Errors
 /// Postgres.
-pub async fn lost(connection: &mut PgConnection, named: &[String], order: u64) -> sqlx::Result<Vec<String>> {
+pub async fn lost(
+    connection: &mut PgConnection,
+    named: &[String],
+    order: u64,
+    limit: i64,
+) -> sqlx::Result<Vec<String>> {
     sqlx::query_scalar(
-        "select id from alerts where id = any($1) and ended_reason = 'lost' and ends_unix_nano > 0 and decided_order <= $2",
+        "select id from alerts where id = any($1) and ended_reason = 'lost' and ends_unix_nano > 0 and decided_order <= $2
+         limit $3",
     )
     .bind(named)
     .bind(signed(order))
+    .bind(limit)
     .fetch_all(connection)
     .await
 }
@@ -92,6 +99,14 @@ pub async fn unconfirmed(
     .bind(limit)
     .fetch_all(connection)
     .await
+}
+
+/// Waits no more for anybody to confirm these, which are not on: without an end to it they would be looked at for ever.
+///
+/// # Errors
+/// Postgres.
+pub async fn leave(connection: &mut PgConnection, over: &[&str]) -> sqlx::Result<()> {
+    sqlx::query("delete from firing where alert_id = any($1)").bind(over).execute(connection).await.map(|_| ())
 }
 
 /// Forgets the rounds of `shard` before the last two complete ones of `epoch`.

@@ -65,12 +65,14 @@ async fn an_alert_that_two_complete_rounds_do_not_name_is_ended_as_lost_and_told
 }
 
 #[tokio::test]
-async fn many_that_are_lost_are_ended_in_portions_and_a_timer_of_a_newer_release_is_left_to_it() {
+async fn many_that_are_lost_are_ended_and_found_again_in_portions_and_a_timer_of_a_newer_release_is_left_to_it() {
     let mut service = Service::start().await;
+    let mut all = Vec::new();
     for series in 0..600 {
         let firing =
             Transition { receivers: Vec::new(), ..service.transition("firing", &format!("{series:016x}"), 10) };
         service.publish(&firing).await;
+        all.push(firing);
     }
     let of_tomorrow = "insert into timers (kind, key, due_at) values ('escalation', 'a', now() - interval '1 day')";
     sqlx::query(of_tomorrow).execute(&service.pool).await.unwrap();
@@ -82,6 +84,32 @@ async fn many_that_are_lost_are_ended_in_portions_and_a_timer_of_a_newer_release
         let lost: i64 = sqlx::query_scalar(lost).fetch_one(&service.pool).await.unwrap();
         let kinds: Vec<String> = sqlx::query_scalar("select kind from timers").fetch_all(&service.pool).await.unwrap();
         if (on, lost) == (0, 600) && kinds == ["escalation"] { Ok(()) } else { Err(format!("{on} {lost} {kinds:?}")) }
+    })
+    .await;
+    service.say(3_000, 10, &all.iter().collect::<Vec<_>>()).await;
+    eventually("all of them on again", PATIENCE, async || {
+        let on: i64 = sqlx::query_scalar("select count(*) from firing").fetch_one(&service.pool).await.unwrap();
+        if on == 600 { Ok(()) } else { Err(on) }
+    })
+    .await;
+    service.process.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_still_expected_to_be_confirmed_though_it_is_over_is_looked_at_once() {
+    let mut service = Service::start().await;
+    firing(&mut service, A, 10).await;
+    sqlx::query("update alerts set ends_unix_nano = starts_unix_nano + 1, state = 'resolved'")
+        .execute(&service.pool)
+        .await
+        .unwrap();
+    service.say(1_000, 10, &[]).await;
+    service.say(2_000, 10, &[]).await;
+    eventually("nothing that is expected, nor due", PATIENCE, async || {
+        let count = |sql| sqlx::query_scalar::<_, i64>(sql).fetch_one(&service.pool);
+        let left =
+            (count("select count(*) from firing").await.unwrap(), count("select count(*) from timers").await.unwrap());
+        if left == (0, 0) { Ok(()) } else { Err(format!("{left:?}")) }
     })
     .await;
     service.process.stop().await;
