@@ -1,6 +1,6 @@
 //! Request bodies, parameters and path segments, read with errors that say which field is wrong.
 
-use std::error::Error as _;
+use std::error::Error;
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
@@ -32,14 +32,19 @@ fn refusal(rejection: &JsonRejection) -> Fault {
     if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return Fault::new(Kind::TooLarge, "body_too_large", "the body is larger than 1 MiB");
     }
-    let causes = std::iter::successors(rejection.source(), |cause| (*cause).source());
-    for cause in causes {
-        if let Some(stalled) = cause.downcast_ref::<edge::Stalled>() {
-            let detail = "the body of the request stopped arriving; send it again";
-            return Fault::unavailable("body_stalled", detail, anyhow::anyhow!("{stalled}"));
-        }
+    match stalled(rejection) {
+        Some(stalled) => Fault::unavailable("body_stalled", STALLED, anyhow::anyhow!("{stalled}")),
+        None => Fault::invalid("invalid_json", plain(&rejection.body_text())),
     }
-    Fault::invalid("invalid_json", plain(&rejection.body_text()))
+}
+
+/// What a caller is told whose body stopped arriving.
+pub(crate) const STALLED: &str = "the body of the request stopped arriving; send it again";
+
+/// Whether that is behind an error.
+pub(crate) fn stalled(error: &dyn Error) -> Option<&edge::Stalled> {
+    let mut causes = std::iter::successors(error.source(), |cause| (*cause).source());
+    causes.find_map(|cause| cause.downcast_ref())
 }
 
 /// Query parameters; unknown ones are refused by the types themselves.

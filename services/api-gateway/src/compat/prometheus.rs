@@ -14,6 +14,7 @@ use axum::{Json, Router};
 use model::label_name;
 use serde_json::{Value, json};
 
+use crate::body::{STALLED, stalled};
 use crate::metrics_store::Refusal;
 use crate::state::{AppState, Caller};
 use parameters::Question;
@@ -130,8 +131,9 @@ async fn pairs(request: Request) -> Result<Vec<(String, String)>, Refusal> {
             let advice = "send parameters as application/x-www-form-urlencoded";
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "bad_data", advice));
         }
-        let bytes: Bytes = axum::body::to_bytes(body, LARGEST_FORM).await.map_err(|_| {
-            Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "bad_data", "the form is larger than 1 MiB, or did not arrive")
+        let bytes: Bytes = axum::body::to_bytes(body, LARGEST_FORM).await.map_err(|error| match stalled(&error) {
+            Some(_) => Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", STALLED),
+            None => Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, "bad_data", "the form is larger than 1 MiB"),
         })?;
         pairs.extend(decoded(&bytes));
     }

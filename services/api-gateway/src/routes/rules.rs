@@ -2,6 +2,8 @@
 
 mod document;
 
+use std::time::Duration;
+
 use authn::{Permission, Scope};
 use axum::Json;
 use axum::extract::State;
@@ -20,8 +22,9 @@ use crate::conditions::{etag, expected_version, idempotency_key};
 use crate::state::{AppState, Caller};
 use document::{Rule, RuleDraft};
 
-/// Beyond it nobody waits for a count that only informs.
+/// Beyond these nobody waits for a count that only informs.
 const LARGEST_COUNT: usize = 64 << 10;
+const LONGEST_COUNT: Duration = Duration::from_secs(2);
 
 fn respond(status: StatusCode, rule: Rule) -> Response {
     (status, [(header::ETAG, etag(rule.version()))], Json(rule)).into_response()
@@ -54,8 +57,8 @@ async fn matches(state: &AppState, scope: &Scope, metric: Option<&str>, text: &s
     let more = selector.trim_start_matches('{').trim_end_matches('}');
     let comma = if more.is_empty() { "" } else { "," };
     let query = format!("count({{__name__=~{name}{comma}{more}}})");
-    let asked = state.metrics_store.read(scope, "query", vec![("query".to_owned(), query)], LARGEST_COUNT).await;
-    answer::count(&asked.ok()?)
+    let asked = state.metrics_store.read(scope, "query", vec![("query".to_owned(), query)], LARGEST_COUNT);
+    answer::count(&tokio::time::timeout(LONGEST_COUNT, asked).await.ok()?.ok()?)
 }
 
 /// List rules. Needs `rules:read`.
