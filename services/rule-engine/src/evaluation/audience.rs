@@ -1,7 +1,7 @@
 //! How many resources log rules are about: those that have written something lately, whether a rule fired for them or not.
 //! Only for people to see; nothing is decided by it, and it is not saved.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ use crate::rule_set::{Candidates, RuleSet};
 const RESOURCES: usize = 50_000;
 /// Of them, those of one tenant.
 const RESOURCES_OF_TENANT: usize = RESOURCES / 4;
+/// Ids of rules in all the lists of one tenant together; a resource whose list has no place is not counted. Most resources
+/// share a few lists.
+const LISTED_OF_TENANT: usize = 1_000_000;
 /// What one message may cost here, in looks at rules; resources that are left are counted when they write again.
 const LOOKS: u64 = 100_000;
 
@@ -31,6 +34,7 @@ pub(super) struct Audience {
     old: HashedMap<Heard>,
     turned: u64,
     by_tenant: HashMap<String, Arc<Candidates>>,
+    lists: HashMap<Arc<str>, Lists>,
     /// Of the young, how many each tenant has.
     of_tenant: HashMap<String, usize>,
 }
@@ -39,9 +43,41 @@ pub(super) struct Audience {
 struct Heard {
     tenant: Arc<str>,
     subject: u64,
-    rules: Arc<[Uuid]>,
+    rules: List,
     /// Rules may be about it that were not asked.
     is_stale: bool,
+}
+
+/// The rules that are about a resource, in order.
+type List = Arc<[Uuid]>;
+
+/// The lists of one tenant, each once.
+#[derive(Default)]
+struct Lists {
+    known: HashSet<List>,
+    ids: usize,
+}
+
+impl Lists {
+    /// The one list that says this; none where there is no room for another.
+    fn one(&mut self, rules: Vec<Uuid>) -> Option<List> {
+        if let Some(known) = self.known.get(rules.as_slice()) {
+            return Some(Arc::clone(known));
+        }
+        if self.ids + rules.len() > LISTED_OF_TENANT {
+            return None;
+        }
+        self.ids += rules.len();
+        let list: List = rules.into();
+        self.known.insert(Arc::clone(&list));
+        Some(list)
+    }
+
+    /// Forgets those that no resource has.
+    fn tidy(&mut self) {
+        self.known.retain(|list| Arc::strong_count(list) > 1);
+        self.ids = self.known.iter().map(|list| list.len()).sum();
+    }
 }
 
 impl Audience {
@@ -70,12 +106,13 @@ impl Audience {
                 let writer = Writer::read(tenant, resource);
                 let candidates = self.rules_of(rules, tenant);
                 let Some(about) = candidates.about(budget, |name| writer.label(name)) else { return };
-                Heard {
-                    tenant: Arc::from(tenant),
-                    subject: writer.id,
-                    rules: about.into_iter().map(|rule| rule.id).collect(),
-                    is_stale: false,
-                }
+                let tenant = match self.lists.get_key_value(tenant) {
+                    Some((tenant, _)) => Arc::clone(tenant),
+                    None => Arc::from(tenant),
+                };
+                let lists = self.lists.entry(Arc::clone(&tenant)).or_default();
+                let Some(rules) = lists.one(about.into_iter().map(|rule| rule.id).collect()) else { return };
+                Heard { tenant, subject: writer.id, rules, is_stale: false }
             }
         };
         self.old.remove(&key);
@@ -101,7 +138,13 @@ impl Audience {
             self.turned = now;
             self.old = std::mem::take(&mut self.young);
             self.of_tenant.clear();
+            self.tidy();
         }
+    }
+
+    fn tidy(&mut self) {
+        self.lists.values_mut().for_each(Lists::tidy);
+        self.lists.retain(|_, lists| !lists.known.is_empty());
     }
 
     /// Resources of tenants whose rules are about others now stay with the rules that are not, until they write again.
@@ -111,29 +154,49 @@ impl Audience {
             let [was, is] = [&before, &after].map(|all| all.get(tenant).and_then(|rules| rules.get(rule)));
             was.is_some() && was == is
         };
+        let tenants: HashSet<&str> = before.keys().chain(after.keys()).copied().collect();
+        let changed: HashSet<&str> =
+            tenants.into_iter().filter(|tenant| before.get(tenant) != after.get(tenant)).collect();
+        let mut made: HashMap<*const Uuid, List> = HashMap::new();
         for heard in self.young.values_mut().chain(self.old.values_mut()) {
-            if before.get(&*heard.tenant) != after.get(&*heard.tenant) {
-                heard.is_stale = true;
-                heard.rules = heard.rules.iter().filter(|rule| is_same(&heard.tenant, rule)).copied().collect();
+            if !changed.contains(&*heard.tenant) {
+                continue;
             }
+            heard.is_stale = true;
+            let stay = made.entry(heard.rules.as_ptr()).or_insert_with(|| {
+                let stay = heard.rules.iter().filter(|rule| is_same(&heard.tenant, rule)).copied().collect();
+                // Shorter than before, so there is always room but for what nobody has any more.
+                let lists = self.lists.entry(Arc::clone(&heard.tenant)).or_default();
+                lists.one(stay).unwrap_or_default()
+            });
+            heard.rules = Arc::clone(stay);
         }
+        drop(made);
+        self.tidy();
         self.by_tenant.clear();
     }
 
     /// Counts of all log rules, with what the evaluation says about room.
     pub(super) fn bindings(&self, rules: &RuleSet, bound: Vec<Binding>) -> Vec<Binding> {
         let over: HashMap<Uuid, u64> = bound.iter().map(|binding| (binding.rule, binding.over_capacity)).collect();
-        let mut counts: HashMap<Uuid, HashedMap<()>> = HashMap::new();
-        for heard in self.young.values().chain(self.old.values()) {
-            for rule in heard.rules.iter() {
-                counts.entry(*rule).or_default().insert(heard.subject, ());
-            }
+        // A resource that is remembered in several forms counts once, as it was seen last.
+        let mut subjects: HashedMap<&List> = HashedMap::default();
+        for heard in self.old.values().chain(self.young.values()) {
+            subjects.insert(heard.subject, &heard.rules);
         }
-        let counted = |(id, subjects): (Uuid, HashedMap<()>)| {
+        let mut by_list: HashMap<*const Uuid, (&List, u64)> = HashMap::new();
+        for list in subjects.into_values() {
+            by_list.entry(list.as_ptr()).or_insert((list, 0)).1 += 1;
+        }
+        let mut counts: HashMap<Uuid, u64> = HashMap::new();
+        for (list, subjects) in by_list.into_values() {
+            list.iter().for_each(|rule| *counts.entry(*rule).or_default() += subjects);
+        }
+        let counted = |(id, subjects)| {
             Some(Binding {
                 rule: id,
                 evaluated_version: rules.rule(id)?.evaluated_version,
-                subjects: subjects.len() as u64,
+                subjects,
                 over_capacity: over.get(&id).copied().unwrap_or(0),
             })
         };
@@ -167,4 +230,24 @@ fn key(tenant: &str, resource: ResourceLogs<'_>) -> u64 {
         text.extend_from_slice(attribute.value.text().as_bytes());
     }
     xxhash_rust::xxh3::xxh3_64(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_lists_are_kept_once_and_all_of_a_tenant_are_bounded() {
+        let mut lists = Lists::default();
+        let rules = |from: u128| (from..from + 2_000).map(Uuid::from_u128).collect::<Vec<_>>();
+        let first = lists.one(rules(0)).unwrap();
+        for _ in 0..10_000 {
+            assert!(Arc::ptr_eq(&first, &lists.one(rules(0)).unwrap()));
+        }
+        let kept: Vec<List> = (1..1_000).map_while(|from| lists.one(rules(from))).collect();
+        assert_eq!((kept.len() + 1, lists.ids), (LISTED_OF_TENANT / 2_000, LISTED_OF_TENANT));
+        drop(kept);
+        lists.tidy();
+        assert_eq!((lists.known.len(), lists.ids), (1, 2_000));
+    }
 }
