@@ -137,7 +137,7 @@ pub(crate) struct Rule {
     /// Metric rules, in the answer to their creation: series that the metrics store has now and that the rule is about
     #[serde(skip_serializing_if = "Option::is_none")]
     matches: Option<u64>,
-    /// Says so when the rule is about nothing
+    /// Says so when the rule is about nothing, or tells nobody; not in lists
     #[serde(skip_serializing_if = "Option::is_none")]
     warning: Option<&'static str>,
 }
@@ -147,16 +147,19 @@ pub(crate) struct Rule {
 pub(crate) struct Bound {
     /// Series (metric rules), or resources that have written lines lately (log rules)
     count: u64,
-    /// How many more there was no room for
+    /// How often there was no room for one more; one that goes on sending is refused again each minute
     over_capacity: u64,
-    /// Whether every shard has reported; before that, `count` is not all
+    /// Whether every shard has reported, two minutes after it was changed what the rule is about; before that, `count` is not
+    /// all. A resource counts with its next line
     complete: bool,
     /// The oldest of the reports; null when there is none yet
     reported_at: Option<String>,
 }
 
-const BOUND_TO_NOTHING: &str =
-    "nothing matches this rule at present: compare `metric` and `match` with what is received";
+const NO_SERIES: &str = "nothing matches this rule at present: compare `metric` and `match` with what is received";
+const NOBODY_WRITES: &str =
+    "nothing that this rule matches has written a line lately: compare `match` with what is received";
+const TELLS_NOBODY: &str = "nobody is told what this rule decides: name at least one receiver, if anybody is to be";
 
 impl From<proto::rules::Bound> for Bound {
     fn from(bound: proto::rules::Bound) -> Self {
@@ -184,7 +187,7 @@ impl Rule {
 
     /// With what the store has, which says more than shards that have only just heard of the rule.
     pub(crate) fn matching(self, matches: Option<u64>) -> Self {
-        let warning = if matches == Some(0) { Some(BOUND_TO_NOTHING) } else { self.warning };
+        let warning = if matches == Some(0) { Some(NO_SERIES) } else { self.warning };
         Self { matches, warning, ..self }
     }
 }
@@ -199,7 +202,14 @@ impl From<proto::rules::Rule> for Rule {
         };
         let duration = |millis: u64| (millis != 0).then(|| instant::duration(millis));
         let bound = rule.bound.map(Bound::from);
-        let nothing = bound.as_ref().is_some_and(|bound| bound.complete && bound.count == 0 && !document.disabled);
+        let warning = match &bound {
+            Some(_) | None if document.disabled => None,
+            Some(bound) if bound.complete && bound.count == 0 => {
+                Some(if log.is_some() { NOBODY_WRITES } else { NO_SERIES })
+            }
+            Some(_) if document.receivers.is_empty() => Some(TELLS_NOBODY),
+            Some(_) | None => None,
+        };
         Self {
             id: rule.id,
             version: rule.version,
@@ -222,7 +232,29 @@ impl From<proto::rules::Rule> for Rule {
             disabled: document.disabled,
             bound,
             matches: None,
-            warning: nothing.then_some(BOUND_TO_NOTHING),
+            warning,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rule_that_is_about_nothing_or_tells_nobody_says_so() {
+        let warning = |count, complete, receivers: &[&str], disabled| {
+            let receivers = receivers.iter().map(|name| (*name).to_owned()).collect();
+            let document = Some(RuleDocument { receivers, disabled, ..RuleDocument::default() });
+            let bound = Some(proto::rules::Bound { count, complete, ..Default::default() });
+            Rule::from(proto::rules::Rule { document, bound, ..Default::default() }).warning
+        };
+        assert_eq!(warning(0, true, &["ops"], false), Some(NO_SERIES));
+        assert_eq!(warning(0, false, &["ops"], false), None);
+        assert_eq!(warning(1, true, &[], false), Some(TELLS_NOBODY));
+        assert_eq!(warning(0, true, &[], true), None);
+        assert_eq!(warning(1, true, &["ops"], false), None);
+        let listed = proto::rules::Rule { document: Some(RuleDocument::default()), ..Default::default() };
+        assert_eq!(Rule::from(listed).warning, None);
     }
 }
