@@ -119,10 +119,10 @@ async fn rotate(
     leeway: Duration,
 ) -> Result<Rotation, sqlx::Error> {
     let hash = refresh::hash(used);
-    // The lock makes two uses at once one after the other: the second one sees the first.
+    // The lock makes two uses at once one after the other: the second one sees the first, though it may have begun before it.
     let presented: Option<Presented> = sqlx::query_as(
         "select s.id as session, s.user_id, s.secret, t.used_at is not null as used,
-                coalesce(t.used_at > now() - $2 * interval '1 second', false) as just_now,
+                coalesce(t.used_at > clock_timestamp() - $2 * interval '1 second', false) as just_now,
                 s.revoked_at is null and s.expires_at > now() and u.disabled_at is null as welcome
          from refresh_tokens t join sessions s on s.id = t.session_id join users u on u.id = s.user_id
          where t.hash = $1 for update of t, s",
