@@ -11,8 +11,8 @@ use store::outbox::{self, Message};
 use crate::alert::{Alert, Change, Outcome};
 use crate::outbox::Topic;
 use crate::policy::route::{self, Group};
-use crate::policy::{self, Told, Word};
-use crate::store::deliveries::News;
+use crate::policy::{self, Told};
+use crate::store::deliveries::{self, News};
 use crate::store::{alerts, told};
 use crate::wire;
 
@@ -32,6 +32,7 @@ pub struct Changes {
     now: u64,
     alerts: BTreeMap<String, Alert>,
     told: BTreeMap<String, Told>,
+    news: BTreeMap<String, News>,
     changed: BTreeSet<String>,
     tellings: Vec<Telling>,
     messages: Vec<Message>,
@@ -56,7 +57,8 @@ impl Changes {
     pub async fn begin(connection: &mut PgConnection, ids: &[String]) -> sqlx::Result<Self> {
         let now = alerts::lock(connection, ids).await?;
         let (alerts, told) = (alerts::load(connection, ids).await?, told::load(connection, ids).await?);
-        Ok(Self { now, alerts, told, changed: BTreeSet::new(), tellings: Vec::new(), messages: Vec::new() })
+        let news = deliveries::news(&mut *connection, &ids.iter().map(String::as_str).collect::<Vec<_>>()).await?;
+        Ok(Self { now, alerts, told, news, changed: BTreeSet::new(), tellings: Vec::new(), messages: Vec::new() })
     }
 
     /// Now, by the clock of Postgres, Unix nanoseconds.
@@ -76,7 +78,9 @@ impl Changes {
         let alert = change.alert?;
         let known = self.told.entry(alert.id.clone()).or_default();
         let id = notification_id(&alert, cause.id);
+        let news = self.news.entry(alert.id.clone()).or_default();
         let notification = policy::settle(&change.tell, known, &id).map(|(state, receivers)| {
+            wait_for(news, &receivers);
             self.tellings.push(Telling {
                 id: id.clone(),
                 group: route::group(&alert),
@@ -89,11 +93,7 @@ impl Changes {
             id.clone()
         });
         if change.outcome.is_news() {
-            let hears = |word: &Word| policy::knows(word) || word.notification_id == id;
-            let receivers = known.iter().filter(|(_, word)| hears(word)).map(|(name, _)| name.clone());
-            let waits = notification.is_some();
-            let news = News { waits, ..wire::pending(&receivers.collect::<Vec<_>>()) };
-            self.messages.push(changed(&alert, change.outcome, news, cause, self.now));
+            self.messages.push(changed(&alert, change.outcome, news.clone(), cause, self.now));
         }
         self.changed.insert(alert.id.clone());
         self.alerts.insert(alert.id.clone(), alert);
@@ -122,6 +122,14 @@ impl Changes {
         outbox::put(connection, &self.messages).await?;
         Ok(!self.messages.is_empty())
     }
+}
+
+/// What these receivers heard before is old news.
+fn wait_for(news: &mut News, receivers: &[String]) {
+    news.receivers.retain(|told| !receivers.contains(&told.receiver));
+    news.receivers.extend(wire::pending(receivers).receivers);
+    news.receivers.sort_unstable_by(|one, other| one.receiver.cmp(&other.receiver));
+    news.waits = true;
 }
 
 /// The id of what is told of an alert for that cause.
