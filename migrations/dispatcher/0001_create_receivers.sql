@@ -21,9 +21,10 @@ create table receivers (
     constraint receivers_idempotency_key unique (tenant, idempotency_key)
 );
 
--- How each receiver does, apart from what people write.
+-- How each receiver does, apart from what people write. Goes with its receiver, but does not refer to it: a row that is written
+-- twice in a transaction would lock its receiver the second time, and who deletes that waits for the transaction already.
 create table receiver_state (
-    receiver_id uuid primary key references receivers on delete cascade,
+    receiver_id uuid primary key,
     tenant text not null,
     -- Failed attempts since it last answered.
     failures integer not null default 0,

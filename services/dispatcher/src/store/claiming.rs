@@ -182,22 +182,29 @@ fn read(row: &PgRow) -> sqlx::Result<Claimed> {
     })
 }
 
-/// Says that this process is alive and still at these; gives those of them that nobody else has taken over.
+/// Says that this process is alive and still at these; gives those of them that nobody else has taken over, and for how long
+/// they are held.
 ///
 /// # Errors
 /// Postgres; the claims then run out.
-pub async fn renew(pool: &PgPool, claimer: &Claimer, ids: &[String]) -> sqlx::Result<Vec<String>> {
-    sqlx::query_scalar(
-        // Others lock rows in orders of their own; it needs none that is just being changed under its claim.
-        "with renewed as (
+pub async fn renew(pool: &PgPool, claimer: &Claimer, ids: &[String]) -> sqlx::Result<Vec<(String, Duration)>> {
+    let rows: Vec<(String, f64)> = sqlx::query_as(
+        // Others lock rows in orders of their own: what one of them is at stays as it is until the next time.
+        "with held as (
+             select id, extract(epoch from claimed_until - now())::double precision as left_over from deliveries
+             where id = any($1) and claim = $2 and state = 'pending'
+         ), renewed as (
              update deliveries set claimed_until = now() + $3 * interval '1 second'
              where id in (select id from deliveries where id = any($1) and claim = $2 and state = 'pending'
-                          for no key update skip locked))
-         select id from deliveries where id = any($1) and claim = $2 and state = 'pending'",
+                          for no key update skip locked)
+             returning id)
+         select id, case when renewed.id is null then left_over else $3 end from held left join renewed using (id)",
     )
     .bind(ids)
     .bind(claimer.owner)
     .bind(claimer.lease.as_secs_f64())
     .fetch_all(pool)
-    .await
+    .await?;
+    let held = |(id, seconds)| (id, Duration::try_from_secs_f64(seconds).unwrap_or_default());
+    Ok(rows.into_iter().map(held).collect())
 }

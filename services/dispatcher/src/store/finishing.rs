@@ -141,6 +141,12 @@ fn after(finished: &Finished) -> (&'static str, String, Option<f64>) {
 
 async fn end(connection: &mut PgConnection, claimer: &Claimer, finished: &[Finished]) -> sqlx::Result<Vec<Over>> {
     let after = || finished.iter().map(after);
+    let ids: Vec<&str> = finished.iter().map(|finished| finished.id.as_str()).collect();
+    // In the order in which who deletes a receiver locks what waits for it.
+    sqlx::query("select from deliveries where id = any($1) order by id collate \"C\" for no key update")
+        .bind(&ids)
+        .execute(&mut *connection)
+        .await?;
     let rows = sqlx::query(
         "update deliveries set state = ended.state, reason = ended.reason, claim = null, claimed_until = null,
              is_next = is_next and ended.state = 'pending',
@@ -152,7 +158,7 @@ async fn end(connection: &mut PgConnection, claimer: &Claimer, finished: &[Finis
            and (claim = $6 and attempts = ended.number or ended.state = 'delivered')
          returning deliveries.*, notifications.received_unix_nano, notifications.traceparent",
     )
-    .bind(finished.iter().map(|finished| finished.id.as_str()).collect::<Vec<_>>())
+    .bind(&ids)
     .bind(numbers(finished))
     .bind(after().map(|(state, _, _)| state).collect::<Vec<_>>())
     .bind(after().map(|(_, reason, _)| reason).collect::<Vec<_>>())

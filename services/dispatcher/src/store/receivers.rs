@@ -9,7 +9,7 @@ use authn::Scope;
 use fault::{Fault, Kind};
 use settings::Secret;
 use sqlx::postgres::PgRow;
-use sqlx::{PgPool, Row as _};
+use sqlx::{PgConnection, PgPool, Row as _};
 use uuid::Uuid;
 
 use super::adding::NO_RECEIVER;
@@ -141,6 +141,7 @@ impl Receivers {
         let receiver = self.expect(scope, id, version).await?;
         let changed = async {
             let mut transaction = self.pool().begin().await?;
+            lock(&mut transaction, receiver.id).await?;
             sqlx::query(
                 "update deliveries set next_attempt_at = now()
                  where receiver_id = $1 and is_next and claim is null and next_attempt_at > now() and awaits is null",
@@ -217,11 +218,7 @@ impl Receivers {
         let receiver = self.expect(scope, id, version).await?;
         let deleted = async {
             let mut transaction = self.pool().begin().await?;
-            // First, so that nobody gives it anything more meanwhile.
-            sqlx::query("select from receivers where id = $1 for update")
-                .bind(receiver.id)
-                .execute(&mut *transaction)
-                .await?;
+            lock(&mut transaction, receiver.id).await?;
             sqlx::query(
                 "update deliveries set receiver_id = null, next_attempt_at = null, reason = $2
                  where receiver_id = $1 and state = 'pending'",
@@ -230,6 +227,10 @@ impl Receivers {
             .bind(NO_RECEIVER)
             .execute(&mut *transaction)
             .await?;
+            sqlx::query("delete from receiver_state where receiver_id = $1")
+                .bind(receiver.id)
+                .execute(&mut *transaction)
+                .await?;
             let deleted = sqlx::query("delete from receivers where id = $1 and version = $2")
                 .bind(receiver.id)
                 .bind(super::signed(receiver.version))
@@ -277,6 +278,19 @@ impl Receivers {
         receiver.secret = receiver::open(&self.seal, receiver.id, &kept).ok();
         Ok(receiver)
     }
+}
+
+/// Locks a receiver, so that nobody gives it anything more, and then what waits for it: everybody takes the locks in this order,
+/// deliveries by their ids, and the receiver's state last.
+async fn lock(connection: &mut PgConnection, receiver: Uuid) -> sqlx::Result<()> {
+    sqlx::query("select from receivers where id = $1 for update").bind(receiver).execute(&mut *connection).await?;
+    sqlx::query(
+        "select from deliveries where receiver_id = $1 and state = 'pending' order by id collate \"C\" for no key update",
+    )
+    .bind(receiver)
+    .execute(connection)
+    .await
+    .map(|_| ())
 }
 
 fn stale() -> Fault {

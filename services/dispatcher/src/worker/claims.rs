@@ -72,10 +72,10 @@ impl Claims {
 }
 
 /// One that was taken over, or is over, is not prolonged.
-fn prolong(claims: &mut BTreeMap<String, Instant>, renewed: &[String], asked: Instant) {
-    for id in renewed {
+fn prolong(claims: &mut BTreeMap<String, Instant>, renewed: &[(String, Duration)], asked: Instant) {
+    for (id, held) in renewed {
         if let Some(until) = claims.get_mut(id) {
-            *until = asked + LEASE - MARGIN;
+            *until = asked + held.saturating_sub(MARGIN);
         }
     }
 }
@@ -92,7 +92,7 @@ mod tests {
         let renewed = claims.clone();
         let renewals = async move {
             tokio::time::sleep(Duration::from_secs(3)).await;
-            renewed.with(|claims| prolong(claims, &["kept".to_owned()], Instant::now()));
+            renewed.with(|claims| prolong(claims, &[("kept".to_owned(), LEASE)], Instant::now()));
         };
         let of = async |id| {
             claims.until_run_out(id).await;

@@ -208,6 +208,35 @@ async fn what_comes_while_its_receiver_is_deleted_goes_to_the_next_of_its_name()
     service.process.stop().await;
 }
 
+#[tokio::test]
+async fn a_receiver_is_deleted_while_a_failed_attempt_is_being_written_down() {
+    let mut receiver = Receiver::start(vec![Answer::Status(503)]).await;
+    let mut service = Service::start().await;
+    let created = service.create("ops", &receiver.url()).await;
+    // Who writes down a failure stands still in the middle of it.
+    let trigger = "create function linger() returns trigger language plpgsql as
+                   'begin if new.failures > old.failures then perform pg_advisory_xact_lock(7); end if; return new; end';
+                   create trigger linger before update on receiver_state for each row execute function linger()";
+    sqlx::raw_sql(trigger).execute(&service.pool).await.unwrap();
+    let mut held = service.pool.begin().await.unwrap();
+    sqlx::query("select pg_advisory_xact_lock(7)").execute(&mut *held).await.unwrap();
+    let told = notification(&service.tenant, "a", "firing", &["ops"]);
+    service.publish(&told).await;
+    receiver.request().await;
+    waiting(&service.pool, 1).await;
+    let pool = service.pool.clone();
+    let letting_go = async {
+        waiting(&pool, 2).await;
+        held.commit().await.unwrap();
+    };
+    let (deleted, ()) = tokio::join!(service.delete(&created.id, created.version), letting_go);
+    deleted.unwrap();
+    service.create("ops", &receiver.url()).await;
+    receiver.request().await;
+    assert_eq!(service.event().await.state, "delivered");
+    service.process.stop().await;
+}
+
 /// Waits until so many transactions wait for others.
 async fn waiting(pool: &sqlx::PgPool, count: i64) {
     eventually("transactions that wait", PATIENCE, async || {
