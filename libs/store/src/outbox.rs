@@ -51,8 +51,10 @@ const MESSAGES: i64 = 256;
 /// After this time a round begins no more messages, since others wait for the rows that it holds.
 const ROUND: Duration = Duration::from_secs(4);
 
-/// Rows that a replica holds which has lost its way to Postgres are free again after this time.
-const ABANDONED: &str = "set local idle_in_transaction_session_timeout = '15s'";
+/// Rows that a replica holds which has lost its way to Postgres are free again after 15 s. And each question is planned for what
+/// lies there now: a plan that is kept from a time when that was next to nothing looks at each row for each of a burst.
+const MANNERS: &str = "select set_config('idle_in_transaction_session_timeout', '15s', true),
+    set_config('plan_cache_mode', 'force_custom_plan', true)";
 
 /// The longest wait before a message that failed is tried again.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
@@ -269,7 +271,7 @@ impl Outbox {
 }
 
 async fn take(connection: &mut PgConnection) -> sqlx::Result<Vec<Row>> {
-    sqlx::query(ABANDONED).execute(&mut *connection).await?;
+    sqlx::query(MANNERS).execute(&mut *connection).await?;
     let keys: Vec<String> = sqlx::query_scalar(
         "select key from outgoing head
          where dead_at is null and (retry_at is null or retry_at <= clock_timestamp())

@@ -96,6 +96,26 @@ async fn two_replicas_of_which_one_is_slow_publish_each_key_in_order() {
 }
 
 #[tokio::test]
+async fn a_burst_goes_as_fast_as_ever_though_postgres_knew_the_outbox_as_empty() {
+    let (process, database, heard) = (Process::for_test(), testkit::database().await, Heard::default());
+    let pools = pools(&process, &database).await;
+    put(&pools, &[message("known", 0)]).await;
+    sqlx::query("analyze outgoing").execute(&pools.work).await.unwrap();
+    let wake = replica(&process, &pools, &heard, Duration::ZERO, |_| Ok(()));
+    // After some executions Postgres keeps a plan, on each connection.
+    for number in 1..=60 {
+        put(&pools, &[message("known", number)]).await;
+        wake.notify_one();
+        heard.until(number + 1).await;
+    }
+    let burst: Vec<Message> = (0..10_000).map(|number| message(&format!("burst-{number}"), 0)).collect();
+    put(&pools, &burst).await;
+    wake.notify_one();
+    heard.until(61 + burst.len()).await;
+    process.stop().await;
+}
+
+#[tokio::test]
 async fn what_is_refused_is_set_aside_with_its_reason_and_what_fails_holds_up_its_own_key_alone() {
     let (process, database, heard) = (Process::for_test(), testkit::database().await, Heard::default());
     let pools = pools(&process, &database).await;
