@@ -143,7 +143,9 @@ impl Reading {
             if takers.is_empty() {
                 continue;
             }
-            let records = resource.scopes().flat_map(|scope| scope.records().map(move |record| (scope.name(), record)));
+            // A scope's name is looked for among all its records.
+            let named = resource.scopes().map(|scope| (scope.name(), scope));
+            let records = named.flat_map(|(name, scope)| scope.records().map(move |record| (name, record)));
             for (index, (source, record)) in records.enumerate() {
                 self.metrics.events.inc();
                 let time =
