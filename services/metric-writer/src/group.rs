@@ -161,7 +161,7 @@ impl Gathering {
         }
         match self.read(&delivery, &mut group.samples) {
             Ok(taken) => group.push(delivery, taken),
-            Err(Verdict::Unknown(reason)) => _ = delivery.put_off(SERVICE, &reason).await,
+            Err(Verdict::Unknown(reason)) => put_off(&delivery, &reason, &self.metrics).await,
             Err(Verdict::Dead(reason)) => self.bury(delivery, reason).await,
         }
     }
@@ -176,7 +176,7 @@ impl Gathering {
                 group.trial = Some(trial);
                 return Some(group);
             }
-            Err(Verdict::Unknown(reason)) => _ = delivery.put_off(SERVICE, &reason).await,
+            Err(Verdict::Unknown(reason)) => put_off(&delivery, &reason, &self.metrics).await,
             Err(Verdict::Dead(reason)) => {
                 if delivery.bury(SERVICE, &reason).await {
                     self.metrics.envelopes.of(["dead"]).inc();
@@ -216,6 +216,13 @@ impl Gathering {
                 metrics.envelopes.of(["dead"]).inc();
             }
         });
+    }
+}
+
+/// After some hours of that it is a dead letter.
+async fn put_off(delivery: &Delivery, reason: &str, metrics: &Metrics) {
+    if delivery.put_off(SERVICE, reason).await {
+        metrics.envelopes.of(["dead"]).inc();
     }
 }
 
