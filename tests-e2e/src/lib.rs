@@ -315,6 +315,18 @@ impl Sightline {
     }
 }
 
+impl Drop for Sightline {
+    /// Of a test that fails, the logs would be gone with it.
+    #[expect(clippy::print_stderr, reason = "a test says why it failed")]
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            for name in self.members.keys() {
+                eprintln!("{name} logged last:\n{}", self.tail(name));
+            }
+        }
+    }
+}
+
 fn programs() -> PathBuf {
     PathBuf::from(&testkit::servers().bin_dir)
 }

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::delivery::Delivery;
 use crate::lines::Seat;
-use crate::pull::{Options, Pull};
+use crate::pull::{HEARTBEAT, Options, Pull};
 use crate::stream::Stream;
 use crate::{Bus, topology};
 
@@ -23,6 +23,9 @@ pub(crate) const GIVE_BACK_AFTER: Duration = Duration::from_millis(500);
 /// time to acknowledge: so the pull is read on until it has been quiet for so long, but not without end.
 const QUIET: Duration = Duration::from_millis(50);
 const LONGEST_FAREWELL: Duration = Duration::from_millis(200);
+
+/// A pull that is open and brings neither message nor error for so long has had its heartbeats.
+const QUIET_IS_WELL: Duration = HEARTBEAT.saturating_mul(3);
 
 /// The endless sequence of a durable consumer's messages.
 pub struct Deliveries {
@@ -48,14 +51,39 @@ impl Deliveries {
             return apart;
         }
         loop {
-            match self.step().await {
-                Ok(delivery) => {
-                    self.pull.recovered();
+            // Where all is well, a message or an error comes before.
+            let step = if self.pull.is_troubled() {
+                tokio::time::timeout(QUIET_IS_WELL, self.step()).await
+            } else {
+                Ok(self.step().await)
+            };
+            match step {
+                Ok(Ok(delivery)) => {
+                    self.recovered();
                     return delivery;
                 }
-                Err(error) => self.pull.mend(self.stream, Some(&self.durable), &error).await,
+                Ok(Err(error)) => {
+                    if self.pull.is_stuck() {
+                        let reason = format!("{} cannot read {}: {error:#}", self.durable, self.stream);
+                        self.bus.links().set(&self.flag(), Some(reason));
+                    }
+                    self.pull.mend(self.stream, Some(&self.durable), &error).await;
+                }
+                Err(_) if self.pull.is_open() => self.recovered(),
+                Err(_) => {}
             }
         }
+    }
+
+    fn recovered(&mut self) {
+        if self.pull.is_stuck() {
+            self.bus.links().set(&self.flag(), None);
+        }
+        self.pull.recovered();
+    }
+
+    fn flag(&self) -> String {
+        format!("read {} {}", self.stream, self.durable)
     }
 
     /// The next message, however long it takes, and those that are there already, `most` in all; a suspect
@@ -138,7 +166,12 @@ impl Deliveries {
         self.bus.counts().forget(self.stream).await;
         let writer = self.stream.writer().filter(|writer| writer.durable == self.durable);
         let ack_wait = writer.map_or(Duration::from_secs(60), |writer| writer.ack_wait);
-        let stream = self.stream.name(&settings.namespace);
-        topology::durable(&connection.jetstream, &stream, &self.durable, ack_wait).await
+        topology::durable(&connection.jetstream, settings, self.stream, &self.durable, ack_wait).await
+    }
+}
+
+impl Drop for Deliveries {
+    fn drop(&mut self) {
+        self.recovered();
     }
 }

@@ -1,5 +1,7 @@
 //! One message as a reader gets it, and what can become of it.
 
+use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
@@ -18,6 +20,8 @@ use crate::{Bus, headers};
 /// How long writing a dead letter may take before the original is given back instead: its reader waits meanwhile.
 const DEAD_WITHIN: Duration = Duration::from_secs(3);
 const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Up to so many times that.
+const MOST_RETRIES: u32 = 12;
 /// How long an original stays away for which there is no room among the dead letters.
 const NO_ROOM_AFTER: Duration = Duration::from_secs(60);
 /// How long a message that only a newer version knows is put off at a time, and how long in all: longer than a release
@@ -221,7 +225,7 @@ impl Delivery {
             return Err(error);
         }
         tracing::error!(stream = self.stream, sequence = self.stream_sequence, reason, "message is a dead letter now");
-        if Box::pin(count(&[self], Fate::Dead)).await {
+        if Box::pin(count(&[self], Fate::Dead)).await.is_empty() {
             self.answer(AckKind::Term).await;
             Ok(())
         } else {
@@ -287,16 +291,19 @@ pub async fn in_work<'a, T>(
     every: Duration,
     work: impl Future<Output = T>,
 ) -> T {
-    let mut work = std::pin::pin!(work);
+    tokio::select! {
+        done = work => done,
+        never = say_in_work(held, every) => match never {},
+    }
+}
+
+/// Beside the work, never instead of it: what it says may have to wait for the broker.
+async fn say_in_work<'a>(held: impl Iterator<Item = &'a Delivery> + Clone, every: Duration) -> Infallible {
     let begun = Instant::now();
     loop {
-        tokio::select! {
-            done = &mut work => return done,
-            () = tokio::time::sleep(every) => {
-                for delivery in held.clone().take_while(|_| begun.elapsed() < IN_WORK_AT_MOST) {
-                    delivery.progress().await;
-                }
-            }
+        tokio::time::sleep(every).await;
+        for delivery in held.clone().take_while(|_| begun.elapsed() < IN_WORK_AT_MOST) {
+            delivery.progress().await;
         }
     }
 }
@@ -308,18 +315,20 @@ pub async fn ack_all<'a>(deliveries: impl IntoIterator<Item = &'a Delivery>) {
 }
 
 async fn end(deliveries: &[&Delivery], fate: Fate) {
-    let counted = Box::pin(count(deliveries, fate)).await;
+    let uncounted = Box::pin(count(deliveries, fate)).await;
     for delivery in deliveries {
-        if counted {
-            delivery.answer(AckKind::Ack).await;
+        if delivery.counted.is_some_and(|stream| uncounted.contains(&stream)) {
+            // Longer each time: what is already handled is handled anew with each.
+            let times = u32::try_from(delivery.deliveries()).unwrap_or(u32::MAX).clamp(1, MOST_RETRIES);
+            delivery.nak(RETRY_AFTER * times).await;
         } else {
-            delivery.nak(RETRY_AFTER).await;
+            delivery.answer(AckKind::Ack).await;
         }
     }
 }
 
-/// Writes down what became of messages; false when that cannot be done.
-async fn count(deliveries: &[&Delivery], fate: Fate) -> bool {
+/// Writes down what became of messages; gives the streams for which that cannot be done. They hold up no other.
+async fn count(deliveries: &[&Delivery], fate: Fate) -> BTreeSet<Stream> {
     let mut streams: Vec<(Stream, &Bus, Vec<counts::Ended>)> = Vec::new();
     for delivery in deliveries {
         let Some(stream) = delivery.counted else { continue };
@@ -331,8 +340,9 @@ async fn count(deliveries: &[&Delivery], fate: Fate) -> bool {
     }
     let writing = streams.iter().map(|(stream, bus, ended)| counts::count(bus, *stream, ended));
     let written = futures::future::join_all(writing).await;
-    for error in written.iter().filter_map(|outcome| outcome.as_ref().err()) {
-        tracing::warn!(error = format!("{error:#}"), "cannot count messages; they come again");
+    for ((stream, bus, _), outcome) in streams.iter().zip(&written) {
+        bus.counted(*stream, outcome.as_ref().err());
     }
-    written.iter().all(Result::is_ok)
+    let outcomes = streams.iter().zip(&written);
+    outcomes.filter(|(_, outcome)| outcome.is_err()).map(|((stream, ..), _)| *stream).collect()
 }

@@ -40,6 +40,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
 use lifecycle::{Process, Ready};
 
 pub use account::Account;
@@ -67,6 +68,8 @@ use watch::Metrics;
 /// How long it is said that a message was put off: it comes again before.
 const UNKNOWN_SAID: Duration = Duration::from_secs(90);
 
+const FLUSH_WITHIN: Duration = Duration::from_secs(2);
+
 /// The connection of a process to the broker. Clones share it.
 #[derive(Clone)]
 pub struct Bus {
@@ -87,6 +90,8 @@ struct Inner {
     metrics: Metrics,
     /// Streams that had no room the last time.
     full: Mutex<BTreeSet<Stream>>,
+    /// Streams whose counts could not be written the last time.
+    uncounted: Mutex<BTreeSet<Stream>>,
     /// Streams that this process has to handle the messages of.
     read_here: Mutex<BTreeSet<Stream>>,
 }
@@ -139,6 +144,7 @@ impl Bus {
             unknown: Mutex::default(),
             metrics,
             full: Mutex::default(),
+            uncounted: Mutex::default(),
             read_here: Mutex::default(),
             links,
         };
@@ -213,15 +219,16 @@ impl Bus {
     }
 
     /// Waits until what was said about deliveries has left this process: the last thing to do before it ends, since an
-    /// answer that stays behind makes its message come again only after the time to acknowledge.
+    /// answer that stays behind makes its message come again only after the time to acknowledge. Takes two seconds at the most.
     ///
     /// # Errors
-    /// The broker is away.
+    /// The broker does not take some of it.
     pub async fn flush(&self) -> anyhow::Result<()> {
-        for connection in self.inner.consuming.open() {
-            connection.client.flush().await?;
-        }
-        Ok(())
+        let flushed = self.inner.consuming.open().into_iter().map(|connection| async move {
+            tokio::time::timeout(FLUSH_WITHIN, connection.client.flush()).await.context("wait for the broker")??;
+            anyhow::Ok(())
+        });
+        futures::future::join_all(flushed).await.into_iter().collect()
     }
 
     /// How far the writer of `stream` has come.
@@ -255,7 +262,6 @@ impl Bus {
     /// # Errors
     /// The broker is away.
     pub async fn delete_all_streams(&self) -> anyhow::Result<()> {
-        use anyhow::Context as _;
         for stream in Stream::all(self.inner.settings.shards) {
             let name = stream.name(&self.inner.settings.namespace);
             let deleted = self.inner.publishing.jetstream.delete_stream(&name).await;
@@ -345,6 +351,25 @@ impl Bus {
             self.inner.metrics.full.of([stream.kind()]).set(0);
             self.inner.links.set(&format!("full {stream}"), None);
         }
+    }
+
+    /// Whether it could be written down how messages of `stream` ended: as long as it cannot, none is acknowledged.
+    pub(crate) fn counted(&self, stream: Stream, trouble: Option<&anyhow::Error>) {
+        let mut uncounted = self.inner.uncounted.lock().unwrap_or_else(PoisonError::into_inner);
+        let flag = |reason| self.inner.links.set(&format!("counts {stream}"), reason);
+        match trouble {
+            None if uncounted.remove(&stream) => flag(None),
+            None => {}
+            Some(error) => {
+                tracing::warn!(%stream, error = format!("{error:#}"), "cannot count messages; they come again");
+                uncounted.insert(stream);
+                flag(Some(format!("nothing of {stream} is acknowledged, since it cannot be counted: {error:#}")));
+            }
+        }
+    }
+
+    pub(crate) fn uncounted(&self) -> BTreeSet<Stream> {
+        self.inner.uncounted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(crate) fn full(&self) -> BTreeSet<Stream> {

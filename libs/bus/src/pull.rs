@@ -31,7 +31,7 @@ impl Default for Options {
 pub(crate) const PULL_BYTES: usize = (1 << 20) + (64 << 10);
 
 const EXPIRES: Duration = Duration::from_secs(30);
-const HEARTBEAT: Duration = Duration::from_secs(5);
+pub(crate) const HEARTBEAT: Duration = Duration::from_secs(5);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// Errors in a row after which they are no passing trouble any more.
 pub(crate) const PATIENCE: u32 = 3;
@@ -90,6 +90,16 @@ impl Pull {
     /// Asks no more; gives what has come already and was not handed out.
     pub(crate) fn close(&mut self) -> Option<pull::Stream> {
         self.open.take().map(|(pull, _)| pull)
+    }
+
+    /// Whether the last thing that came was an error.
+    pub(crate) fn is_troubled(&self) -> bool {
+        self.errors > 0
+    }
+
+    /// Whether there were so many errors that it does not look as if it would pass.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.errors >= PATIENCE
     }
 
     /// A message was read: whatever trouble there was is over.

@@ -4,14 +4,16 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+use async_nats::jetstream::context::{ConsumerInfoErrorKind, CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{self, ErrorCode};
-use tracing::{info, warn};
+use async_nats::{HeaderMap, Request, RequestErrorKind};
+use tokio::time::Instant;
+use tracing::{debug, info, warn};
 
 use crate::settings::Settings;
 use crate::shards;
-use crate::stream::{Stream, Writer};
+use crate::stream::Stream;
 
 /// The server's own limit for one message (`max_payload`) unless it is told otherwise.
 pub(crate) const MAX_MESSAGE_BYTES: i32 = 1 << 20;
@@ -21,27 +23,45 @@ const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 const CONTROL_STREAM_BYTES: u64 = 256 << 20;
 /// The server's default of 1,000 stalls a writer that holds acknowledgements back until its store has answered.
 const MAX_ACK_PENDING: i64 = 20_000;
+/// With another name in this header, no stream keeps a message.
+const EXPECTED_STREAM: &str = "Nats-Expected-Stream";
+/// A stream that is no older, by our clock, may not be whole.
+const BEING_MADE: Duration = Duration::from_secs(60);
+/// How long a stream that is being made may be silent, and how often it is asked.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Makes every stream and every writer's consumer as `settings` want them. What another number of shards would make is not
 /// made.
 pub(crate) async fn ensure(context: &jetstream::Context, settings: &Settings) -> anyhow::Result<()> {
-    ensure_stream(context, settings, Stream::State).await?;
+    if ensure_stream(context, settings, Stream::State).await? == Age::New
+        && let Err(error) = whole(context, settings, Stream::State).await
+    {
+        debug!(error = format!("{error:#}"), "cannot ask whether SL_STATE is made");
+    }
     shards::agree(context, settings).await?;
     for stream in Stream::all(settings.shards) {
         ensure_stream(context, settings, stream).await?;
         if let Some(writer) = stream.writer() {
-            ensure_writer(context, settings, stream, writer).await?;
+            durable(context, settings, stream, writer.durable, writer.ack_wait).await?;
         }
     }
     Ok(())
 }
 
-/// Makes one stream.
+/// Whether somebody may still be making a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Age {
+    New,
+    Old,
+}
+
+/// Makes one stream, if it is not there.
 pub(crate) async fn ensure_stream(
     context: &jetstream::Context,
     settings: &Settings,
     stream: Stream,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Age> {
     let wanted = config(settings, stream)?;
     let found = match context.get_stream(&wanted.name).await {
         Ok(found) => Some(found.cached_info().clone()),
@@ -51,7 +71,8 @@ pub(crate) async fn ensure_stream(
         },
     };
     let Some(found) = found else {
-        return create(context, wanted).await;
+        create(context, wanted).await?;
+        return Ok(Age::New);
     };
     let changed = reconciled(&found.config, &wanted, &elsewhere(settings, stream));
     if changed != found.config {
@@ -63,7 +84,8 @@ pub(crate) async fn ensure_stream(
             }
         }
     }
-    Ok(())
+    let is_old = found.created < time::OffsetDateTime::now_utc() - BEING_MADE;
+    Ok(if is_old { Age::Old } else { Age::New })
 }
 
 async fn create(context: &jetstream::Context, wanted: Config) -> anyhow::Result<()> {
@@ -154,20 +176,11 @@ fn ignored(made: &Config, wanted: &Config) -> Vec<&'static str> {
     checks.iter().filter(|(_, same)| !same).map(|(name, _)| *name).collect()
 }
 
-async fn ensure_writer(
-    context: &jetstream::Context,
-    settings: &Settings,
-    stream: Stream,
-    writer: Writer,
-) -> anyhow::Result<()> {
-    durable(context, &stream.name(&settings.namespace), writer.durable, writer.ack_wait).await?;
-    Ok(())
-}
-
 /// Finds or makes a durable consumer that begins with the oldest message.
 pub(crate) async fn durable(
     context: &jetstream::Context,
-    stream: &str,
+    settings: &Settings,
+    stream: Stream,
     name: &str,
     ack_wait: Duration,
 ) -> anyhow::Result<jetstream::consumer::PullConsumer> {
@@ -181,11 +194,16 @@ pub(crate) async fn durable(
         max_ack_pending: MAX_ACK_PENDING,
         ..pull::Config::default()
     };
-    let handle = context.get_stream_no_info(stream).await.with_context(|| format!("name stream {stream}"))?;
+    let of = stream.name(&settings.namespace);
+    let handle = context.get_stream_no_info(&of).await.with_context(|| format!("name stream {of}"))?;
+    let known = handle.consumer_info(name).await;
+    if known.is_err_and(|error| error.kind() == ConsumerInfoErrorKind::NotFound) {
+        whole(context, settings, stream).await.with_context(|| format!("wait until stream {of} is made"))?;
+    }
     let found = handle
         .get_or_create_consumer(name, wanted.clone())
         .await
-        .with_context(|| format!("find consumer {name} of {stream}"))?;
+        .with_context(|| format!("find consumer {name} of {of}"))?;
     let is = &found.cached_info().config;
     if is.ack_wait == wanted.ack_wait && is.max_ack_pending == wanted.max_ack_pending {
         return Ok(found);
@@ -194,8 +212,30 @@ pub(crate) async fn durable(
     match handle.create_consumer(wanted).await {
         Ok(updated) => Ok(updated),
         Err(error) => {
-            warn!(stream, consumer = name, %error, "cannot change a consumer to the settings; using it as it is");
+            warn!(stream = of, consumer = name, %error, "cannot change a consumer to the settings; using it as it is");
             Ok(found)
+        }
+    }
+}
+
+/// Waits until `stream` answers, with a message that it refuses.
+///
+/// Servers before 2.10 show a stream that somebody is making before it is whole. A consumer that is made then never sends
+/// anything, no message, no heartbeat, no error; and who asks for a message then ends the server.
+async fn whole(context: &jetstream::Context, settings: &Settings, stream: Stream) -> anyhow::Result<()> {
+    let mut subjects = stream.subjects(&settings.namespace);
+    let subject = subjects.swap_remove(0).replace(['*', '>'], "none");
+    let until = Instant::now() + ANSWERS_WITHIN;
+    loop {
+        let mut headers = HeaderMap::new();
+        headers.insert(EXPECTED_STREAM, "NONE");
+        let request = Request::new().headers(headers).timeout(Some(ANSWERS_WITHIN));
+        match context.client().send_request(subject.clone(), request).await {
+            Ok(_) => return Ok(()),
+            Err(error) if error.kind() == RequestErrorKind::NoResponders && Instant::now() < until => {
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(error.into()),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use lifecycle::CancellationToken;
 
 use crate::stream::Stream;
-use crate::{Bus, account, look, room, shards};
+use crate::{Bus, account, counts, look, room, shards};
 
 const EVERY: Duration = Duration::from_secs(15);
 /// Share of the room for dead letters, in percent, above which somebody should look at them.
@@ -60,6 +60,9 @@ async fn look(bus: &Bus, seen: &mut Seen) {
     for stream in bus.full() {
         note(stream, full(bus, stream).await);
     }
+    for stream in bus.uncounted() {
+        note(stream, uncounted(bus, stream).await);
+    }
     note(Stream::Dead, dead(bus, seen).await);
     match shards::stranded(&bus.publishing().jetstream, bus.settings()).await {
         Ok(stranded) => bus.links().set("shards", (!stranded.is_empty()).then(|| describe(&stranded))),
@@ -78,6 +81,13 @@ async fn full(bus: &Bus, stream: Stream) -> anyhow::Result<()> {
     if !room::backlog(bus, stream).await?.is_full() {
         bus.has_room(stream);
     }
+    Ok(())
+}
+
+/// A stream whose counts could not be written, and of which this process may never get a message again.
+async fn uncounted(bus: &Bus, stream: Stream) -> anyhow::Result<()> {
+    counts::read(bus, stream).await?;
+    bus.counted(stream, None);
     Ok(())
 }
 

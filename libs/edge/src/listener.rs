@@ -175,7 +175,8 @@ impl Listener {
     async fn serve(&self, stream: Stream, address: SocketAddr) {
         let peer = Peer::new(address, stream.certificate().map(Arc::new));
         let (used, unread) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
-        let io = TokioIo::new(Wire::new(stream, Arc::clone(&unread), self.settings.linger_bytes));
+        let (linger, pause) = (self.settings.linger_bytes, self.settings.answer_pause);
+        let io = TokioIo::new(Wire::new(stream, Arc::clone(&unread), linger, pause));
         let service = {
             let (router, peer, used) = (self.router.clone(), peer.clone(), Arc::clone(&used));
             let (proxies, pause) = (self.settings.proxies(), self.settings.body_pause);

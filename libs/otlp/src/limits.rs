@@ -16,6 +16,9 @@ pub struct Limits {
     pub resources: usize,
     /// Scopes of a resource.
     pub scopes: usize,
+    /// Data points or log records of a request, refused ones and metrics without points included: each becomes a row or a
+    /// sample, however small it is.
+    pub items: usize,
     /// Attributes of a data point.
     pub point_attributes: usize,
     /// Attributes of a log record.
@@ -44,6 +47,7 @@ impl Default for Limits {
         Self {
             resources: 10_000,
             scopes: 10_000,
+            items: 250_000,
             point_attributes: MOST_POINT_ATTRIBUTES,
             record_attributes: 256,
             key_bytes: 256,

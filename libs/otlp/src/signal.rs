@@ -12,6 +12,15 @@ pub enum Signal {
 }
 
 impl Signal {
+    /// What its items are called.
+    #[must_use]
+    pub fn items(self) -> &'static str {
+        match self {
+            Self::Metrics => "data points",
+            Self::Logs => "log records",
+        }
+    }
+
     pub(crate) fn levels(self) -> &'static Levels {
         match self {
             Self::Metrics => &METRICS,

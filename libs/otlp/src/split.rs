@@ -143,11 +143,23 @@ impl<F: FnMut(Piece<'_>)> Cutter<F> {
 
     fn add_metric(&mut self, metric: &[u8]) {
         let points = count_points(metric);
-        let target = Most { bytes: self.most.bytes / 4, items: (self.most.items / 4).max(1) };
-        if metric.len() <= target.bytes && points <= target.items {
+        let bytes = self.most.bytes / 4;
+        if metric.len() <= bytes && points <= self.room() {
             self.add(metric, points, points);
         } else {
-            split_metric(metric, target, |metric, points| self.add(metric, points, points));
+            // Each part fills the piece that it is in, so that long headers are not repeated for few points.
+            split_metric(metric, bytes, self.room(), |metric, points| {
+                self.add(metric, points, points);
+                self.room()
+            });
+        }
+    }
+
+    /// How many items may be added: to this piece, or to the next where this one is full.
+    fn room(&self) -> u64 {
+        match self.most.items.saturating_sub(self.sizes.items) {
+            0 => self.most.items,
+            room => room,
         }
     }
 
@@ -214,8 +226,9 @@ fn field_len(content: usize) -> usize {
     bytes
 }
 
-/// Gives metrics like this one, each with some of its points and about as many bytes and points as `target` says.
-fn split_metric(metric: &[u8], target: Most, mut each: impl FnMut(&[u8], u64)) {
+/// Gives metrics like this one, each with some of its points, of about so many bytes, and at the most as many points as there
+/// is `room` for, which `each` says anew.
+fn split_metric(metric: &[u8], bytes: usize, mut room: u64, mut each: impl FnMut(&[u8], u64) -> u64) {
     let header = outside(metric, |number| shape(number).is_some());
     for (kind, data) in length_delimited(metric).filter(|(number, _)| shape(*number).is_some()) {
         let data_header = beside(data, 1);
@@ -224,19 +237,20 @@ fn split_metric(metric: &[u8], target: Most, mut each: impl FnMut(&[u8], u64)) {
         let mut close = |run: &mut Vec<u8>, points: &mut u64| {
             let mut whole = header.clone();
             put_bytes(&mut whole, kind, run);
-            each(&whole, *points);
+            let room = each(&whole, *points);
             run.clone_from(&data_header);
             *points = 0;
+            room
         };
         for (_, point) in length_delimited(data).filter(|(number, _)| *number == 1) {
-            if points > 0 && (run.len() + point.len() > target.bytes || points >= target.items) {
-                close(&mut run, &mut points);
+            if points > 0 && (run.len() + point.len() > bytes || points >= room) {
+                room = close(&mut run, &mut points);
             }
             put_bytes(&mut run, 1, point);
             points += 1;
         }
         if points > 0 {
-            close(&mut run, &mut points);
+            room = close(&mut run, &mut points);
         }
     }
 }

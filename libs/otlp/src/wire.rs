@@ -10,6 +10,14 @@ pub struct Invalid {
     pub problem: &'static str,
 }
 
+impl Invalid {
+    /// Whether it is well-formed as far as it was read, but holds more items than its limit.
+    #[must_use]
+    pub fn is_too_many(&self) -> bool {
+        self.problem == TOO_MANY
+    }
+}
+
 /// One field's content.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Wire<'a> {
@@ -28,6 +36,7 @@ pub(crate) const BAD_TAG: Problem = "a field has number 0 or an unusable wire ty
 pub(crate) const WRONG_TYPE: Problem = "a known field has another wire type";
 pub(crate) const NOT_UTF8: Problem = "a string is not UTF-8";
 pub(crate) const TOO_DEEP: Problem = "values are nested too deeply";
+pub(crate) const TOO_MANY: Problem = "it has more items than the limit";
 pub(crate) const ODD_PACKED: Problem = "a packed field has a broken length";
 
 /// Reads fields one after the other.

@@ -62,7 +62,8 @@ fn made(request: &[u8], signal: Signal) -> Made {
 
 fn check_bounds(request: &[u8], signal: Signal) {
     let made = made(request, signal);
-    // A stamp for each resource, of which there are so many at the most; each piece but the last is at least a quarter full.
+    // A stamp for each resource, of which there are so many at the most; each piece but the last has at least a quarter of the
+    // bytes, or as many items as it may.
     let bound = 4 * request.len() + 200 * made.resources;
     assert!(made.bytes <= bound, "{made:?} of {} bytes", request.len());
     assert!(made.largest <= 512 << 10 && made.most_items <= MOST.items, "{made:?}");
@@ -101,6 +102,18 @@ fn headers_on_every_level_are_repeated_at_most_once_a_quarter_piece() {
     let request = field(1, &[resource, field(2, &[scope, metric].concat())].concat());
     let all = made(&request, Signal::Metrics);
     assert!(all.pieces > 5, "{all:?}");
+    check_bounds(&request, Signal::Metrics);
+}
+
+#[test]
+fn the_longest_headers_are_repeated_once_for_as_many_points_as_a_piece_may_have() {
+    // More points of two bytes make it worse, up to some 4.4 times what was sent with as many as a request may have.
+    let histogram = [field(1, &[]).repeat(200_000), vec![0x10, 2]].concat();
+    let metric = field(2, &[field(1, b"m"), field(2, &[b'd'; 65_000]), field(9, &histogram)].concat());
+    let scope = field(1, &field(3, &field(1, &[b's'; 65_000])));
+    let resource = field(1, &field(1, &field(1, &[b'r'; 65_000])));
+    let request = field(1, &[resource, field(2, &[scope, metric].concat())].concat());
+    assert_eq!(made(&request, Signal::Metrics).pieces, 10);
     check_bounds(&request, Signal::Metrics);
 }
 

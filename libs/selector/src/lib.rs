@@ -11,11 +11,14 @@
 mod expression;
 pub mod limits;
 mod parse;
+mod sift;
 
 use std::fmt;
 use std::str::FromStr;
 
 use tokio::sync::Semaphore;
+
+pub use sift::{TooSlow, sift};
 
 use expression::Expression;
 use limits::Budget;

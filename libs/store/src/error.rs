@@ -41,10 +41,13 @@ pub fn is_poison(error: &Error) -> bool {
 /// As [`fault`], for a list or a search: one that takes too long may be asked for less.
 #[must_use]
 pub fn search_fault(error: Error) -> Fault {
-    if is_timeout(&error) {
-        return Fault::invalid("query_too_slow", "the query took too long; narrow the time range or the filters");
-    }
-    fault(error)
+    if is_timeout(&error) { too_slow() } else { fault(error) }
+}
+
+/// A list or a search that takes too long, whatever takes it.
+#[must_use]
+pub fn too_slow() -> Fault {
+    Fault::invalid("query_too_slow", "the query took too long; narrow the time range or the filters")
 }
 
 /// The fault that a caller is told when no constraint of the service explains the error better.
@@ -65,9 +68,9 @@ pub fn fault(error: Error) -> Fault {
     }
 }
 
-/// 57014: the statement timeout ended it.
+/// 57014: the statement timeout ended it; 25P03: a transaction in which nothing was asked for too long.
 fn is_timeout(error: &Error) -> bool {
-    matches!(error, Error::Database(database) if database.code().is_some_and(|code| code == "57014"))
+    matches!(error, Error::Database(database) if database.code().is_some_and(|code| code == "57014" || code == "25P03"))
 }
 
 /// A short reason for `/readyz`; a URL never stands in it.

@@ -19,7 +19,7 @@ use sqlx::Connection as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use tracing::info;
 
-pub use error::{fault, is_away, is_poison, search_fault};
+pub use error::{fault, is_away, is_poison, search_fault, too_slow};
 pub use lease::{Lease, LeaseError};
 pub use migrations::{Migration, Migrations};
 pub use pools::Pools;

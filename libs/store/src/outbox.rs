@@ -1,9 +1,10 @@
 //! Messages between the transaction that made them and the broker: a thing is changed and told, or neither.
 //!
 //! - Messages of one key are published in the order in which they were put here, however many replicas publish: only
-//!   the oldest of a key can be locked, and its lock is the key's. Whoever puts messages of one key here at the same
+//!   the oldest of a key can be locked, and its lock is the key's. A key is of one topic. Whoever puts messages of one key here at the same
 //!   time must hold a lock of their own, since the order is that of commits then.
-//! - One that cannot be published now holds up its own key, and is tried again by itself.
+//! - One that cannot be published now holds up its own key, and is tried again by itself. Topics know nothing of each other:
+//!   where one can be published nowhere, however much of it waits, the others go on.
 //! - One that can never be published is set aside as dead with its reason and holds nobody up. It stays in the table
 //!   `outgoing` (`dead_at`, `reason`) for people to look at, until [`prune`] takes it.
 //! - What is put here is published at once where [`Outbox::wake`] is told after the commit; otherwise, and after a crash,
@@ -12,13 +13,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::StreamExt as _;
 use futures::future::join_all;
+use futures::stream::FuturesUnordered;
 use lifecycle::CancellationToken;
 use sqlx::postgres::PgRow;
 use sqlx::{FromRow, PgConnection, PgExecutor, Row as _};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use crate::{Pools, retention};
 
@@ -37,16 +41,19 @@ pub(crate) const TABLE: &str = "create table if not exists outgoing (
     dead_at timestamptz,
     reason text
 );
-create index if not exists outgoing_waiting on outgoing (number) where dead_at is null;
+create index if not exists outgoing_by_topic on outgoing (topic, number) where dead_at is null;
 create index if not exists outgoing_by_key on outgoing (key, number) where dead_at is null;
 create index if not exists outgoing_dead on outgoing (dead_at) where dead_at is not null";
 
 /// How often is looked for what nobody woke us for.
 pub const SWEEP: Duration = Duration::from_secs(1);
 
-/// Keys, and messages of all of them together, in one round.
+/// Keys of a topic, and messages of all of them together, in one round.
 const KEYS: i64 = 64;
 const MESSAGES: i64 = 256;
+
+/// Rounds of a topic once the process stops: other replicas may put more here for ever.
+const LAST_ROUNDS: u32 = 16;
 
 /// After this time a round begins no more messages, since others wait for the rows that it holds.
 const ROUND: Duration = Duration::from_secs(4);
@@ -69,7 +76,7 @@ pub struct Message {
     pub id: String,
     /// Where it goes, in the service's own words.
     pub topic: String,
-    /// Messages with the same key are published in order.
+    /// Messages with the same key are published in order; another topic has other keys.
     pub key: String,
     /// Whose it is.
     pub tenant: String,
@@ -173,6 +180,41 @@ impl FromRow<'_, PgRow> for Row {
     }
 }
 
+/// Publishes each topic that is found by itself, until no more can be found and all is done. One that is found while it is
+/// published is published once more: it may have been looked at before.
+async fn publish_topics<P>(
+    mut found: mpsc::UnboundedReceiver<String>,
+    said: &impl Fn(sqlx::Result<()>),
+    publish: impl Fn(String) -> P,
+) where
+    P: Future<Output = (String, sqlx::Result<()>)>,
+{
+    let mut running = FuturesUnordered::new();
+    let mut found_again: BTreeMap<String, bool> = BTreeMap::new();
+    let mut may_be_more = true;
+    while may_be_more || !running.is_empty() {
+        tokio::select! {
+            topic = found.recv(), if may_be_more => match topic {
+                None => may_be_more = false,
+                Some(topic) => match found_again.get_mut(&topic) {
+                    Some(again) => *again = true,
+                    None => {
+                        found_again.insert(topic.clone(), false);
+                        running.push(publish(topic));
+                    }
+                },
+            },
+            Some((topic, outcome)) = running.next() => {
+                said(outcome);
+                if found_again.remove(&topic).unwrap_or_default() {
+                    found_again.insert(topic.clone(), false);
+                    running.push(publish(topic));
+                }
+            }
+        }
+    }
+}
+
 /// What became of a round's messages.
 #[derive(Default)]
 struct Round {
@@ -196,48 +238,100 @@ impl Outbox {
     where
         F: Future<Output = Result<(), Failure>>,
     {
-        let mut sweep = tokio::time::interval(SWEEP);
-        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut failing = false;
-        while !stopping.is_cancelled() {
-            let swept = tokio::select! {
-                () = stopping.cancelled() => false,
-                () = self.wake.notified() => false,
-                _ = sweep.tick() => true,
-            };
-            // What was committed last should not wait for the next start, so a stop is a wake as well.
-            match self.publish_all(&publish, &count).await {
-                Ok(()) => failing = false,
-                Err(error) if !std::mem::replace(&mut failing, true) => {
-                    tracing::warn!(%error, "messages wait in the outbox");
-                }
-                Err(_) => {}
+        let (found, topics) = mpsc::unbounded_channel();
+        let failing = AtomicBool::new(false);
+        let said = |outcome: sqlx::Result<()>| match outcome {
+            Ok(()) => failing.store(false, Ordering::Relaxed),
+            Err(error) if !failing.swap(true, Ordering::Relaxed) => {
+                tracing::warn!(%error, "messages wait in the outbox")
             }
-            if swept && let Ok(waiting) = self.pools.bounded(self.waiting()).await {
-                count(Event::Waiting(waiting));
-            }
-        }
+            Err(_) => {}
+        };
+        // Side by side: a round holds a connection and locks, so it must go on while others are looked for.
+        let looking = self.look(found, &stopping, &said, &count);
+        let publishing = publish_topics(topics, &said, |topic| self.publish_all(topic, &stopping, &publish, &count));
+        tokio::join!(looking, publishing);
         Ok(())
     }
 
-    /// Round after round, as long as there is something that can be published.
-    async fn publish_all<F>(&self, publish: &impl Fn(Message) -> F, count: &impl Fn(Event)) -> sqlx::Result<()>
+    /// Names the topics of what lies here to `found`, whenever somebody says that there is something and in each [`SWEEP`].
+    async fn look(
+        &self,
+        found: mpsc::UnboundedSender<String>,
+        stopping: &CancellationToken,
+        said: &impl Fn(sqlx::Result<()>),
+        count: &impl Fn(Event),
+    ) {
+        let mut sweep = tokio::time::interval(SWEEP);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            let (is_sweep, is_end) = tokio::select! {
+                biased;
+                // What was committed last should not wait for the next start.
+                () = stopping.cancelled() => (false, true),
+                _ = sweep.tick() => (true, false),
+                () = self.wake.notified() => (false, false),
+            };
+            match self.pools.bounded(self.topics()).await {
+                Ok(topics) => topics.into_iter().for_each(|topic| {
+                    let _ = found.send(topic);
+                }),
+                Err(error) => said(Err(error)),
+            }
+            if is_sweep && let Ok(waiting) = self.pools.bounded(self.waiting()).await {
+                count(Event::Waiting(waiting));
+            }
+            if is_end {
+                return;
+            }
+        }
+    }
+
+    /// Round after round of one topic, as long as there is something that can be published.
+    async fn publish_all<F>(
+        &self,
+        topic: String,
+        stopping: &CancellationToken,
+        publish: &impl Fn(Message) -> F,
+        count: &impl Fn(Event),
+    ) -> (String, sqlx::Result<()>)
     where
         F: Future<Output = Result<(), Failure>>,
     {
-        while let Some(round) = self.round(publish).await? {
-            let came_on = !(round.sent.is_empty() && round.dead.is_empty());
-            round.events.into_iter().for_each(count);
-            if !came_on {
-                break;
+        let mut last = 0;
+        loop {
+            match self.round(&topic, publish).await {
+                Ok(Some(round)) => {
+                    let came_on = !(round.sent.is_empty() && round.dead.is_empty());
+                    round.events.into_iter().for_each(count);
+                    last += u32::from(stopping.is_cancelled());
+                    if !came_on || last > LAST_ROUNDS {
+                        return (topic, Ok(()));
+                    }
+                }
+                Ok(None) => return (topic, Ok(())),
+                Err(error) => return (topic, Err(error)),
             }
         }
-        Ok(())
+    }
+
+    /// The topics of what lies here, each found with one look into the index.
+    async fn topics(&self) -> sqlx::Result<Vec<String>> {
+        sqlx::query_scalar(
+            "with recursive topics (topic) as (
+                 (select topic from outgoing where dead_at is null order by topic limit 1)
+                 union all
+                 select (select topic from outgoing where dead_at is null and topic > topics.topic order by topic limit 1)
+                 from topics where topics.topic is not null)
+             select topic from topics where topic is not null",
+        )
+        .fetch_all(&self.pools.work)
+        .await
     }
 
     /// The rows stay locked until the broker has answered: no other replica publishes them meanwhile, and if this
     /// process dies, the next one finds them waiting. `None` when there is nothing to do.
-    async fn round<F>(&self, publish: &impl Fn(Message) -> F) -> sqlx::Result<Option<Round>>
+    async fn round<F>(&self, topic: &str, publish: &impl Fn(Message) -> F) -> sqlx::Result<Option<Round>>
     where
         F: Future<Output = Result<(), Failure>>,
     {
@@ -245,7 +339,7 @@ impl Outbox {
             .pools
             .bounded(async {
                 let mut transaction = self.pools.work.begin().await?;
-                let rows = take(&mut transaction).await?;
+                let rows = take(&mut transaction, topic).await?;
                 Ok((transaction, rows))
             })
             .await?;
@@ -270,16 +364,17 @@ impl Outbox {
     }
 }
 
-async fn take(connection: &mut PgConnection) -> sqlx::Result<Vec<Row>> {
+async fn take(connection: &mut PgConnection, topic: &str) -> sqlx::Result<Vec<Row>> {
     sqlx::query(MANNERS).execute(&mut *connection).await?;
     let keys: Vec<String> = sqlx::query_scalar(
         "select key from outgoing head
-         where dead_at is null and (retry_at is null or retry_at <= clock_timestamp())
+         where topic = $2 and dead_at is null and (retry_at is null or retry_at <= clock_timestamp())
            and not exists (select from outgoing earlier
                            where earlier.key = head.key and earlier.dead_at is null and earlier.number < head.number)
          order by number limit $1 for update of head skip locked",
     )
     .bind(KEYS)
+    .bind(topic)
     .fetch_all(&mut *connection)
     .await?;
     if keys.is_empty() {

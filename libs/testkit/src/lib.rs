@@ -27,7 +27,7 @@ use uuid::Uuid;
 pub use gate::Gate;
 pub use program::{Program, Running};
 pub use tokens::{Tokens, admin_token, tokens};
-pub use wait::{eventually, until_missing, until_ready};
+pub use wait::{eventually, metric, until_missing, until_ready};
 
 /// Where the servers are.
 #[derive(Debug, Deserialize)]

@@ -1,4 +1,4 @@
-//! Waiting for a condition, with its last state in the failure.
+//! Waiting for a condition, with its last state in the failure; and what a process says of itself.
 
 use std::fmt::Display;
 use std::time::{Duration, Instant};
@@ -22,6 +22,17 @@ pub async fn eventually<T, E: Display>(
             Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
         }
     }
+}
+
+/// The value of a metric of `process`, by its name with its labels.
+#[must_use]
+pub fn metric(process: &Process, name: &str) -> Option<u64> {
+    let text = process.register(|registry| {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
+        text
+    });
+    text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
 }
 
 /// Waits until `process` misses nothing.

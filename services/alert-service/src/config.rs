@@ -31,7 +31,7 @@ pub struct Settings {
     /// How long alerts that are over are kept, with their transitions and what became of their notifications
     #[arg(long, env = "SIGHTLINE_ALERT_RETENTION", default_value = "90d", value_parser = settings::duration)]
     pub alert_retention: Duration,
-    /// How long a transition waits for the one before it at the most, since it was first seen: what a killed replica held
+    /// How long a transition waits for the one before it at the most, while it can be looked for: what a killed replica held
     /// comes again within seconds. Where nothing before it is under way any more it waits for two seconds
     #[arg(long, env = "SIGHTLINE_ALERT_PREDECESSOR_WAIT", default_value = "20s", value_parser = settings::duration)]
     pub alert_predecessor_wait: Duration,

@@ -21,10 +21,6 @@ pub const DURABLE: &str = "alert-service";
 /// Transitions in one transaction. A single one never waits for others.
 const BATCH: usize = 256;
 
-/// How long a transition that waits for another stays away the first time; each further time a little longer, up to eight
-/// times as long.
-const PAUSE: Duration = Duration::from_millis(250);
-
 /// How long Postgres may take for a batch, and how long one is held while it is away: people wait for pages, and another
 /// replica may reach it.
 const ONE_TRY: Duration = Duration::from_secs(15);
@@ -139,17 +135,14 @@ impl Consumer {
             self.metrics.transitions.of([name(fate)]).inc();
             match fate {
                 Fate::Applied(_) | Fate::Repeated => done.push(delivery),
-                Fate::Waits => {
-                    let times = u32::try_from(delivery.deliveries()).unwrap_or(u32::MAX).clamp(1, 8);
-                    delivery.nak(PAUSE * times).await;
-                }
+                Fate::Waits(pause) => delivery.nak(*pause).await,
                 Fate::Refused(reason) => {
                     delivery.bury(DURABLE, reason).await;
                 }
             }
         }
         bus::ack_all(done).await;
-        if taken.fates.contains(&Fate::Waits) {
+        if taken.fates.iter().any(|fate| matches!(fate, Fate::Waits(_))) {
             self.ask_what_is_answered().await;
         }
     }
@@ -219,7 +212,7 @@ fn name(fate: &Fate) -> &'static str {
     match fate {
         Fate::Applied(outcome) => outcome.as_str(),
         Fate::Repeated => "repeated",
-        Fate::Waits => "waits",
+        Fate::Waits(_) => "waits",
         Fate::Refused(_) => "refused",
     }
 }

@@ -1,6 +1,7 @@
 //! Answers who is firing, and ends alerts by hand: decode, ask, encode.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use ::store::Pools;
 use authn::{Permission, Scope, Verifier};
@@ -23,6 +24,8 @@ const SCAN: usize = 500;
 
 /// Rows read for one page at most; a page that ends here is short, with a cursor that goes on.
 const SCAN_MOST: usize = 20 * SCAN;
+/// How long matching may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `sightline.alerts.v1.Alerts`.
 pub struct AlertsApi {
@@ -45,7 +48,7 @@ impl Alerts for AlertsApi {
         let asked = Selector::read(&request.r#match).await;
         let asked = asked.map_err(|error| Fault::field("match", error.to_string()))?;
         let scope = caller.scope();
-        let selector = scope.narrow(&asked);
+        let selector = Arc::new(scope.narrow(&asked));
         let filter = filter(&scope, &request, &selector)?;
         Ok(Response::new(self.find(&filter, &selector, after, limit).await?))
     }
@@ -67,11 +70,11 @@ impl AlertsApi {
     async fn find(
         &self,
         filter: &Filter,
-        selector: &Selector,
+        selector: &Arc<Selector>,
         mut after: Option<(u64, String)>,
         limit: usize,
     ) -> fault::Result<ListAlertsResponse> {
-        let mut items = Vec::new();
+        let (mut items, end) = (Vec::new(), Instant::now() + PATIENCE);
         // One more than asked for tells whether there is a next page.
         let step = if selector.is_everything() { limit + 1 } else { SCAN };
         for _ in 0..SCAN_MOST.div_ceil(step) {
@@ -79,9 +82,10 @@ impl AlertsApi {
             let rows =
                 listing::alerts(&self.pools.api, filter, after.as_ref(), rows).await.map_err(::store::search_fault)?;
             let is_last = rows.len() < step;
-            for alert in rows {
+            let sifted = selector.sift(rows, end, |alert: &Alert, label| alert.label(label)).await;
+            for (alert, chosen) in sifted.map_err(|_| ::store::too_slow())? {
                 let place = (alert.starts, alert.id.clone());
-                if selector.matches(|label| alert.label(label)) {
+                if chosen {
                     if items.len() == limit {
                         return self.answer(items, after).await;
                     }

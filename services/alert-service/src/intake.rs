@@ -30,8 +30,8 @@ pub enum Fate {
     Applied(Outcome),
     /// It was applied before.
     Repeated,
-    /// It comes back later: the one before it has not come.
-    Waits,
+    /// It comes back after so long: the one before it has not come.
+    Waits(Duration),
     /// It must never be applied.
     Refused(String),
 }
@@ -45,8 +45,8 @@ pub struct Taken {
     pub told: bool,
 }
 
-/// How long a transition waits for the one before it, by the time since it was first seen here: how long it lay in the
-/// stream says nothing.
+/// How long a transition waits for the one before it, by the pauses between looks for that, and by the clock: how long it lay
+/// in the stream says nothing, nor how long nobody could look, nor that replicas looked one right after the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
     /// At the most.
@@ -58,6 +58,22 @@ pub struct Patience {
 
 /// How long a transition waits for one before it that was published after it.
 pub const BEHIND: Duration = Duration::from_secs(2);
+
+/// After the first look for the one before it; after each further one a little longer, up to so many times as long.
+const PAUSE: Duration = Duration::from_millis(250);
+const LONGEST: u32 = 8;
+
+/// What a transition pauses after so many looks.
+fn pause(looks: u32) -> Duration {
+    PAUSE * looks.clamp(1, LONGEST)
+}
+
+/// How long it has waited.
+fn waited(waited: transitions::Waited) -> Duration {
+    let looks = waited.looks;
+    let paused = (1..=looks.min(LONGEST)).map(pause).sum::<Duration>() + pause(LONGEST) * looks.saturating_sub(LONGEST);
+    paused.min(waited.since)
+}
 
 impl Patience {
     /// Waits for whatever may come, for `most`.
@@ -104,7 +120,7 @@ async fn take_in(connection: &mut PgConnection, batch: &[Incoming], patience: Pa
 struct Desk<'a> {
     fences: BTreeMap<String, Fence>,
     taken: BTreeSet<String>,
-    waiting: BTreeMap<String, Duration>,
+    waiting: BTreeMap<String, transitions::Waited>,
     patience: Patience,
     changes: Changes,
     records: Vec<transitions::Record<'a>>,
@@ -144,7 +160,7 @@ impl<'a> Desk<'a> {
         let verdict = alert::decide(self.changes.alert(&alert_id), &incoming.transition, self.predecessor(incoming));
         let Verdict::Change(change) = verdict else {
             self.to_wait.push((&wire.id, &wire.previous));
-            return Fate::Waits;
+            return Fate::Waits(pause(self.waiting.get(&wire.id).map_or(1, |waited| waited.looks + 1)));
         };
         if let Some(raised) = Fence::raised(fence, wire.epoch, incoming.sequence) {
             self.fences.insert(wire.shard.clone(), raised);
@@ -183,7 +199,7 @@ impl<'a> Desk<'a> {
             return Predecessor::Known;
         }
         match self.waiting.get(&wire.id) {
-            Some(waited) if self.patience.is_over(incoming.sequence, *waited) => Predecessor::GivenUp,
+            Some(since) if self.patience.is_over(incoming.sequence, waited(*since)) => Predecessor::GivenUp,
             _ => Predecessor::Missing,
         }
     }

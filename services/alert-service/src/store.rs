@@ -14,7 +14,8 @@ use sqlx::Row as _;
 use sqlx::postgres::PgRow;
 
 /// Binary and folder share one set of migrations.
-pub const MIGRATIONS: store::Migrations = store::migrations!("../../../migrations/alert_service"; 1 "create_alerts");
+pub const MIGRATIONS: store::Migrations =
+    store::migrations!("../../../migrations/alert_service"; 1 "create_alerts", 2 "count_looks");
 
 /// The schema that only this service writes.
 pub const SCHEMA: &str = "alert_service";

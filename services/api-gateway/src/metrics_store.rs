@@ -15,6 +15,8 @@ use axum::http::StatusCode;
 use futures::stream::{BoxStream, StreamExt as _};
 use lifecycle::{CancellationToken, Ready};
 use serde::Deserialize;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 use url::Url;
 
 use crate::config::Config;
@@ -27,6 +29,8 @@ use places::{Place, Places};
 const LOOK_AGAIN_SECONDS: u64 = 2;
 /// Of what the store says about a query that it does not take.
 const LARGEST_ERROR: usize = 64 << 10;
+/// Bytes of a query, or of all selectors of one: what is written in the field's names becomes many times longer for the store.
+const LONGEST_QUERY: usize = 16 << 10;
 
 /// Client of the metrics store. Clones share its limits.
 #[derive(Clone)]
@@ -100,13 +104,20 @@ impl MetricsStore {
         path: &str,
         parameters: Vec<(String, String)>,
     ) -> Result<Answer, Refusal> {
+        let asked = |name: &str| name == "query" || name == "match[]";
+        let bytes: usize = parameters.iter().filter(|(name, _)| asked(name)).map(|(_, value)| value.len()).sum();
+        if bytes > LONGEST_QUERY {
+            self.refused("query_too_long");
+            let text = format!("the query has {bytes} bytes; {LONGEST_QUERY} are read, as by VictoriaMetrics itself");
+            return Err(Refusal::bad_data(text));
+        }
         fence::pass(self).await?;
         let place = self.places.take(scope.tenant()).await.inspect_err(|_| self.refused("too_many_queries"))?;
         let mut form: Vec<(String, String)> = parameters
             .into_iter()
             .filter(|(name, _)| !name.starts_with("extra_"))
             .map(|(name, value)| {
-                let value = if name == "query" || name == "match[]" { promql::stored(&value) } else { value };
+                let value = if asked(&name) { promql::stored(&value) } else { value };
                 (name, value)
             })
             .collect();
@@ -168,28 +179,53 @@ impl MetricsStore {
         }
     }
 
+    /// The answer's pieces, fetched by a task of its own: a client that takes nothing more, though its connection lives, must not
+    /// keep its place or the store's connection. The time that a query has is for both.
     fn bounded(&self, response: reqwest::Response, place: Place) -> Answer {
         self.metrics.queries_running.inc();
         let under_way = UnderWay { _place: place, metrics: self.metrics.clone() };
-        let (largest, store) = (self.largest_answer, self.clone());
-        let pieces = response.bytes_stream().scan((0, false), move |(length, over), piece| {
-            // Held until the client has taken the last piece, or left.
-            let _held = &under_way;
-            if *over {
-                return std::future::ready(None);
-            }
-            let piece = piece.map_err(|error| std::io::Error::other(error.without_url()));
-            *length += piece.as_ref().map_or(0, Bytes::len);
-            *over = piece.is_err() || u64::try_from(*length).is_ok_and(|length| length > largest);
-            std::future::ready(Some(match piece {
-                Ok(_) if *over => {
-                    store.refused("answer_too_large");
-                    Err(std::io::Error::other(TooLarge))
-                }
-                piece => piece,
-            }))
+        let (store, (pieces, taken)) = (self.clone(), mpsc::channel(1));
+        let mut fetching = JoinSet::new();
+        fetching.spawn(async move {
+            let _held = under_way;
+            let _ = tokio::time::timeout(store.timeout, store.fetch(response, &pieces)).await;
         });
-        pieces.boxed()
+        let next = |answer: Option<(mpsc::Receiver<Piece>, JoinSet<()>)>| async {
+            let (mut taken, fetching) = answer?;
+            match taken.recv().await {
+                Some(Piece::Of(bytes)) => Some((Ok(bytes), Some((taken, fetching)))),
+                Some(Piece::Broken(error)) => Some((Err(error), None)),
+                Some(Piece::End) => None,
+                None => Some((Err(std::io::ErrorKind::TimedOut.into()), None)),
+            }
+        };
+        futures::stream::unfold(Some((taken, fetching)), next).fuse().boxed()
+    }
+
+    /// Ends when the client has taken the last piece, or left.
+    async fn fetch(&self, response: reqwest::Response, pieces: &mpsc::Sender<Piece>) {
+        let (mut response, mut length) = (response, 0);
+        loop {
+            let piece = match response.chunk().await {
+                Ok(Some(bytes)) => {
+                    length += bytes.len();
+                    if u64::try_from(length).is_ok_and(|length| length > self.largest_answer) {
+                        self.refused("answer_too_large");
+                        Piece::Broken(std::io::Error::other(TooLarge))
+                    } else {
+                        Piece::Of(bytes)
+                    }
+                }
+                Ok(None) => Piece::End,
+                Err(error) => Piece::Broken(std::io::Error::other(error.without_url())),
+            };
+            let is_last = !matches!(piece, Piece::Of(_));
+            if pieces.send(piece).await.is_err() || is_last {
+                // Held until it was taken.
+                let _ = pieces.reserve().await;
+                return;
+            }
+        }
     }
 
     async fn reason(&self, mut response: reqwest::Response) -> Refusal {
@@ -236,6 +272,13 @@ impl MetricsStore {
         let advice = "the metrics store is away; try again shortly";
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", advice)
     }
+}
+
+/// What follows in an answer. Without an end it is not whole.
+enum Piece {
+    Of(Bytes),
+    Broken(std::io::Error),
+    End,
 }
 
 /// An answer went over its limit.

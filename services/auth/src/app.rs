@@ -48,7 +48,7 @@ pub async fn serve(
     let store = Store::new(pools);
     let limits = Arc::new(Limits::new(&settings.redis_url, &settings.namespace, metrics.clone())?);
     let (keyring, verifier) = Keyring::load(store.clone(), seal, metrics.clone(), process.stopping()).await?;
-    process.spawn("keep keys", keyring.clone().keep());
+    process.spawn("keep keys", keyring.clone().keep(process.ready("keys")));
     process.spawn("sweep sessions", sweep(store.clone(), process.stopping()));
     let sessions =
         Sessions::new(store.clone(), keyring.clone(), Arc::clone(&limits), settings.refresh_leeway, metrics.clone());

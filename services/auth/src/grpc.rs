@@ -81,7 +81,7 @@ impl Auth for Api {
     }
 
     async fn follow(&self, request: Request<FollowRequest>) -> Result<Response<FollowResponse>, Status> {
-        Ok(Response::new(self.keyring.follow(request.get_ref()).await))
+        Ok(Response::new(self.keyring.follow(request.get_ref()).await?))
     }
 
     async fn list_keys(&self, request: Request<ListKeysRequest>) -> Result<Response<ListKeysResponse>, Status> {

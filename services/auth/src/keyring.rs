@@ -1,23 +1,27 @@
 //! What verifiers are told: the keys and what was taken back, kept in memory by each replica and read again from Postgres
 //! every half second, so that what one replica does is known to all, and to those who follow them, at once.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
 use authn::{Feed, Keys, Revocation, Signer, Verifier};
 use data_encoding::HEXLOWER;
-use lifecycle::CancellationToken;
+use fault::{Fault, Kind};
+use lifecycle::{CancellationToken, Ready};
 use proto::auth::{FollowRequest, FollowResponse};
 use seal::Seal;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, timeout};
 
 use crate::keyset::{self, Key};
 use crate::metrics::Metrics;
 use crate::store::{Revoked, Store};
 
 const EVERY: Duration = Duration::from_millis(500);
+/// After so long without a look at Postgres nothing is said of what holds.
+const OLD: Duration = Duration::from_secs(5);
 /// In one answer; a revocation is about 50 bytes.
 const MOST_AT_ONCE: usize = 5_000;
 
@@ -36,6 +40,8 @@ struct Held {
 #[derive(Clone)]
 pub struct Keyring {
     held: Arc<watch::Sender<Arc<Held>>>,
+    /// When reading what is held began the last time that it ended well.
+    read_at: Arc<Mutex<Instant>>,
     store: Store,
     seal: Arc<Seal>,
     feed: Arc<Feed>,
@@ -60,6 +66,7 @@ impl Keyring {
         let (verifier, feed) = Verifier::fed(keys);
         let keyring = Self {
             held: Arc::new(watch::channel(Arc::new(held)).0),
+            read_at: Arc::new(Mutex::new(Instant::now())),
             store,
             seal: Arc::new(seal),
             feed: Arc::new(feed),
@@ -98,8 +105,9 @@ impl Keyring {
     /// # Errors
     /// Postgres.
     pub async fn reload(&self) -> anyhow::Result<()> {
-        let before = self.held.borrow().clone();
+        let (before, begun) = (self.held.borrow().clone(), Instant::now());
         let held = Held::load(&self.store, &self.seal, Some(&before)).await?;
+        *self.read_at.lock().unwrap_or_else(PoisonError::into_inner) = begun;
         self.held.send_if_modified(|held_now| {
             let news = (held.revision, &held.version) != (held_now.revision, &held_now.version);
             *held_now = Arc::new(held);
@@ -114,7 +122,10 @@ impl Keyring {
     }
 
     /// Answers a verifier when there is news for it, or when its time is up.
-    pub async fn follow(&self, request: &FollowRequest) -> FollowResponse {
+    ///
+    /// # Errors
+    /// What is held here may be old: another replica may know better, and the verifier keeps what it knows.
+    pub async fn follow(&self, request: &FollowRequest) -> fault::Result<FollowResponse> {
         let after = i64::try_from(request.after).unwrap_or_default();
         let mut held = self.held.subscribe();
         let news = held.wait_for(|held| held.revision != after || held.version != request.keys_version);
@@ -122,25 +133,46 @@ impl Keyring {
         tokio::select! {
             _ = news => {}
             () = tokio::time::sleep(wait) => {}
+            () = self.until_old() => {}
             () = self.stopping.cancelled() => {}
         }
+        if self.is_old() {
+            let detail = "this replica cannot read which keys and revocations hold; ask another";
+            return Err(Fault::new(Kind::Unavailable, "keys_unknown", detail).retry_after(EVERY));
+        }
         let held = self.held.borrow().clone();
-        held.answer(after)
+        Ok(held.answer(after))
     }
 
-    /// Keeps reading until the process stops.
+    async fn until_old(&self) {
+        while !self.is_old() {
+            tokio::time::sleep(EVERY).await;
+        }
+    }
+
+    fn is_old(&self) -> bool {
+        self.read_at.lock().unwrap_or_else(PoisonError::into_inner).elapsed() > OLD
+    }
+
+    /// Keeps reading until the process stops, and says in `ready` when it cannot.
     ///
     /// # Errors
     /// None: what fails is tried again, and what was read holds until then.
-    pub async fn keep(self) -> anyhow::Result<()> {
+    pub async fn keep(self, ready: Ready) -> anyhow::Result<()> {
+        ready.up();
         loop {
             tokio::select! {
                 () = self.stopping.cancelled() => return Ok(()),
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep(EVERY) => {}
             }
-            if let Err(error) = self.reload().await {
-                tracing::debug!(error = format!("{error:#}"), "cannot read keys and revocations");
+            match timeout(OLD, self.reload()).await.unwrap_or_else(|_| Err(anyhow::anyhow!("Postgres does not answer")))
+            {
+                Ok(()) => ready.up(),
+                Err(error) if self.is_old() => {
+                    ready.down(format!("it cannot be read which keys and revocations hold: {error:#}"));
+                }
+                Err(error) => tracing::debug!(error = format!("{error:#}"), "cannot read keys and revocations"),
             }
         }
     }

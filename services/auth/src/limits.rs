@@ -27,7 +27,7 @@ pub struct Rate {
 
 const ACCOUNT: Rate = Rate { burst: 5, every: Duration::from_secs(12) };
 const SOURCE: Rate = Rate { burst: 30, every: Duration::from_secs(2) };
-/// Refresh tokens cannot be guessed; this spares Postgres whoever tries.
+/// Refresh tokens cannot be guessed; whoever tries is told to come back later.
 const REFRESH: Rate = Rate { burst: 60, every: Duration::from_secs(1) };
 
 /// What is counted under one name.

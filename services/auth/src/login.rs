@@ -58,7 +58,7 @@ impl Logins {
         match judged? {
             Verdict::Right(account) => {
                 let device = self.marks.device(account.id, SystemTime::now());
-                let tokens = self.sessions.open(account, attempt.source).await?;
+                let tokens = self.sessions.open(account, attempt.source).await?.ok_or_else(wrong)?;
                 Ok(Tokens { device, device_expires_in_seconds: DEVICE_LIFETIME.as_secs(), ..tokens })
             }
             Verdict::Wrong => Err(wrong()),

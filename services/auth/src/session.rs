@@ -36,17 +36,19 @@ impl Sessions {
         Self { store, keyring, limits, leeway, metrics }
     }
 
-    /// The first tokens of a session for `account`, which has just proved who it is.
+    /// The first tokens of a session for `account`, which has just proved who it is; none where it was disabled meanwhile.
     ///
     /// # Errors
     /// Postgres.
-    pub async fn open(&self, account: Account, source: &str) -> fault::Result<Tokens> {
+    pub async fn open(&self, account: Account, source: &str) -> fault::Result<Option<Tokens>> {
         let (id, token) = (Uuid::new_v4(), refresh::first()?);
         let secret = refresh::random()?;
         let hash = refresh::hash(&token);
         let opened = Opened { id, user: account.id, source, secret, token: hash, lifetime: SESSION_LIFETIME };
-        self.store.open_session(opened).await?;
-        self.tokens(account, id, token)
+        if !self.store.open_session(opened).await? {
+            return Ok(None);
+        }
+        self.tokens(account, id, token).map(Some)
     }
 
     /// The next tokens for the one that `request` brings.
@@ -54,16 +56,15 @@ impl Sessions {
     /// # Errors
     /// Unauthenticated when the token is not good any more; Limited; Postgres.
     pub async fn rotate(&self, request: &RefreshRequest) -> fault::Result<Tokens> {
-        let buckets = [Bucket::refresh(&network(&request.remote_address))];
-        if let Err(refused) = self.limits.take(&buckets).await {
-            self.metrics.refresh(RefreshOutcome::Limited);
-            let detail = "too many refresh tokens that are not good; try again in a second";
-            return Err(Fault::new(Kind::Limited, "refreshes_limited", detail).retry_after(refused.retry_after));
-        }
         let rotation = self.store.rotate(&request.refresh_token, self.leeway).await;
-        // Only a token that is not good costs anything: neither a good one nor trouble of ours.
-        if !matches!(rotation, Ok(Rotation::Refused | Rotation::Reused { .. })) {
-            self.limits.give_back(&buckets).await;
+        // Only a token that is not good costs anything, and a good one passes whoever tries others from the same network.
+        if matches!(rotation, Ok(Rotation::Refused)) {
+            let buckets = [Bucket::refresh(&network(&request.remote_address))];
+            if let Err(refused) = self.limits.take(&buckets).await {
+                self.metrics.refresh(RefreshOutcome::Limited);
+                let detail = "too many refresh tokens that are not good; try again in a second";
+                return Err(Fault::new(Kind::Limited, "refreshes_limited", detail).retry_after(refused.retry_after));
+            }
         }
         match rotation? {
             Rotation::Good { account, session, next, repeated } => {

@@ -2,14 +2,15 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ::seal::Seal;
 use ::store::Pools;
 use ::store::outbox::Outbox;
 use authn::Verifier;
-use bus::Bus;
-use lifecycle::Process;
+use bus::{Bus, Stream};
+use lifecycle::{CancellationToken, Process};
 use proto::dispatch::dispatch_server::DispatchServer;
 use tokio::sync::Notify;
 use tonic::service::Routes;
@@ -21,11 +22,16 @@ use crate::events;
 use crate::grpc::DispatchApi;
 use crate::metrics::Metrics;
 use crate::store::adding::Patience;
+use crate::store::claiming::Waiting;
 use crate::store::receivers::Receivers;
 use crate::store::{MIGRATIONS, SCHEMA, pruning};
 use crate::upkeep::Upkeep;
 use crate::webhook::Sender;
 use crate::worker::Worker;
+
+/// How often the broker is asked whether it could bring something, and how long it may take to answer.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+const ASK_WITHIN: Duration = Duration::from_millis(500);
 
 /// Starts the service; returns when it serves.
 ///
@@ -63,13 +69,15 @@ pub async fn start(
     let consumer = Consumer {
         bus: bus.clone(),
         pools: pools.clone(),
-        patience: Patience { wait: settings.predecessor_wait, retention: settings.delivery_retention },
+        patience: Patience { wait: settings.predecessor_wait / 2, retention: settings.delivery_retention },
         metrics: metrics.clone(),
         added: Arc::clone(&added),
         finished: Arc::clone(&finished),
         is_cut_off: AtomicBool::new(false),
     };
     process.spawn("notifications", consumer.run(process.stopping()));
+    let broker_answers = Arc::<AtomicBool>::default();
+    process.spawn("broker watch", watch(bus.clone(), Arc::clone(&broker_answers), process.stopping()));
     let worker = Worker {
         pools: pools.clone(),
         seal: Arc::clone(&seal),
@@ -78,6 +86,7 @@ pub async fn start(
         limits: settings.limits(),
         external_url: settings.external_url.clone(),
         claimer: Worker::claimer(),
+        waiting: Waiting::of(settings.predecessor_wait, Arc::clone(&broker_answers)),
         metrics: metrics.clone(),
         added: Arc::clone(&added),
         finished: Arc::clone(&finished),
@@ -103,4 +112,17 @@ pub async fn start(
     let receivers = Receivers { pools, seal };
     let routes = Routes::new(DispatchServer::new(DispatchApi { receivers, verifier, policy }));
     rpc::serve(process, "dispatcher", identity, settings.grpc_listen, routes).await
+}
+
+/// Keeps looking whether the broker answers.
+async fn watch(bus: Bus, answers: Arc<AtomicBool>, stopping: CancellationToken) -> anyhow::Result<()> {
+    let watch = async {
+        loop {
+            let asked = tokio::time::timeout(ASK_WITHIN, bus.progress(Stream::Notifications)).await;
+            answers.store(matches!(asked, Ok(Ok(_))), Ordering::Relaxed);
+            tokio::time::sleep(ASK_EVERY).await;
+        }
+    };
+    stopping.run_until_cancelled(watch).await.unwrap_or(());
+    Ok(())
 }

@@ -60,8 +60,8 @@ pub struct Settings {
     /// How long a delivery waits for a receiver of its name that does not exist yet
     #[arg(long, env = "SIGHTLINE_RECEIVER_WAIT", default_value = "1h", value_parser = settings::duration)]
     pub receiver_wait: Duration,
-    /// How long a notification waits for the one before it of its group, which a killed dispatcher may have held; longer
-    /// than the 5s after which the broker brings such a one again
+    /// How long a notification waits for the one before it of its group, which a killed dispatcher may have held, while that
+    /// can come; half of it must be longer than the 5s after which the broker brings such a one again
     #[arg(long, env = "SIGHTLINE_NOTIFICATION_PREDECESSOR_WAIT", default_value = "15s", value_parser = settings::duration)]
     pub predecessor_wait: Duration,
     /// Deliveries at the same time, in each dispatcher; a tenant, and receivers that do not answer, get half at the most

@@ -20,7 +20,8 @@ use sqlx::postgres::PgRow;
 use time::OffsetDateTime;
 
 /// Binary and folder share one set of migrations.
-pub const MIGRATIONS: store::Migrations = store::migrations!("../../../migrations/dispatcher"; 1 "create_receivers");
+pub const MIGRATIONS: store::Migrations =
+    store::migrations!("../../../migrations/dispatcher"; 1 "create_receivers", 2 "count_looks");
 
 /// The schema that only this service writes.
 pub const SCHEMA: &str = "dispatcher";

@@ -25,7 +25,7 @@ use crate::delivery::{self, Backoff, Next, Outcome};
 use crate::metrics::Metrics;
 use crate::receiver;
 use crate::share::{self, Limits, Occupied};
-use crate::store::claiming::{self, Claimed, Claimer};
+use crate::store::claiming::{self, Claimed, Claimer, Waiting};
 use crate::store::finishing::Finished;
 use crate::webhook::{Post, Sender};
 use crate::worker::claims::{Claims, LEASE};
@@ -55,6 +55,8 @@ pub struct Worker {
     pub external_url: Url,
     /// This process among others.
     pub claimer: Claimer,
+    /// For what comes before a delivery.
+    pub waiting: Waiting,
     /// Counts attempts.
     pub metrics: Metrics,
     /// Told when there are new deliveries.
@@ -160,7 +162,7 @@ impl Worker {
         let share = |candidates: &[share::Candidate]| share::places(candidates, &occupied, self.limits);
         let asked = Instant::now();
         let mut passed_over = false;
-        match self.pools.bounded(claiming::claim(&self.pools.work, &self.claimer, &full, share)).await {
+        match self.pools.bounded(claiming::claim(&self.pools.work, &self.claimer, &self.waiting, &full, share)).await {
             Ok(claims) => {
                 passed_over = claims.passed_over;
                 for claimed in claims.claimed {

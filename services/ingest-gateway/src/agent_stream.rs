@@ -123,7 +123,8 @@ impl Conversation {
     async fn begin(streams: Streams, peer: &Peer, request: Request<Body>) -> Result<Self, Fault> {
         let entrance = &streams.entrance;
         let sender = entrance.policy.sender(request.headers(), peer).await?;
-        let frames = Frames::new(request, entrance.sizes, entrance.admission.clone())?.waiting_for_room(PATIENCE);
+        let frames = Frames::new(request, entrance.sizes, entrance.admission.clone(), sender.clone())?
+            .waiting_for_room(PATIENCE);
         let session = sender.agent().map(|agent| entrance.intake.heartbeats.session(&sender.tenant, agent));
         let visit = streams.visits.stream(peer.socket, sender.agent());
         Ok(Self {

@@ -75,6 +75,7 @@ pub async fn start(config: Config, process: Process, verifier: Verifier) -> anyh
     process.spawn("write heartbeats", heartbeats.clone().write(redis, metrics.clone(), stopping.clone()));
 
     let size = |bytes: u64| usize::try_from(bytes).context("use the size limits");
+    let sizes = Sizes { message: size(ingest.message_bytes)?, unpacked: size(ingest.unpacked_bytes)? };
     let entrance = Entrance {
         intake: Intake {
             collector,
@@ -92,9 +93,9 @@ pub async fn start(config: Config, process: Process, verifier: Verifier) -> anyh
         policy: Policy::new(verifier, &ingest.anonymous_networks, &ingest.anonymous_tenant, &ingest.certificate_tenant),
         refusals: Refusals::new(metrics.clone()),
         visits: visits.clone(),
-        admission: Admission::new(ingest.in_flight_bytes, metrics.in_flight_bytes.clone()),
+        admission: Admission::new(ingest.in_flight_bytes, sizes.while_read(), metrics.in_flight_bytes.clone()),
         metrics: metrics.clone(),
-        sizes: Sizes { message: size(ingest.message_bytes)?, unpacked: size(ingest.unpacked_bytes)? },
+        sizes,
     };
     let streams =
         Streams { entrance: entrance.clone(), visits, draining: process.draining(), stopping: stopping.clone() };

@@ -18,6 +18,7 @@ use uuid::Uuid;
 
 use crate::admission::Hold;
 use crate::metrics::{Metrics, Signal};
+use crate::rarely::Rarely;
 use crate::refusal;
 
 /// No body is larger: the broker takes messages of 1 MiB.
@@ -28,6 +29,8 @@ pub const MAX_ITEMS: u64 = 20_000;
 const ENOUGH: usize = 256 << 10;
 /// Nor does one that has waited this long.
 const PATIENCE: Duration = Duration::from_millis(3);
+/// How often a lost acknowledgement is said.
+const SAID_EVERY: Duration = Duration::from_secs(10);
 /// Lanes with nothing in them are kept for their next part, up to so many.
 const KEPT_LANES: usize = 1024;
 
@@ -103,6 +106,8 @@ struct Inner {
     /// Somebody waits for company.
     waiting: Notify,
     tasks: TaskTracker,
+    /// Envelopes that were not acknowledged.
+    said: Mutex<Rarely>,
     run: Uuid,
     published: std::sync::atomic::AtomicU64,
 }
@@ -170,6 +175,7 @@ impl Collector {
             metrics,
             lanes: Mutex::default(),
             waiting: Notify::new(),
+            said: Mutex::default(),
             tasks: TaskTracker::new(),
             run: Uuid::new_v4(),
             published: 0.into(),
@@ -316,13 +322,20 @@ impl Inner {
             Err(error) => (Fate::Again, anyhow::Error::from(error).context("pack an envelope")),
         };
         self.metrics.not_published(lane.signal);
-        tracing::warn!(
-            signal = ?lane.signal,
-            shard = lane.shard,
-            items,
-            error = format!("{error:#}"),
-            "an envelope is not acknowledged; its senders are told"
-        );
+        let due = {
+            let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+            said.happened(1, SAID_EVERY, Instant::now())
+        };
+        if let Some(envelopes) = due {
+            tracing::warn!(
+                signal = ?lane.signal,
+                shard = lane.shard,
+                items,
+                error = format!("{error:#}"),
+                envelopes,
+                "an envelope is not acknowledged; its senders are told"
+            );
+        }
         fate
     }
 }

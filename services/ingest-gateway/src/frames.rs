@@ -8,20 +8,25 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use fault::Fault;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt as _, StreamBody};
-use hyper::body::Frame;
+use hyper::body::{Body as _, Frame};
+use tokio::time::Instant;
 use tonic::Status;
 
 use crate::admission::{Admission, Hold};
 use crate::inflate::{Packing, unpack};
 use crate::refusal;
+use crate::sender::Sender;
 
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 /// Whether a message is compressed, and its length.
 const PREFIX: usize = 5;
 const RESERVE: usize = 256 << 10;
-/// Between two pieces of one message. Between two messages a stream may be silent for as long as it likes.
+/// How long a message that has begun may take for [`LEAST`] bytes, or for its end. Between two messages a stream may be silent
+/// for as long as it likes.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Three kilobytes a second: less is no link, but a hold on the room that others need.
+const LEAST: usize = 64 << 10;
 /// As good as for ever, for messages of streams that have not begun.
 const UNTIL_THERE_IS_ROOM: Duration = Duration::from_secs(3600);
 
@@ -32,6 +37,14 @@ pub struct Sizes {
     pub message: usize,
     /// Bytes when it is unpacked.
     pub unpacked: usize,
+}
+
+impl Sizes {
+    /// Bytes of the largest message while it is read, with what comes behind it in the same piece.
+    #[must_use]
+    pub fn while_read(&self) -> usize {
+        self.message.saturating_add(PREFIX + RESERVE)
+    }
 }
 
 /// One message, with the room that it takes.
@@ -47,6 +60,7 @@ pub struct Frames {
     packing: Packing,
     sizes: Sizes,
     admission: Admission,
+    sender: Sender,
     /// How long a message waits for room.
     patience: Duration,
     /// Bytes of a message that was given up, still to come and to be dropped.
@@ -60,7 +74,7 @@ impl Frames {
     ///
     /// # Errors
     /// The request is not gRPC, or packed in a way that we do not know.
-    pub fn new(request: Request<Body>, sizes: Sizes, admission: Admission) -> Result<Self, Fault> {
+    pub fn new(request: Request<Body>, sizes: Sizes, admission: Admission, sender: Sender) -> Result<Self, Fault> {
         let (head, body) = request.into_parts();
         let packing = packing(&head.headers, "grpc-encoding")?;
         Ok(Self {
@@ -69,6 +83,7 @@ impl Frames {
             packing,
             sizes,
             admission,
+            sender,
             patience: Duration::ZERO,
             skip: 0,
             can_go_on: true,
@@ -96,19 +111,20 @@ impl Frames {
         self.next_begun(None).await
     }
 
-    /// The next message, whose first piece comes `within` a time; without one, whenever it likes.
-    async fn next_begun(&mut self, within: Option<Duration>) -> Result<Option<Message>, Fault> {
+    /// The next message, which begins at the pace of `first`; without one, whenever it likes.
+    async fn next_begun(&mut self, first: Option<&mut Pace>) -> Result<Option<Message>, Fault> {
         self.can_go_on = false;
         let mut hold = self.admission.begin();
         self.pass_over().await?;
         // Who holds no room yet may wait for it as long as it takes: others cannot wait for him.
         let patience = if self.patience.is_zero() { self.patience } else { UNTIL_THERE_IS_ROOM };
         hold.grow_within(self.buffer.len(), patience).await?;
-        if self.buffer.is_empty() && !self.more(&mut hold, within, patience).await? {
+        if self.buffer.is_empty() && !self.more(&mut hold, first, patience).await? {
             return Ok(None);
         }
+        let mut pace = Pace::begin();
         while self.buffer.len() < PREFIX {
-            self.piece(&mut hold).await?;
+            self.piece(&mut hold, &mut pace).await?;
         }
         let compressed = match self.buffer[0] {
             0 => false,
@@ -123,10 +139,15 @@ impl Frames {
         // The length is the client's word: not all of it is believed at once.
         self.buffer.reserve((PREFIX + length).saturating_sub(self.buffer.len()).min(RESERVE));
         while self.buffer.len() < PREFIX + length {
-            if let Err(fault) = self.piece(&mut hold).await {
+            let more = match hold.unfinished(&self.sender, self.patience).await {
+                Ok(()) => self.piece(&mut hold, &mut pace).await,
+                Err(fault) => Err(fault),
+            };
+            if let Err(fault) = more {
                 return Err(if fault.code() == "overloaded" { self.give_up(length, fault) } else { fault });
             }
         }
+        hold.whole();
         self.buffer.advance(PREFIX);
         let bytes = self.buffer.split_to(length).freeze();
         self.can_go_on = true;
@@ -147,8 +168,9 @@ impl Frames {
 
     /// Reads and drops the rest of a message that was given up.
     async fn pass_over(&mut self) -> Result<(), Fault> {
+        let mut pace = Pace::begin();
         while self.skip > 0 {
-            let Some(piece) = next_piece(&mut self.body, Some(PATIENCE)).await? else {
+            let Some(piece) = next_piece(&mut self.body, Some(&mut pace)).await? else {
                 return Err(malformed("it ends within a message"));
             };
             let dropped = piece.len().min(self.skip);
@@ -163,15 +185,16 @@ impl Frames {
     /// # Errors
     /// As [`Frames::next`]; also when there is none, or more than one.
     pub async fn only(&mut self) -> Result<Message, Fault> {
-        let message = self.next_begun(Some(PATIENCE)).await?.ok_or_else(|| malformed("it has no message"))?;
-        if !self.buffer.is_empty() || self.more(&mut self.admission.begin(), Some(PATIENCE), self.patience).await? {
+        let message = self.next_begun(Some(&mut Pace::begin())).await?.ok_or_else(|| malformed("it has no message"))?;
+        let (mut beside, mut pace) = (self.admission.begin(), Pace::begin());
+        if !self.buffer.is_empty() || self.more(&mut beside, Some(&mut pace), self.patience).await? {
             return Err(malformed("it has more than one message"));
         }
         Ok(message)
     }
 
-    async fn piece(&mut self, hold: &mut Hold) -> Result<(), Fault> {
-        if self.more(hold, Some(PATIENCE), self.patience).await? {
+    async fn piece(&mut self, hold: &mut Hold, pace: &mut Pace) -> Result<(), Fault> {
+        if self.more(hold, Some(pace), self.patience).await? {
             Ok(())
         } else {
             Err(malformed("it ends within a message"))
@@ -180,8 +203,8 @@ impl Frames {
 
     /// Reads the next piece of the body; false at its end. A piece for which there is no room is kept all the same: it is
     /// what is here already.
-    async fn more(&mut self, hold: &mut Hold, pause: Option<Duration>, patience: Duration) -> Result<bool, Fault> {
-        let piece = next_piece(&mut self.body, pause).await?;
+    async fn more(&mut self, hold: &mut Hold, mut pace: Option<&mut Pace>, patience: Duration) -> Result<bool, Fault> {
+        let piece = next_piece(&mut self.body, pace.as_deref_mut()).await?;
         let Some(piece) = piece else { return Ok(false) };
         let length = piece.len();
         // A piece that nothing precedes is taken over without a copy.
@@ -190,35 +213,67 @@ impl Frames {
         } else {
             self.buffer.extend_from_slice(&piece);
         }
-        hold.grow_within(length, patience).await?;
+        if patience.is_zero() {
+            hold.grow(length)?;
+        } else {
+            let begun = Instant::now();
+            hold.grow_within(length, patience).await?;
+            // What was waited for is our doing.
+            pace.into_iter().for_each(|pace| pace.until += begun.elapsed());
+        }
         Ok(true)
     }
 }
 
-/// The whole of an HTTP body, at most `limit` bytes.
+/// How fast a message has to come.
+struct Pace {
+    /// Until then `missing` more bytes must be here, or the end.
+    until: Instant,
+    missing: usize,
+}
+
+impl Pace {
+    fn begin() -> Self {
+        Self { until: Instant::now() + PATIENCE, missing: LEAST }
+    }
+
+    fn came(&mut self, bytes: usize) {
+        match self.missing.checked_sub(bytes) {
+            Some(missing) if missing > 0 => self.missing = missing,
+            _ => *self = Self::begin(),
+        }
+    }
+}
+
+/// The whole of an HTTP body of `sender`, at most `limit` bytes.
 ///
 /// # Errors
-/// It is too large, stalls, or there is no room.
-pub async fn whole(mut body: Body, limit: usize, hold: &mut Hold) -> Result<Bytes, Fault> {
-    let Some(first) = next_piece(&mut body, Some(PATIENCE)).await? else { return Ok(Bytes::new()) };
+/// It is too large, too slow, or there is no room.
+pub async fn whole(mut body: Body, limit: usize, sender: &Sender, hold: &mut Hold) -> Result<Bytes, Fault> {
+    let mut pace = Pace::begin();
+    let Some(first) = next_piece(&mut body, Some(&mut pace)).await? else { return Ok(Bytes::new()) };
     let check = |length: usize| if length > limit { Err(refusal::too_large("message", limit)) } else { Ok(()) };
     check(first.len())?;
     hold.grow(first.len())?;
     let mut all: Option<BytesMut> = None;
-    while let Some(piece) = next_piece(&mut body, Some(PATIENCE)).await? {
+    if !body.is_end_stream() {
+        hold.unfinished(sender, Duration::ZERO).await?;
+    }
+    while let Some(piece) = next_piece(&mut body, Some(&mut pace)).await? {
         let all = all.get_or_insert_with(|| BytesMut::from(&first[..]));
         check(all.len() + piece.len())?;
         hold.grow(piece.len())?;
         all.extend_from_slice(&piece);
     }
+    hold.whole();
     Ok(all.map_or(first, BytesMut::freeze))
 }
 
 /// The next piece that is not empty.
-async fn next_piece(body: &mut Body, patience: Option<Duration>) -> Result<Option<Bytes>, Fault> {
+async fn next_piece(body: &mut Body, mut pace: Option<&mut Pace>) -> Result<Option<Bytes>, Fault> {
     loop {
-        let frame = match patience {
-            Some(patience) => tokio::time::timeout(patience, body.frame())
+        let frame = match &pace {
+            Some(pace) => tokio::time::timeout_at(pace.until, body.frame())
                 .await
                 .map_err(|_| interrupted("the rest of the message did not come in time"))?,
             None => body.frame().await,
@@ -228,7 +283,10 @@ async fn next_piece(body: &mut Body, patience: Option<Duration>) -> Result<Optio
             // It stalled, or the client is gone: that may pass.
             Some(Err(_)) => return Err(interrupted("the message broke off or stalled")),
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(piece) if !piece.is_empty() => return Ok(Some(piece)),
+                Ok(piece) if !piece.is_empty() => {
+                    pace.iter_mut().for_each(|pace| pace.came(piece.len()));
+                    return Ok(Some(piece));
+                }
                 _ => {}
             },
         }
@@ -334,20 +392,59 @@ pub fn not_grpc() -> Response {
 
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt as _;
     use telemetry::metrics::Gauge;
 
     use super::*;
 
-    #[tokio::test]
+    type Never = std::convert::Infallible;
+
+    const SIZES: Sizes = Sizes { message: 32 << 20, unpacked: 32 << 20 };
+
+    fn sender() -> Sender {
+        Sender::at("acme", std::net::Ipv4Addr::LOCALHOST.into())
+    }
+
+    fn admission() -> Admission {
+        Admission::new(64 << 20, SIZES.message, Gauge::default())
+    }
+
+    /// A body that claims to be a message of `length` bytes, and brings `piece` bytes each `pause`.
+    fn dribbling(length: u32, piece: usize, pause: Duration) -> Body {
+        let mut beginning = vec![0];
+        beginning.extend(length.to_be_bytes());
+        let begun = futures::stream::iter([Ok::<_, Never>(Frame::data(Bytes::from(beginning)))]);
+        let rest = futures::stream::unfold((), move |()| async move {
+            tokio::time::sleep(pause).await;
+            Some((Ok(Frame::data(Bytes::from(vec![0; piece]))), ()))
+        });
+        Body::new(StreamBody::new(begun.chain(rest)))
+    }
+
+    async fn message(body: Body, patience: Duration) -> Result<usize, Fault> {
+        let mut frames = Frames::new(Request::new(body), SIZES, admission(), sender())?.waiting_for_room(patience);
+        Ok(frames.next().await?.map_or(0, |message| message.bytes.len()))
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn a_call_of_one_message_does_not_wait_for_it_for_ever() {
-        let silent = futures::stream::pending::<Result<Frame<Bytes>, std::convert::Infallible>>();
-        let request = Request::new(Body::new(StreamBody::new(silent)));
-        let sizes = Sizes { message: 1 << 10, unpacked: 1 << 10 };
-        let mut frames = Frames::new(request, sizes, Admission::new(1 << 10, Gauge::default())).unwrap();
-        let Ok(Err(fault)) = tokio::time::timeout(3 * PATIENCE, frames.only()).await.map(|message| message.map(|_| ()))
-        else {
-            panic!("it still waits, or has a message");
-        };
+        let silent = Body::new(StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Never>>()));
+        let mut frames = Frames::new(Request::new(silent), SIZES, admission(), sender()).unwrap();
+        let fault = frames.only().await.map(|_| ()).unwrap_err();
         assert!(fault.is_retryable());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_message_that_is_slow_comes_and_one_that_only_holds_its_room_ends() {
+        for patience in [Duration::ZERO, Duration::from_secs(60)] {
+            let slow = dribbling(1 << 20, 8 << 10, Duration::from_secs(2));
+            assert_eq!(message(slow, patience).await.unwrap(), 1 << 20);
+            let begun = Instant::now();
+            let fault = message(dribbling(1 << 20, 1, Duration::from_secs(1)), patience).await.unwrap_err();
+            assert_eq!((fault.code(), fault.is_retryable(), begun.elapsed()), ("message_interrupted", true, PATIENCE));
+        }
+        let body = dribbling(0, 1, Duration::from_secs(1));
+        let fault = whole(body, SIZES.message, &sender(), &mut admission().begin()).await.unwrap_err();
+        assert_eq!(fault.code(), "message_interrupted");
     }
 }

@@ -135,7 +135,7 @@ mod tests {
 
     async fn unpacked(message: Vec<u8>, packing: Packing, limit: usize) -> Result<(Bytes, i64), Fault> {
         let gauge = Gauge::default();
-        let admission = Admission::new(10 << 20, gauge.clone());
+        let admission = Admission::new(10 << 20, 10 << 20, gauge.clone());
         let mut hold = admission.begin();
         hold.grow(message.len())?;
         let bytes = unpack(message.into(), packing, limit, &mut hold).await?;

@@ -118,12 +118,7 @@ impl Intake {
         // Envelopes are filled while the request is still in memory.
         let mut room = hold.beside();
         room.grow(request.len() + self.resources(request)? * RESOURCE_COST)?;
-        let walk = otlp::check(request, signal, &rules).map_err(|invalid| {
-            Fault::invalid(
-                "message_malformed",
-                format!("the message is malformed: {}", otlp::describe(request, signal, invalid)),
-            )
-        })?;
+        let walk = otlp::check(request, signal, &rules).map_err(|invalid| self.refusal(request, signal, invalid))?;
         let batch = match signal {
             otlp::Signal::Metrics => None,
             otlp::Signal::Logs => Some(naming::batch_id(&walk, request, sender, batch)?),
@@ -160,6 +155,16 @@ impl Intake {
             otlp::Signal::Logs => self.believed.logs,
         };
         Rules { limits: self.limits, times: believed.window(received_unix_nano) }
+    }
+
+    fn refusal(&self, request: &[u8], signal: otlp::Signal, invalid: otlp::Invalid) -> Fault {
+        if invalid.is_too_many() {
+            let (most, items) = (self.limits.items, signal.items());
+            let detail = format!("the request has more than {most} {items}; send smaller batches");
+            return Fault::new(fault::Kind::TooLarge, "too_many_items", detail);
+        }
+        let what = otlp::describe(request, signal, invalid);
+        Fault::invalid("message_malformed", format!("the message is malformed: {what}"))
     }
 
     /// How many resources the request has.

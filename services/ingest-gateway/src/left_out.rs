@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use otlp::{Checked, Reason, Unknown, Walk};
 
 use crate::metrics::{Metrics, Signal};
+use crate::rarely::Rarely;
 use crate::sender::Sender;
 
 /// How often the same is said of the same sender.
@@ -23,18 +24,11 @@ const LONGEST_NAME: usize = 100;
 /// Of whom what is said: tenant, identity, reason.
 type Subject = (Arc<str>, String, &'static str);
 
-/// When something was last said, and how much came of it since.
-#[derive(Default)]
-struct Said {
-    last: Option<Instant>,
-    unsaid: u64,
-}
-
 /// Tells operators. Clones share what was said.
 #[derive(Clone)]
 pub struct LeftOut {
     metrics: Metrics,
-    said: Arc<Mutex<HashMap<Subject, Said>>>,
+    said: Arc<Mutex<HashMap<Subject, Rarely>>>,
 }
 
 impl LeftOut {
@@ -86,25 +80,12 @@ impl LeftOut {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
         let mut subject = (Arc::clone(&sender.tenant), sender.identity(), reason);
         if said.len() >= KEPT && !said.contains_key(&subject) {
-            said.retain(|_, said| !said.is_over(now));
+            said.retain(|_, said| !said.is_over(SAID_EVERY, now));
             if said.len() >= KEPT {
                 subject = ("".into(), String::new(), reason);
             }
         }
-        let said = said.entry(subject).or_default();
-        said.unsaid += count;
-        if !said.is_over(now) {
-            return None;
-        }
-        said.last = Some(now);
-        Some(std::mem::take(&mut said.unsaid))
-    }
-}
-
-impl Said {
-    /// Whether it was not said for long enough.
-    fn is_over(&self, now: Instant) -> bool {
-        self.last.is_none_or(|last| now.duration_since(last) >= SAID_EVERY)
+        said.entry(subject).or_default().happened(count, SAID_EVERY, now)
     }
 }
 

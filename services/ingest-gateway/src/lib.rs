@@ -27,6 +27,7 @@ pub mod naming;
 pub mod otlp_grpc;
 pub mod otlp_http;
 pub mod processes;
+mod rarely;
 pub mod refusal;
 pub mod seen;
 pub mod sender;

@@ -102,7 +102,7 @@ pub fn batch_id(walk: &Walk<'_>, request: &[u8], sender: &Sender, header: Option
             let batch = ClientBatch::parse(header).ok_or_else(|| {
                 Fault::invalid("batch_malformed", "sightline-batch must be <boot>-<sequence>, such as 4f2a91c0-17")
             })?;
-            return Ok(BatchId::from_agent(agent, batch));
+            return Ok(BatchId::from_agent(agent, batch, request));
         }
     }
     if walk.resources.iter().any(|resource| resource.timed) {

@@ -125,7 +125,7 @@ impl Entrance {
     async fn take(&self, signal: Signal, peer: &Peer, request: Request<Body>) -> Result<Taken, Fault> {
         let sender = self.policy.sender(request.headers(), peer).await?;
         let batch = request.headers().get(BATCH_HEADER).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let message = Frames::new(request, self.sizes, self.admission.clone())?.only().await?;
+        let message = Frames::new(request, self.sizes, self.admission.clone(), sender.clone())?.only().await?;
         self.intake.otlp(signal, message.bytes, &sender, batch.as_deref(), message.hold).await
     }
 

@@ -149,7 +149,7 @@ async fn take(
         return Err(refusal::too_large("message", entrance.sizes.message));
     }
     let mut hold = entrance.admission.begin();
-    let content = frames::whole(content, entrance.sizes.message, &mut hold).await?;
+    let content = frames::whole(content, entrance.sizes.message, &sender, &mut hold).await?;
     let content = unpack(content, packing, entrance.sizes.unpacked, &mut hold).await?;
     let batch = head.headers.get(BATCH_HEADER).and_then(|value| value.to_str().ok());
     if encoding == Encoding::Protobuf {

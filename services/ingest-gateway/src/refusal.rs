@@ -10,6 +10,7 @@ use fault::{Fault, Kind};
 use tonic::{Code, Status};
 
 use crate::metrics::{Metrics, Outcome};
+use crate::rarely::Rarely;
 
 /// The message is larger than `limit` bytes.
 pub(crate) fn too_large(what: &str, limit: usize) -> Fault {
@@ -99,20 +100,17 @@ impl From<&Fault> for Why {
 /// How often a reason is worth a line in the log.
 const SAID_EVERY: Duration = Duration::from_secs(10);
 
-/// When a reason was last said, and how many refusals for it were not said since.
-type Said = [(Option<Instant>, u64); Why::ALL];
-
 /// Shows who is refused and why: each is counted, and now and then one is said in the log. Clones share it.
 #[derive(Clone)]
 pub struct Refusals {
     metrics: Metrics,
-    said: Arc<Mutex<Said>>,
+    said: Arc<Mutex<[Rarely; Why::ALL]>>,
 }
 
 impl Refusals {
     #[must_use]
     pub fn new(metrics: Metrics) -> Self {
-        Self { metrics, said: Arc::new(Mutex::new([(None, 0); Why::ALL])) }
+        Self { metrics, said: Arc::default() }
     }
 
     /// A request from `client` to `path` was refused.
@@ -127,13 +125,7 @@ impl Refusals {
     /// How many were not said since the last that was, when this one is to be said.
     fn is_due(&self, why: Why, now: Instant) -> Option<u64> {
         let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let (last, unsaid) = &mut said[why as usize];
-        if last.is_some_and(|last| now.duration_since(last) < SAID_EVERY) {
-            *unsaid += 1;
-            return None;
-        }
-        *last = Some(now);
-        Some(std::mem::take(unsaid))
+        said[why as usize].happened(1, SAID_EVERY, now).map(|all| all - 1)
     }
 }
 

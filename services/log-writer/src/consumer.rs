@@ -19,6 +19,9 @@ use crate::store::Tables;
 
 const SERVICE: &str = "log-writer";
 
+/// Envelopes asked for at a time. Of what waits here, half as many again, nobody tells the broker that it is in work; each may
+/// have 20,000 records, and all must be stored within the time to acknowledge.
+const AT_A_TIME: usize = 32;
 /// What a try may take beside its transaction.
 const MARGIN: Duration = Duration::from_secs(5);
 
@@ -103,7 +106,7 @@ impl Writer {
         }
         // An acknowledgement that stays behind would make its message come again.
         if let Err(error) = bus.flush().await {
-            tracing::debug!(error = format!("{error:#}"), "cannot flush the last acknowledgements");
+            tracing::warn!(error = format!("{error:#}"), "cannot send the last answers to the broker");
         }
         Ok(())
     }
@@ -299,8 +302,9 @@ async fn read(delivery: &Delivery, times: Times) -> Result<Taken, Unreadable> {
 
 fn deliveries(bus: &Bus, stopping: &CancellationToken) -> Arriving {
     let streams = (0..bus.settings().shards).flat_map(|shard| [Stream::Logs(shard), Stream::Processes(shard)]);
+    let options = || Options { max_messages: AT_A_TIME };
     futures::stream::select_all(
-        streams.map(|stream| bus.consume(stream, SERVICE, Options::default()).until(stopping.clone()).boxed()),
+        streams.map(|stream| bus.consume(stream, SERVICE, options()).until(stopping.clone()).boxed()),
     )
 }
 

@@ -1,5 +1,6 @@
 //! The search API: decode, ask, encode.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use authn::{Permission, Scope, Verifier};
@@ -14,6 +15,9 @@ use tonic::{Request, Response, Status};
 
 use crate::metrics::Metrics;
 use crate::search::{self, Place, Query};
+
+/// Of the automaton of a regular expression: what a line may cost is this times its length.
+const REGEX_BYTES: usize = 256 << 10;
 
 pub(crate) struct Search {
     pub(crate) pool: Pool,
@@ -54,7 +58,7 @@ async fn query(scope: Scope, request: SearchLogsRequest) -> fault::Result<Query>
     }
     let selector = Selector::read(&request.r#match).await.map_err(|error| Fault::field("match", error.to_string()))?;
     let regex = (!request.regex.is_empty())
-        .then(|| RegexBuilder::new(&request.regex).size_limit(1 << 20).build())
+        .then(|| RegexBuilder::new(&request.regex).size_limit(REGEX_BYTES).build().map(Arc::new))
         .transpose()
         .map_err(|error| Fault::invalid("invalid_regex", format!("the regular expression cannot be used: {error}")))?;
     if request.contains.contains('\0') {

@@ -2,6 +2,8 @@
 //! resource was seen, so that search, rules and live streams cannot disagree.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
 
 use authn::Scope;
 use selector::{Op, Selector};
@@ -18,16 +20,20 @@ pub(crate) enum Chosen {
     /// Those of these references.
     These(Vec<i64>),
     /// Those whose resource the selector chooses; what is known so far.
-    Sifted(Selector, HashMap<i64, bool>),
+    Sifted(Arc<Selector>, HashMap<i64, bool>),
 }
 
+/// Labels as they were written down.
+type Labels = HashMap<String, String>;
+
 impl Chosen {
-    /// Finds out what `selector` chooses of the tenant.
+    /// Finds out until `end` what `selector` chooses of the tenant.
     pub(crate) async fn by(
         transaction: &mut Transaction<'_, Postgres>,
         scope: &Scope,
         selector: Selector,
-    ) -> Result<Self, sqlx::Error> {
+        end: Instant,
+    ) -> fault::Result<Self> {
         if selector.is_everything() {
             return Ok(Self::All);
         }
@@ -38,11 +44,13 @@ impl Chosen {
         .bind(equal(&selector))
         .bind(FEW + 1)
         .fetch_all(&mut **transaction)
-        .await?;
+        .await
+        .map_err(store::search_fault)?;
+        let selector = Arc::new(selector);
         if i64::try_from(rows.len()).unwrap_or(i64::MAX) > FEW {
             return Ok(Self::Sifted(selector, HashMap::new()));
         }
-        let chosen = rows.into_iter().filter(|(_, labels)| chooses(&selector, labels));
+        let chosen = choose(&selector, rows, end).await?.filter(|(_, chosen)| *chosen);
         Ok(Self::These(chosen.map(|(reference, _)| reference).collect()))
     }
 
@@ -59,13 +67,14 @@ impl Chosen {
         matches!(self, Self::Sifted(..))
     }
 
-    /// Looks up those of `references` that are not known.
+    /// Looks up those of `references` that are not known, until `end`.
     pub(crate) async fn learn(
         &mut self,
         transaction: &mut Transaction<'_, Postgres>,
         scope: &Scope,
         references: impl Iterator<Item = i64>,
-    ) -> Result<(), sqlx::Error> {
+        end: Instant,
+    ) -> fault::Result<()> {
         let Self::Sifted(selector, known) = self else { return Ok(()) };
         let mut unknown: Vec<i64> = references.filter(|reference| !known.contains_key(reference)).collect();
         unknown.sort_unstable();
@@ -78,8 +87,9 @@ impl Chosen {
                 .bind(scope.tenant())
                 .bind(unknown)
                 .fetch_all(&mut **transaction)
-                .await?;
-        known.extend(rows.into_iter().map(|(reference, labels)| (reference, chooses(selector, &labels))));
+                .await
+                .map_err(store::search_fault)?;
+        known.extend(choose(selector, rows, end).await?);
         Ok(())
     }
 
@@ -100,9 +110,17 @@ fn equal(selector: &Selector) -> String {
     Value::Object(object).to_string()
 }
 
-fn chooses(selector: &Selector, labels: &str) -> bool {
-    let labels: HashMap<String, String> = serde_json::from_str(labels).unwrap_or_default();
-    selector.matches(|label| labels.get(label).map(String::as_str))
+/// Says of each resource, by its labels, whether it is chosen.
+async fn choose(
+    selector: &Arc<Selector>,
+    rows: Vec<(i64, String)>,
+    end: Instant,
+) -> fault::Result<impl Iterator<Item = (i64, bool)> + use<>> {
+    let read = |(reference, labels): (i64, String)| (reference, serde_json::from_str(&labels).unwrap_or_default());
+    let rows: Vec<(i64, Labels)> = rows.into_iter().map(read).collect();
+    let sifted = selector.sift(rows, end, |(_, labels), label| labels.get(label).map(String::as_str)).await;
+    let sifted = sifted.map_err(|_| store::too_slow())?;
+    Ok(sifted.into_iter().map(|((reference, _), chosen)| (reference, chosen)))
 }
 
 #[cfg(test)]
@@ -116,11 +134,16 @@ mod tests {
         assert_eq!(equal(&Selector::default()), "{}");
     }
 
-    #[test]
-    fn labels_are_matched_as_they_were_written_down() {
-        let labels = r#"{"host_name":"web-1","kind":"host","replicas":"3","resource_id":"host-abc"}"#;
-        let chooses = |text: &str| chooses(&Selector::parse(text).unwrap(), labels);
-        assert!(chooses(r#"{host.name=~"web-.*",kind="host",replicas="3",resource_id="host-abc",env=""}"#));
-        assert!(!chooses(r#"{env!=""}"#));
+    #[tokio::test]
+    async fn labels_are_matched_as_they_were_written_down() {
+        let chooses = async |text: &str| {
+            let labels = r#"{"host_name":"web-1","kind":"host","replicas":"3","resource_id":"host-abc"}"#;
+            let selector = Arc::new(Selector::parse(text).unwrap());
+            let end = Instant::now() + std::time::Duration::from_secs(60);
+            choose(&selector, vec![(7, labels.to_owned())], end).await.unwrap().collect::<Vec<_>>()
+        };
+        let chosen = chooses(r#"{host.name=~"web-.*",kind="host",replicas="3",resource_id="host-abc",env=""}"#).await;
+        assert_eq!(chosen, [(7, true)]);
+        assert_eq!(chooses(r#"{env!=""}"#).await, [(7, false)]);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use authn::Scope;
@@ -19,6 +20,8 @@ use crate::resources::Chosen;
 
 /// Rows that one statement reads while they are sifted.
 const SIFTED: i64 = 2_000;
+/// Of them, those whose lines are matched at a time.
+const MATCHED: usize = 250;
 /// Bytes of a record without its texts.
 const ROW: usize = 200;
 /// Bytes of an answer, but for the last record.
@@ -38,7 +41,7 @@ pub(crate) struct Query {
     pub(crate) selector: Selector,
     pub(crate) least_severity: i16,
     pub(crate) contains: String,
-    pub(crate) regex: Option<Regex>,
+    pub(crate) regex: Option<Arc<Regex>>,
     pub(crate) newest_first: bool,
     pub(crate) limit: usize,
     pub(crate) after: Option<Place>,
@@ -143,7 +146,7 @@ async fn find(
     deadline: Instant,
 ) -> fault::Result<(Vec<LogRecord>, String)> {
     let selector = query.scope.narrow(&query.selector);
-    let mut chosen = Chosen::by(transaction, &query.scope, selector).await.map_err(store::search_fault)?;
+    let mut chosen = Chosen::by(transaction, &query.scope, selector, deadline).await?;
     if chosen.references().is_some_and(<[i64]>::is_empty) {
         return Ok((Vec::new(), String::new()));
     }
@@ -152,12 +155,10 @@ async fn find(
     let is_sifted = query.regex.is_some() || chosen.is_sifted();
     while found.len() < wanted && bytes < ANSWER_BYTES {
         let most = if is_sifted { SIFTED } else { i64::try_from(wanted - found.len()).unwrap_or(SIFTED) };
-        let page = page(transaction, &query, chosen.references(), most).await?;
+        let page = page(transaction, &query, chosen.references(), most, deadline).await?;
         query.after = page.after.or(query.after);
-        chosen
-            .learn(transaction, &query.scope, page.rows.iter().map(|row| row.resource_ref))
-            .await
-            .map_err(store::search_fault)?;
+        let resources = page.rows.iter().map(|row| row.resource_ref);
+        chosen.learn(transaction, &query.scope, resources, deadline).await?;
         for row in page.rows.into_iter().filter(|row| chosen.passes(row.resource_ref)) {
             if found.len() < wanted && bytes < ANSWER_BYTES {
                 bytes += row.bytes();
@@ -168,10 +169,7 @@ async fn find(
             break;
         }
         if Instant::now() > deadline {
-            return Err(Fault::invalid(
-                "query_too_slow",
-                "the query took too long; narrow the time range or the filters",
-            ));
+            return Err(store::too_slow());
         }
     }
     // What ended for its bytes goes on behind the last record but one.
@@ -186,7 +184,12 @@ async fn find(
 
 async fn begin(pool: &Pool, timeout: Duration) -> fault::Result<Transaction<'static, Postgres>> {
     let mut transaction = pool.begin().await.map_err(store::search_fault)?;
-    let statement = format!("set local statement_timeout = {}", timeout.as_millis());
+    // Also between statements: lines are matched there, which may have to wait for its turn.
+    let statement = format!(
+        "select set_config('statement_timeout', '{0}', true),
+             set_config('idle_in_transaction_session_timeout', '{0}', true)",
+        timeout.as_millis()
+    );
     sqlx::query(AssertSqlSafe(statement)).execute(&mut *transaction).await.map_err(store::search_fault)?;
     Ok(transaction)
 }
@@ -206,6 +209,7 @@ async fn page(
     query: &Query,
     references: Option<&[i64]>,
     most: i64,
+    deadline: Instant,
 ) -> fault::Result<Page> {
     let (beyond, order) = if query.newest_first { ("<", "desc") } else { (">", "asc") };
     // The bound on time alone lets the index begin at the cursor; the row comparison then settles ties.
@@ -236,22 +240,57 @@ async fn page(
         .bind(most)
         .fetch(&mut **transaction);
     let mut page = Page { rows: Vec::new(), after: None, is_last: true };
-    let (mut seen, mut bytes) = (0, 0);
-    while let Some(row) = read.try_next().await.map_err(store::search_fault)? {
-        let row = Row::read(&row).map_err(store::search_fault)?;
-        page.after = Some(row.place());
-        seen += 1;
-        if query.regex.as_ref().is_none_or(|regex| regex.is_match(&row.body)) {
-            bytes += row.bytes();
-            page.rows.push(row);
+    let (mut seen, mut bytes, mut portion) = (0, 0, Portion::default());
+    loop {
+        let row = read.try_next().await.map_err(store::search_fault)?;
+        let is_end = row.is_none();
+        if let Some(row) = row {
+            let row = Row::read(&row).map_err(store::search_fault)?;
+            seen += 1;
+            portion.bytes += row.bytes();
+            portion.rows.push(row);
         }
-        if bytes >= ANSWER_BYTES {
-            page.is_last = false;
-            break;
+        if !is_end && !portion.is_enough(query.regex.is_some()) {
+            continue;
+        }
+        for (row, passes) in portion.sift(query.regex.as_ref(), deadline).await? {
+            if bytes >= ANSWER_BYTES {
+                page.is_last = false;
+                break;
+            }
+            page.after = Some(row.place());
+            if passes {
+                bytes += row.bytes();
+                page.rows.push(row);
+            }
+        }
+        if is_end || bytes >= ANSWER_BYTES {
+            page.is_last &= is_end && seen < most;
+            return Ok(page);
         }
     }
-    page.is_last &= seen < most;
-    Ok(page)
+}
+
+/// Rows that are matched together.
+#[derive(Default)]
+struct Portion {
+    rows: Vec<Row>,
+    bytes: usize,
+}
+
+impl Portion {
+    /// One row where nothing has to be matched.
+    fn is_enough(&self, is_matched: bool) -> bool {
+        !is_matched || self.rows.len() >= MATCHED || self.bytes >= ANSWER_BYTES
+    }
+
+    /// Says of each row whether its line matches, and begins anew.
+    async fn sift(&mut self, regex: Option<&Arc<Regex>>, deadline: Instant) -> fault::Result<Vec<(Row, bool)>> {
+        let rows = std::mem::take(self).rows;
+        let Some(regex) = regex.cloned() else { return Ok(rows.into_iter().map(|row| (row, true)).collect()) };
+        let sifted = selector::sift(rows, deadline, move |row| regex.is_match(&row.body)).await;
+        sifted.map_err(|_| store::too_slow())
+    }
 }
 
 /// How many of these records, with the attributes of their resources, make an answer; one at the least.

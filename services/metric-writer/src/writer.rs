@@ -1,14 +1,12 @@
 //! The loop that writes what gathers, and answers the broker when the store has answered.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bus::{Bus, Delivery, ack_all};
 use lifecycle::{CancellationToken, Process, Ready};
 use model::Times;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 use tracing::{Instrument as _, info_span, warn};
 
 use crate::SERVICE;
@@ -20,7 +18,6 @@ use crate::taken::{Taken, age};
 
 /// Groups that are held at a time: one is written, and one waits for it and is told to be in work.
 const GROUPS: usize = 2;
-const FLUSH_WITHIN: Duration = Duration::from_secs(2);
 
 /// Writes groups. Clones share it.
 #[derive(Clone)]
@@ -112,10 +109,8 @@ impl Writer {
 
     /// Sends what was said to the broker before the process ends; unsent, it makes envelopes come again half a minute later.
     async fn flush(&self) {
-        match timeout(FLUSH_WITHIN, self.bus.flush()).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => warn!(error = format!("{error:#}"), "cannot send the last answers to the broker"),
-            Err(_) => warn!("the broker does not take the last answers"),
+        if let Err(error) = self.bus.flush().await {
+            warn!(error = format!("{error:#}"), "cannot send the last answers to the broker");
         }
     }
 }

@@ -12,7 +12,7 @@ use proto::registry::registry_server::RegistryServer;
 use rpc::Identity;
 use store::Pools;
 use store::outbox::Outbox;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tonic::service::Routes;
 use uuid::Uuid;
 
@@ -66,12 +66,7 @@ pub async fn serve(
         wake: Arc::clone(&wake),
     };
     process.spawn("consume sightings", consumer.run(bus.clone(), process.stopping()));
-    let api = Api {
-        store: store.clone(),
-        heartbeats: heartbeats.within(LAST_SEEN_WITHIN),
-        verifier,
-        heavy: Arc::new(Semaphore::new(1)),
-    };
+    let api = Api { store: store.clone(), heartbeats: heartbeats.within(LAST_SEEN_WITHIN), verifier };
     let sweeper = Sweeper {
         store,
         heartbeats,
@@ -80,6 +75,7 @@ pub async fn serve(
         wake: Arc::clone(&wake),
         redis,
         owner: Uuid::new_v4(),
+        redis_was_away: false,
     };
     process.spawn("sweep heartbeats", sweeper.run(process.stopping()));
     process.spawn("prune the outbox", prune(pools.clone(), process.stopping()));

@@ -1,33 +1,33 @@
 //! The gRPC API.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use authn::{Permission, Scope, Verifier};
 use fault::Fault;
 use proto::registry::registry_server::Registry;
 use proto::registry::{GetResourceRequest, ListResourcesRequest, ListResourcesResponse, Resource};
 use selector::{Op, Selector};
-use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use crate::heartbeats::Heartbeats;
 use crate::presence::Nanos;
 use crate::roster::Key;
-use crate::store::{Listed, Narrow, Store};
+use crate::store::{Narrow, Store};
 
 /// How many resources one call may look through; where few are chosen the page ends early, with a cursor to go on.
 const MAX_LOOKED_AT: usize = 10_000;
 const CHUNK: usize = 1_000;
 /// Bytes of a selector's automata with which a call may look through all of that; heavier ones through less.
 const LIGHT: usize = 32 << 10;
+/// How long matching may take.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// `sightline.registry.v1.Registry`
 pub struct Api {
     pub store: Store,
     pub heartbeats: Heartbeats,
     pub verifier: Verifier,
-    /// Requests whose selectors are not [`LIGHT`] match one after another, so that they cannot take the processors from others.
-    pub heavy: Arc<Semaphore>,
 }
 
 #[tonic::async_trait]
@@ -62,6 +62,7 @@ impl Api {
         let mut after = page::place(&request.cursor, |id| Some(id.to_owned()))?.unwrap_or_default();
         let Some(narrow) = narrow(&selector) else { return Ok(ListResourcesResponse::default()) };
         let (most, selector) = (most_looked_at(&selector), Arc::new(selector));
+        let end = Instant::now() + PATIENCE;
         let (mut items, mut looked_at) = (Vec::new(), 0);
         // Begins with what a page needs where everything is chosen, and goes on with more.
         let mut chunk = limit + 1;
@@ -70,7 +71,9 @@ impl Api {
             let found = self.store.list(scope, &narrow, &after, asked).await?;
             looked_at += found.len();
             let (is_last, last) = (found.len() < chunk, found.last().map(|listed| listed.resource.id.clone()));
-            items.extend(self.chosen(&selector, found).await?);
+            let sifted = selector.sift(found, end, |listed, name| listed.resource.label(&listed.facts, name)).await;
+            let chosen = sifted.map_err(|_| ::store::too_slow())?.into_iter().filter(|(_, chosen)| *chosen);
+            items.extend(chosen.map(|(listed, _)| listed.resource));
             if items.len() > limit {
                 items.truncate(limit);
                 break items.last().map(|item: &crate::resource::Resource| item.id.clone());
@@ -87,23 +90,6 @@ impl Api {
         self.see(scope.tenant(), &mut items).await;
         let next = next.map(|place| page::cursor(&place)).unwrap_or_default();
         Ok(ListResourcesResponse { items: items.into_iter().map(Resource::from).collect(), next })
-    }
-
-    /// Those that `selector` chooses; off the async threads where expressions have to be matched.
-    async fn chosen(
-        &self,
-        selector: &Arc<Selector>,
-        found: Vec<Listed>,
-    ) -> fault::Result<Vec<crate::resource::Resource>> {
-        if selector.weight() == 0 {
-            return Ok(choose(selector, found));
-        }
-        let heavy = selector.weight() > LIGHT;
-        // The semaphore is never closed.
-        let _alone = if heavy { self.heavy.acquire().await.ok() } else { None };
-        let selector = Arc::clone(selector);
-        let chosen = tokio::task::spawn_blocking(move || choose(&selector, found)).await;
-        chosen.map_err(|error| Fault::internal(anyhow::anyhow!("choose resources: {error}")))
     }
 
     /// Puts the last sign of life into `resources`, which the store has only as of the last change of their status.
@@ -125,11 +111,6 @@ impl Api {
             resource.last_seen = resource.last_seen.max(seen.map_or(Nanos::MIN, |seen| seen.min(now)));
         }
     }
-}
-
-fn choose(selector: &Selector, found: Vec<Listed>) -> Vec<crate::resource::Resource> {
-    let mine = found.into_iter().filter(|listed| selector.matches(|name| listed.resource.label(&listed.facts, name)));
-    mine.map(|listed| listed.resource).collect()
 }
 
 fn most_looked_at(selector: &Selector) -> usize {

@@ -40,6 +40,9 @@ pub struct Sweeper {
     pub redis: Ready,
     /// This process among the replicas.
     pub owner: Uuid,
+    /// Redis did not answer since it was last judged here, or another replica was seen to judge: gateways could not leave
+    /// heartbeats either.
+    pub redis_was_away: bool,
 }
 
 /// What the replica that judges remembers between sweeps. A new one begins with what the store has.
@@ -49,8 +52,6 @@ struct Term {
     mark: Uuid,
     roster: Roster,
     last: Option<Nanos>,
-    /// Redis did not answer since the last sweep: gateways could not leave heartbeats either.
-    redis_was_away: bool,
     /// No gateway is there to hear anybody.
     deaf: bool,
     tidied: Option<Instant>,
@@ -93,9 +94,7 @@ impl Sweeper {
             }
             Err(error) => {
                 self.redis.down("Redis cannot be reached; every status stays as it is");
-                if let Some(term) = term {
-                    term.redis_was_away = true;
-                }
+                self.redis_was_away = true;
                 return Err(error);
             }
         };
@@ -103,6 +102,7 @@ impl Sweeper {
         self.metrics.leading.set(i64::from(term.is_some()));
         let Some(current) = term else {
             self.metrics.forget();
+            self.redis_was_away = false;
             return Ok(());
         };
         match self.sweep(current, now).await {
@@ -130,12 +130,11 @@ impl Sweeper {
         Ok(lease.map(|lease| {
             tracing::info!(epoch = lease.epoch, "this replica judges who is there");
             let roster = Roster::new(self.settings.thresholds());
-            let (mark, redis_was_away, deaf) = (Uuid::new_v4(), false, false);
-            Term { lease, mark, roster, last: None, redis_was_away, deaf, tidied: None }
+            Term { lease, mark: Uuid::new_v4(), roster, last: None, deaf: false, tidied: None }
         }))
     }
 
-    async fn sweep(&self, term: &mut Term, now: Nanos) -> anyhow::Result<()> {
+    async fn sweep(&mut self, term: &mut Term, now: Nanos) -> anyhow::Result<()> {
         let tenants = self.store.tenants().await.context("list tenants")?;
         if term.tidied.is_none_or(|last| last.elapsed() >= TIDY_EVERY.min(self.settings.offline_after / 2)) {
             self.tidy(term, &tenants, now).await?;
@@ -145,7 +144,7 @@ impl Sweeper {
         let snapshot = match self.heartbeats.read(&tenants, since, term.mark).await {
             Ok(snapshot) => snapshot,
             Err(error) => {
-                term.redis_was_away = true;
+                self.redis_was_away = true;
                 return Err(error);
             }
         };
@@ -188,7 +187,7 @@ impl Sweeper {
     }
 
     /// Silence proves nothing where nobody could hear or write down what was said.
-    fn excuse(&self, term: &mut Term, snapshot: &Snapshot, now: Nanos) {
+    fn excuse(&mut self, term: &mut Term, snapshot: &Snapshot, now: Nanos) {
         let heard = snapshot.beats.iter().map(|(_, seen)| *seen).max();
         // Gateways of an older release leave heartbeats of resources only.
         let there = snapshot.gateway.max(heard);
@@ -202,7 +201,7 @@ impl Sweeper {
         self.metrics.deaf.set(i64::from(deaf));
         let forgotten =
             snapshot.mark.as_deref().is_none_or(|mark| term.last.is_some() && mark != term.mark.to_string());
-        if forgotten || std::mem::take(&mut term.redis_was_away) || (term.deaf && !deaf) {
+        if forgotten || std::mem::take(&mut self.redis_was_away) || (term.deaf && !deaf) {
             tracing::warn!(forgotten, "signs of life may be missing; everybody has their time again to be heard");
             term.roster.forgive(now, |own| own);
         } else if term.last.is_none() {

@@ -3,12 +3,18 @@
 
 use std::collections::HashMap;
 
+use prost::Message as _;
 use selector::Selector;
+
+use crate::rule::Rule;
 
 /// Further finds of a text in a line that cost as much as one look.
 const FINDS: u64 = 16;
 /// Bytes of automata that cost as much as one look.
 const WEIGHT: usize = 256;
+/// Looks that a decision costs, and bytes of its document that cost one more.
+pub(crate) const TOLD: u64 = 200;
+const TOLD_BYTES: usize = 16;
 const SECOND: u64 = 1_000_000_000;
 
 /// What is left to spend.
@@ -29,6 +35,13 @@ impl Budget {
     #[must_use]
     pub fn price(selector: &Selector) -> u64 {
         (1 + selector.matchers().len() + selector.weight() / WEIGHT) as u64
+    }
+
+    /// What it costs to tell a decision of `rule`, which carries all that people wrote for it: beside the looks of thousands
+    /// of samples that change nothing, since the broker, alert-service and dispatcher have work with each.
+    #[must_use]
+    pub fn telling(rule: &Rule) -> u64 {
+        TOLD + (rule.document.encoded_len() / TOLD_BYTES) as u64
     }
 
     /// Pays for work that is about to be done; false where nothing is left for it.

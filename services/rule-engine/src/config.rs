@@ -65,6 +65,10 @@ pub struct Rules {
     /// Work that one tenant's telemetry may cost a signal of a shard in a second, in looks of a rule at a series or a line
     #[arg(long, env = "SIGHTLINE_RULE_TENANT_WORK", default_value_t = 2_000_000)]
     pub tenant_work: u64,
+    /// Decisions that one tenant's telemetry may make a signal of a shard say in a second; those of rules with long annotations
+    /// count more, and thousands of samples that decide nothing as one. What is over is looked at with its next sample or line
+    #[arg(long, env = "SIGHTLINE_RULE_TENANT_DECISIONS", default_value_t = 10_000)]
+    pub tenant_decisions: u64,
     /// Memory for the labels of series that are reported, of all shards together; an eighth of what the process may use,
     /// 32MiB to 512MiB, when it is not set
     #[arg(long, env = "SIGHTLINE_SERIES_CACHE", value_parser = settings::bytes)]
@@ -103,6 +107,7 @@ impl Rules {
             state_bytes: size(self.state_bytes / lanes),
             tenant_state_bytes: size(self.tenant_state_bytes / lanes),
             tenant_work: self.tenant_work,
+            tenant_decisions: self.tenant_decisions,
             series_cache_bytes: size(self.series_cache_bytes() / shards),
         }
     }
@@ -123,6 +128,7 @@ impl Rules {
         demand(self.digest_interval >= Duration::from_millis(500), "SIGHTLINE_DIGEST_INTERVAL must be 500ms or more");
         demand(self.idle >= Duration::from_secs(60), "SIGHTLINE_RULE_IDLE must be 1m or more");
         demand(self.tenant_work >= 10_000, "SIGHTLINE_RULE_TENANT_WORK must be 10000 or more");
+        demand(self.tenant_decisions >= 100, "SIGHTLINE_RULE_TENANT_DECISIONS must be 100 or more");
         demand(self.per_tenant > 0, "SIGHTLINE_RULES_PER_TENANT must be 1 or more");
         demand(
             self.tenant_state_bytes <= self.state_bytes,
@@ -198,6 +204,7 @@ mod tests {
             ("STATE_BYTES", "1MiB", "SIGHTLINE_RULE_TENANT_STATE_BYTES"),
             ("STATE_BYTES", "9GiB", "SIGHTLINE_RULE_STATE_BYTES"),
             ("TENANT_WORK", "1", "SIGHTLINE_RULE_TENANT_WORK"),
+            ("TENANT_DECISIONS", "1", "SIGHTLINE_RULE_TENANT_DECISIONS"),
             ("PER_TENANT", "0", "SIGHTLINE_RULES_PER_TENANT"),
             ("DATABASE_CONNECTIONS", "2", "SIGHTLINE_DATABASE_CONNECTIONS"),
         ] {

@@ -25,7 +25,7 @@ use model::{Disbelieved, RecentBatches, Times};
 use otlp::Invalid;
 use uuid::Uuid;
 
-use crate::budget::Budgets;
+use crate::budget::{Budgets, TOLD};
 use crate::rule_set::RuleSet;
 use crate::saved::Snapshot;
 use crate::signal::Signal;
@@ -56,6 +56,8 @@ pub struct Limits {
     pub tenant_state_bytes: usize,
     /// Looks at rules that one tenant's telemetry may cost in a second of the lane's time.
     pub tenant_work: u64,
+    /// Decisions that a tenant's telemetry may make in a second of the lane's time, as [`crate::budget::Budget::telling`] counts them.
+    pub tenant_decisions: u64,
     /// Bytes for the labels of series that a lane reads, about.
     pub series_cache_bytes: usize,
 }
@@ -102,6 +104,9 @@ pub struct Evaluation {
     watch: Watch,
     audience: Audience,
     budgets: Budgets,
+    /// For showing what came to the rules that are about it, and telling what they decide: apart from `budgets`, since a
+    /// successor must find everything once more and still decides the same.
+    showing: Budgets,
     batches: RecentBatches,
     /// Whether `batches` is other than what was saved.
     batches_changed: bool,
@@ -119,6 +124,7 @@ impl Evaluation {
             watch: Watch::new(limits.series_cache_bytes),
             audience: Audience::default(),
             budgets: Budgets::new(limits.tenant_work),
+            showing: Budgets::new(limits.tenant_decisions.saturating_mul(TOLD)),
             batches: RecentBatches::default(),
             batches_changed: false,
         }
@@ -156,10 +162,12 @@ impl Evaluation {
     ) -> Result<Tally, Invalid> {
         self.pass_time(received, decisions);
         let mut budget = self.budgets.of(tenant, self.subjects.now());
+        let mut showing = self.showing.of(tenant, self.subjects.now());
         let tally = match self.signal {
-            Signal::Metrics => self.metrics((tenant, received), (body, items), &mut budget, decisions),
-            Signal::Logs => self.logs((tenant, received), (body, items), &mut budget, decisions),
+            Signal::Metrics => self.metrics((tenant, received), (body, items), (&mut budget, &mut showing), decisions),
+            Signal::Logs => self.logs((tenant, received), (body, items), (&mut budget, &mut showing), decisions),
         };
+        self.showing.keep(tenant, showing);
         self.budgets.keep(tenant, budget);
         tally
     }

@@ -45,6 +45,8 @@ struct Keeper {
     broker_answers: bool,
     held: HashMap<u16, Held>,
     owners: JoinSet<u16>,
+    /// Leases that go back, beside the ticks: a Postgres that does not answer holds up no renewal.
+    releases: JoinSet<()>,
     stands_back_until: Option<Instant>,
     /// It does not understand all rules, and leaves shards to others until then.
     defers_until: Option<Instant>,
@@ -64,6 +66,7 @@ pub async fn run(tools: Tools, stopping: CancellationToken) -> anyhow::Result<()
         broker_answers: true,
         held: HashMap::new(),
         owners: JoinSet::new(),
+        releases: JoinSet::new(),
         stands_back_until: None,
         defers_until: None,
         takes_part: false,
@@ -74,7 +77,8 @@ pub async fn run(tools: Tools, stopping: CancellationToken) -> anyhow::Result<()
     loop {
         tokio::select! {
             () = stopping.cancelled() => break,
-            Some(ended) = keeper.owners.join_next() => keeper.ended(ended).await?,
+            Some(ended) = keeper.owners.join_next() => keeper.ended(ended)?,
+            Some(_) = keeper.releases.join_next() => {}
             _ = tick.tick() => keeper.tick().await,
         }
     }
@@ -257,13 +261,16 @@ impl Keeper {
     }
 
     /// An owner ended: its lease goes back, whether it saved or not.
-    async fn ended(&mut self, ended: Result<u16, tokio::task::JoinError>) -> anyhow::Result<()> {
+    fn ended(&mut self, ended: Result<u16, tokio::task::JoinError>) -> anyhow::Result<()> {
         let number = ended.context("evaluate a shard")?;
-        if let Some(held) = self.held.remove(&number) {
-            let released = tokio::time::timeout(TICK_DEADLINE, held.lease.release(self.tools.store.work())).await;
-            if !matches!(released, Ok(Ok(()))) {
-                tracing::warn!(shard = number, "cannot give the lease back; it will run out by itself");
-            }
+        if let Some(Held { lease, .. }) = self.held.remove(&number) {
+            let store = self.tools.store.clone();
+            self.releases.spawn(async move {
+                let released = tokio::time::timeout(TICK_DEADLINE, lease.release(store.work())).await;
+                if !matches!(released, Ok(Ok(()))) {
+                    tracing::warn!(shard = number, "cannot give the lease back; it will run out by itself");
+                }
+            });
         }
         self.show();
         Ok(())
@@ -279,7 +286,7 @@ impl Keeper {
         self.held.values().for_each(|held| held.control.release.cancel());
         while !self.owners.is_empty() {
             tokio::select! {
-                Some(ended) = self.owners.join_next() => self.ended(ended).await?,
+                Some(ended) = self.owners.join_next() => self.ended(ended)?,
                 _ = tick.tick() => {
                     let renewed = tokio::time::timeout(TICK_DEADLINE, self.renew()).await;
                     if !matches!(renewed, Ok(Ok(()))) {
@@ -289,6 +296,7 @@ impl Keeper {
                 }
             }
         }
+        while self.releases.join_next().await.is_some() {}
         Ok(())
     }
 

@@ -191,7 +191,8 @@ impl Store {
     /// # Errors
     /// Postgres.
     pub async fn revision(&self) -> Result<i64, sqlx::Error> {
-        sqlx::query_scalar("select number from revision").fetch_one(self.work()).await
+        let number = sqlx::query_scalar("select number from revision").fetch_one(self.work());
+        self.pools.bounded(number).await
     }
 
     /// What it takes to come from the rules of one revision to those of another, in either direction.
@@ -213,10 +214,12 @@ impl Store {
         let select = |columns: &str, condition: &str| {
             sqlx::AssertSqlSafe(format!("select {columns} from rule_versions where {condition}"))
         };
-        let rows = sqlx::query(select("rule_id, version", gone)).bind(from).bind(to).fetch_all(self.work()).await?;
+        let read_all =
+            |statement| self.pools.bounded(sqlx::query(statement).bind(from).bind(to).fetch_all(self.work()));
+        let rows = read_all(select("rule_id, version", gone)).await?;
         let gone = rows.iter().map(|row| Ok((row.try_get("rule_id")?, row::number(row, "version")?)));
         let gone = gone.collect::<Result<_, sqlx::Error>>()?;
-        let rows = sqlx::query(select(COLUMNS, new)).bind(from).bind(to).fetch_all(self.work()).await?;
+        let rows = read_all(select(COLUMNS, new)).await?;
         Ok(Changes { gone, new: rows.iter().map(read).collect::<Result<_, _>>()? })
     }
 }

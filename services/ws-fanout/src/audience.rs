@@ -2,11 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use series::NameKey;
 
 use crate::client::Client;
+
+/// What the expressions of one tenant's listeners to a topic may cost together in a second, of a processor's time.
+const EXPRESSIONS: Duration = Duration::from_millis(250);
 
 /// The listeners of a stream. Whoever reads the stream looks at it without a lock.
 #[derive(Default)]
@@ -77,6 +81,12 @@ impl Crowd {
         self.unnamed.iter().copied().chain(places).filter_map(|place| self.clients.get(place))
     }
 
+    /// What the expressions of each may cost in a second.
+    pub(crate) fn share(&self) -> Duration {
+        let clients = u32::try_from(self.clients.len()).unwrap_or(u32::MAX).max(1);
+        EXPRESSIONS / clients
+    }
+
     /// Whether a metric's name decides anything here.
     pub(crate) fn goes_by_name(&self) -> bool {
         !self.named.is_empty()
@@ -94,7 +104,7 @@ mod tests {
     fn client(tenant: &str, names: &[&str]) -> Arc<Client> {
         let names = names.iter().map(|name| WantedName::new(name)).collect();
         let wanted = Wanted { names, ..Wanted::default() };
-        Arc::new(Client { tenant: tenant.to_owned(), wanted, queue: Queue::new(&Room::new(1, 1)) })
+        Arc::new(Client::new(tenant.to_owned(), wanted, Queue::new(&Room::new(1, 1))))
     }
 
     #[test]

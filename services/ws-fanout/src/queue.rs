@@ -3,12 +3,17 @@
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::extract::ws::Utf8Bytes;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 /// What a frame takes beside its text.
 const OVERHEAD: usize = 64;
+
+/// How often a client is told of frames that were not made for it, while none is.
+const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// Memory of all queues together. Clones share it.
 #[derive(Clone)]
@@ -43,6 +48,9 @@ struct Inner {
     frames: VecDeque<Utf8Bytes>,
     bytes: usize,
     dropped: u64,
+    /// Frames that were not even made, of which is told once in [`TELL_EVERY`] where no frame follows.
+    missed: u64,
+    told: Option<Instant>,
 }
 
 /// What a client is sent next.
@@ -84,28 +92,53 @@ impl Queue {
 
     /// Counts a frame that was not even made.
     pub(crate) fn miss(&self) {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner).dropped += 1;
-        self.arrived.notify_one();
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.missed += 1;
+        let is_first = inner.missed == 1;
+        drop(inner);
+        // Who waits then knows when to look again.
+        if is_first {
+            self.arrived.notify_one();
+        }
     }
 
     /// Waits for what comes next. May be dropped at any time without losing a frame.
     pub(crate) async fn next(&self) -> Next {
         loop {
-            if let Some(next) = self.take() {
-                return next;
+            let again = match self.take() {
+                Ok(next) => return next,
+                Err(again) => again,
+            };
+            let due = async {
+                match again {
+                    Some(again) => tokio::time::sleep_until(again).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = self.arrived.notified() => {}
+                () = due => {}
             }
-            self.arrived.notified().await;
         }
     }
 
-    fn take(&self) -> Option<Next> {
+    /// What there is, or when there will be something to tell of though nothing comes.
+    fn take(&self) -> Result<Next, Option<Instant>> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        if inner.dropped > 0 {
-            return Some(Next::Dropped(std::mem::take(&mut inner.dropped)));
+        let now = Instant::now();
+        let due = inner.told.map_or(now, |told| told + TELL_EVERY);
+        // What a frame follows is told before it.
+        if inner.dropped > 0 || inner.missed > 0 && (due <= now || !inner.frames.is_empty()) {
+            inner.told = Some(now);
+            return Ok(Next::Dropped(std::mem::take(&mut inner.dropped) + std::mem::take(&mut inner.missed)));
         }
-        let frame = inner.frames.pop_front()?;
-        inner.bytes -= frame.len() + OVERHEAD;
-        Some(Next::Frame(frame))
+        match inner.frames.pop_front() {
+            Some(frame) => {
+                inner.bytes -= frame.len() + OVERHEAD;
+                Ok(Next::Frame(frame))
+            }
+            None => Err((inner.missed > 0).then_some(due)),
+        }
     }
 }
 
@@ -135,6 +168,22 @@ mod tests {
         assert_eq!(queue.next().await, Next::Frame("b".into()));
         assert_eq!(queue.next().await, Next::Frame("c".into()));
         assert_eq!(held(&queue), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_made_is_told_before_what_follows_and_else_once_a_second() {
+        let queue = Queue::new(&Room::new(2 * FRAME, 100 * FRAME));
+        let begun = Instant::now();
+        queue.miss();
+        assert_eq!((queue.next().await, begun.elapsed()), (Next::Dropped(1), Duration::ZERO));
+        for _ in 0..1_000 {
+            queue.miss();
+        }
+        assert_eq!((queue.next().await, begun.elapsed()), (Next::Dropped(1_000), TELL_EVERY));
+        queue.miss();
+        queue.push("a".into());
+        assert_eq!((queue.next().await, begun.elapsed()), (Next::Dropped(1), TELL_EVERY));
+        assert_eq!((queue.next().await, begun.elapsed()), (Next::Frame("a".into()), TELL_EVERY));
     }
 
     #[tokio::test]

@@ -103,7 +103,7 @@ impl Reading {
 
     fn samples(&mut self, delivery: &Delivery, crowd: &Crowd) -> Result<(), Unreadable> {
         let envelope = Envelope::decode(delivery)?;
-        let (names, metrics) = (&mut self.names, &self.metrics);
+        let (names, metrics, share) = (&mut self.names, &self.metrics, crowd.share());
         let mut press = Press { left: self.message_bytes };
         self.reader.read(&envelope.tenant, &envelope.body, envelope.received_unix_nano, |sample| {
             metrics.events.inc();
@@ -111,7 +111,7 @@ impl Reading {
             let keys = if crowd.goes_by_name() { keys(names, series.name()) } else { Arc::default() };
             let label = |name: &str| Some(series.label(name)).filter(|value| !value.is_empty());
             let mut frame = None;
-            for client in crowd.wanting(&keys).filter(|client| client.wanted.takes(series.resource_id(), label)) {
+            let mut text = || {
                 let text: &Option<Utf8Bytes> = frame.get_or_insert_with(|| {
                     press.text(|| {
                         let nanos = u64::try_from(sample.time_ms).unwrap_or_default().saturating_mul(1_000_000);
@@ -120,7 +120,14 @@ impl Reading {
                         Frame::Metric { name: series.name(), labels: Labels(series), time, value }.text()
                     })
                 });
-                client.give_or_miss(text.as_ref(), metrics);
+                text.clone()
+            };
+            for client in crowd.wanting(&keys) {
+                match client.wants(series.resource_id(), label, share) {
+                    Some(true) => client.give_or_miss(text().as_ref(), metrics),
+                    Some(false) => {}
+                    None => client.give_or_miss(None, metrics),
+                }
             }
         })?;
         Ok(())
@@ -138,8 +145,12 @@ impl Reading {
             let labels = resource_labels(&resource);
             let labelled = |name: &str| labels.get(name).map_or("", String::as_str);
             let label = |name: &str| labels.get(name).map(String::as_str);
-            let takers: Vec<&Arc<Client>> =
-                crowd.clients.iter().filter(|client| client.wanted.takes(labelled("resource_id"), label)).collect();
+            // Who may have wanted its lines misses them.
+            let takers: Vec<(&Client, bool)> = (crowd.clients.iter())
+                .map(|client| (&**client, client.wants(labelled("resource_id"), label, crowd.share())))
+                .filter(|(_, wants)| *wants != Some(false))
+                .map(|(client, wants)| (client, wants.is_some()))
+                .collect();
             if takers.is_empty() {
                 continue;
             }
@@ -152,8 +163,8 @@ impl Reading {
                     self.log_times.log(record.time_unix_nano, record.observed_unix_nano, envelope.received_unix_nano);
                 let id = format!("{batch}-{part}-{index}");
                 let text = press.text(|| line(id, time.unix_nano, source, &record, labelled).text());
-                for client in &takers {
-                    client.give_or_miss(text.as_ref(), &self.metrics);
+                for (client, wants) in &takers {
+                    client.give_or_miss(text.as_ref().filter(|_| *wants), &self.metrics);
                 }
             }
         }
@@ -172,8 +183,11 @@ impl Reading {
             known.map(String::as_str)
         };
         let text = Frame::alert(&changed).ok_or(Unreadable::NoAlert)?.text();
-        for client in crowd.clients.iter().filter(|client| client.wanted.takes(&alert.resource_id, label)) {
-            client.give(text.clone(), &self.metrics);
+        for client in &crowd.clients {
+            match client.wants(&alert.resource_id, label, crowd.share()) {
+                Some(false) => {}
+                wants => client.give_or_miss(wants.map(|_| &text), &self.metrics),
+            }
         }
         Ok(())
     }

@@ -100,7 +100,7 @@ fn answered_protocol(headers: &HeaderMap) -> Option<String> {
 }
 
 async fn serve(shared: Arc<Shared>, topic: Topic, caller: Principal, wanted: Wanted, mut socket: WebSocket) {
-    let client = Client { tenant: caller.tenant, wanted, queue: Queue::new(&shared.room) };
+    let client = Client::new(caller.tenant, wanted, Queue::new(&shared.room));
     let expires = caller.expires.duration_since(SystemTime::now()).unwrap_or_default();
     let end = tokio::select! {
         end = talk(&shared, topic.join(client), &mut socket) => end,

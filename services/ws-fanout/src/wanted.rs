@@ -41,8 +41,8 @@ impl Wanted {
         Ok(wanted)
     }
 
-    /// Whether something of a resource with these labels is wanted.
-    pub(crate) fn takes<'a>(&self, resource_id: &str, label: impl Fn(&str) -> Option<&'a str>) -> bool {
-        self.resource_id.as_deref().is_none_or(|wanted| wanted == resource_id) && self.selector.matches(label)
+    /// Whether something of this resource may be wanted at all.
+    pub(crate) fn is_about(&self, resource_id: &str) -> bool {
+        self.resource_id.as_deref().is_none_or(|wanted| wanted == resource_id)
     }
 }

@@ -94,7 +94,12 @@ impl Crossings {
         })
         .await;
         for (series, told) in &told {
-            assert_eq!(told, &wanted, "what was told of series {series}, and what should have been");
+            if told != &wanted {
+                let decided = decided(sightline, series).await;
+                panic!(
+                    "what was told of series {series} is not what should have been:\n{told:?}\n{wanted:?}\n{decided}"
+                );
+            }
         }
         let calls = self.receiver.calls();
         let ids: BTreeSet<&str> = calls.iter().map(|call| call.id.as_str()).collect();
@@ -142,6 +147,22 @@ async fn books(sightline: &Sightline) -> String {
         books.push_str(&format!("{rows:?} "));
     }
     books
+}
+
+/// How the series' transitions came, as alert-service has written it down.
+async fn decided(sightline: &Sightline, series: &str) -> String {
+    let pool = sqlx::PgPool::connect(&sightline.database_url).await.unwrap();
+    let rows: Vec<String> = sqlx::query_scalar(
+        "select concat_ws(' ', recorded_at::time(3), transitions.state, value, outcome, 'sequence', stream_sequence,
+             'epoch', epoch, 'order', decided_order, transitions.id)
+         from alert_service.transitions join alert_service.alerts on alerts.id = alert_id
+         where alerts.labels->>'series' = $1 order by recorded_at, stream_sequence",
+    )
+    .bind(series)
+    .fetch_all(&pool)
+    .await
+    .unwrap();
+    rows.join("\n")
 }
 
 fn word(alert: &Value) -> String {

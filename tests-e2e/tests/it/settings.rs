@@ -1,10 +1,11 @@
-//! The list of settings that some program knows is the list that programs know.
+//! The list of settings that some program knows is the list that programs know, and what no program knows is said.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::Command;
 
 use devstack::services;
+use tests_e2e::Sightline;
 
 #[test]
 fn every_known_setting_is_some_program_s_and_the_other_way_round() {
@@ -39,4 +40,14 @@ fn every_program_explains_itself_and_its_check_refuses_a_misspelt_setting() {
         let said = String::from_utf8_lossy(&misspelt.stderr).into_owned();
         assert!(!misspelt.status.success() && said.contains("SIGHTLINE_NATS_URL"), "{}: {said}", service.name);
     }
+}
+
+#[tokio::test]
+async fn a_program_with_a_setting_that_it_does_not_know_runs_and_says_so() {
+    let mut sightline = Sightline::prepare(&[("SIGHTLINE_NATS_URI", "nats://127.0.0.1:4222")]).await;
+    sightline.spawn("auth");
+    sightline.wait_ready("auth").await;
+    assert_eq!(sightline.metric("auth", "sightline_settings_unknown").await, Some(1.0));
+    let said = sightline.tail("auth");
+    assert!(said.contains("SIGHTLINE_NATS_URI") && said.contains("it has no effect"), "{said}");
 }

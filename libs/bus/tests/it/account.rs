@@ -1,6 +1,9 @@
 //! Received = stored + passed over + dead + in flight + lost, each counted for itself.
 
+use std::time::Duration;
+
 use bus::{Account, Bus, Deliveries, Options, Stream, Subject};
+use lifecycle::Process;
 
 use crate::support::{PATIENCE, connect, connect_to, name, next, operator, send};
 
@@ -227,4 +230,54 @@ async fn without_its_consumer_nothing_of_a_stream_is_stored() {
     let accounts = bus.account().await.unwrap();
     let metrics = accounts.iter().find(|account| account.stream == name(&bus, Stream::Metrics(0))).unwrap();
     assert_eq!((metrics.stored, metrics.in_flight, metrics.lost), (0, 2, 0));
+}
+
+#[tokio::test]
+async fn counts_that_cannot_be_read_are_said_and_acknowledge_nothing_of_their_stream() {
+    let (bus, process) = connect().await;
+    send(&bus, Subject::Logs(0), ["a"]).await;
+    send(&bus, Subject::Logs(1), ["b"]).await;
+    let context = operator(bus.settings()).await;
+    let subject = format!("{}.state.counts.LOGS_00", bus.settings().namespace);
+    let broken = context.publish(subject, "no count".into()).await.unwrap().await.unwrap();
+    let mut deliveries = consume(&bus);
+    let mut other = bus.consume(Stream::Logs(1), "log-writer", Options::default());
+    bus::ack_all(&[next(&mut deliveries).await, next(&mut other).await]).await;
+    let settled = async || {
+        let other = bus.account().await.unwrap().into_iter().find(|account| account.stream.ends_with("LOGS_01"));
+        if other.is_some_and(|account| account.stored == 1 && account.ack_pending == 0) {
+            Ok(())
+        } else {
+            Err("not yet")
+        }
+    };
+    let missing = process.missing();
+    let reason = missing.values().next().expect("it is not said");
+    assert!(reason.contains("nothing of LOGS_00 is acknowledged"), "{reason}");
+    // Once somebody has removed it, all goes on.
+    let state = context.get_stream(name(&bus, Stream::State)).await.unwrap();
+    state.delete_message(broken.sequence).await.unwrap();
+    next(&mut deliveries).await.ack().await;
+    assert!(process.missing().is_empty());
+    settles(&bus, |account| account.stored == 1).await;
+    testkit::eventually("the other stream is acknowledged", PATIENCE, settled).await;
+}
+
+#[tokio::test]
+async fn who_could_not_count_and_gets_no_message_again_is_ready_when_counts_can_be_read() {
+    let settings = testkit::namespace();
+    let process = Process::for_test();
+    let bus = Bus::open(&process, &settings).await.unwrap();
+    send(&bus, Subject::Logs(0), ["a"]).await;
+    let context = operator(&settings).await;
+    let subject = format!("{}.state.counts.LOGS_00", settings.namespace);
+    let broken = context.publish(subject, "no count".into()).await.unwrap().await.unwrap();
+    let mut deliveries = consume(&bus);
+    next(&mut deliveries).await.ack().await;
+    deliveries.close().await;
+    assert!(process.missing()["broker"].contains("LOGS_00"), "{:?}", process.missing());
+    let state = context.get_stream(name(&bus, Stream::State)).await.unwrap();
+    state.delete_message(broken.sequence).await.unwrap();
+    testkit::until_ready(&process, Duration::from_secs(40)).await;
+    process.stop().await;
 }

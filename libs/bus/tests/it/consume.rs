@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bus::{Options, Stream, Subject};
+use futures::{FutureExt as _, StreamExt as _};
 
 use crate::support::{PATIENCE, connect, connect_to, name, next, operator, send, text};
 
@@ -113,4 +114,52 @@ async fn what_only_a_newer_version_knows_waits_and_nobody_is_unready_for_it() {
     assert!(reason.is_unknown() && !delivery.put_off("log-writer", &reason.to_string()).await);
     assert!(process.missing().is_empty(), "{:?}", process.missing());
     assert_eq!(in_flight(&bus, Stream::Logs(0)).await, 1);
+}
+
+#[tokio::test]
+async fn a_consumer_is_made_only_when_its_stream_has_answered() {
+    // Of a stream that somebody is still making, a server before 2.10 makes a consumer that never sends anything.
+    let settings = testkit::namespace();
+    let client = async_nats::connect(settings.nats_url.reveal()).await.unwrap();
+    let mut asked = client.subscribe(format!("{}.logs.00", settings.namespace)).await.unwrap();
+    client.flush().await.unwrap();
+    let (bus, _process) = connect_to(&settings).await;
+    let question = tokio::time::timeout(PATIENCE, asked.next()).await.unwrap().unwrap();
+    assert!(question.headers.is_some_and(|headers| headers.get("Nats-Expected-Stream").is_some()));
+    // Nothing stays of the question, and a consumer that is there is not asked for.
+    let account = bus.account().await.unwrap();
+    assert_eq!(account.iter().map(|account| account.received).sum::<u64>(), 0);
+    let (_again, _) = connect_to(&settings).await;
+    assert!(asked.next().now_or_never().is_none());
+}
+
+#[tokio::test]
+async fn a_reader_that_cannot_read_says_so_until_it_can() {
+    let (bus, process) = connect().await;
+    let context = operator(bus.settings()).await;
+    let stream = context.get_stream(name(&bus, Stream::Logs(0))).await.unwrap();
+    stream.delete_consumer("log-writer").await.unwrap();
+    let pushed = async_nats::jetstream::consumer::push::Config {
+        durable_name: Some("log-writer".to_owned()),
+        deliver_subject: "elsewhere".to_owned(),
+        ..Default::default()
+    };
+    stream.create_consumer(pushed).await.unwrap();
+    let mut deliveries = bus.consume(Stream::Logs(0), "log-writer", Options::default());
+    let said = async {
+        testkit::eventually("being said", PATIENCE, async || {
+            let missing = process.missing();
+            let said = missing.values().any(|reason| reason.contains("log-writer cannot read LOGS_00"));
+            if said { Ok(()) } else { Err(format!("{missing:?}")) }
+        })
+        .await;
+    };
+    tokio::select! {
+        _ = deliveries.next() => panic!("a message came"),
+        () = said => {}
+    }
+    stream.delete_consumer("log-writer").await.unwrap();
+    send(&bus, Subject::Logs(0), ["a"]).await;
+    next(&mut deliveries).await.ack().await;
+    assert!(process.missing().is_empty());
 }

@@ -106,6 +106,24 @@ async fn when_no_dead_letter_can_be_written_the_reader_goes_on_and_the_message_s
 }
 
 #[tokio::test]
+async fn a_message_whose_dead_letter_the_broker_refuses_comes_again() {
+    let (bus, _process) = connect_to(&testkit::namespace()).await;
+    bus.publish(Subject::Logs(0), message(0)).await.unwrap();
+    let mut deliveries = bus.consume(Stream::Logs(0), "log-writer", Options::default());
+    let held = next(&mut deliveries).await;
+    let operator = operator(bus.settings()).await;
+    let mut dead = operator.get_stream(name(&bus, Stream::Dead)).await.unwrap().cached_info().config.clone();
+    dead.max_message_size = 1;
+    operator.update_stream(&dead).await.unwrap();
+    assert!(!held.bury("log-writer", "poison").await);
+    dead.max_message_size = -1;
+    operator.update_stream(&dead).await.unwrap();
+    let again = next(&mut deliveries).await;
+    assert_eq!(again.stream_sequence(), held.stream_sequence());
+    assert!(again.bury("log-writer", "poison").await);
+}
+
+#[tokio::test]
 async fn who_found_a_stream_full_and_never_publishes_again_is_ready_when_there_is_room() {
     let settings = bus::Settings { stream_max_bytes: 2 << 20, ..testkit::namespace() };
     let process = Process::for_test();

@@ -30,11 +30,12 @@ pub fn run(arguments: Vec<OsString>) -> Result<ExitCode> {
     let workspace = Workspace::find()?;
     let configuration = Configuration::from_environment()?;
     let scope = Scope::of(&arguments);
-    let temporary = Temporary::start(&configuration, &workspace, scope.programs(), Durability::Throwaway, &interrupt)?;
+    // Before the present programs, which come to stand where they stood.
     let previous = match scope.programs() {
         Programs::None => None,
         _ => previous::programs(workspace.root(), &workspace.target(), &interrupt)?,
     };
+    let temporary = Temporary::start(&configuration, &workspace, scope.programs(), Durability::Throwaway, &interrupt)?;
     let mut command = build::cargo(workspace.root());
     command.args(["test", "--no-fail-fast"]);
     if scope == Scope::Workspace {

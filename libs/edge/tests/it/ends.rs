@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::support::{PATIENCE, Port};
 
@@ -42,6 +42,24 @@ async fn headers_that_trickle_and_bodies_that_pause_are_not_waited_for() {
     let mut good = port.connect().await;
     good.write(b"POST /read HTTP/1.1\r\nhost: x\r\ncontent-length: 3\r\n\r\nabc").await;
     good.until("\r\n\r\n3").await;
+}
+
+#[tokio::test]
+async fn a_client_that_reads_nothing_of_its_answer_is_not_waited_for() {
+    let port = Port::open(&["--answer-pause", "1s"]).await;
+    let (mut deaf, mut slow) = (port.connect().await, port.connect().await);
+    for client in [&mut deaf, &mut slow] {
+        client.write(b"GET /large HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await;
+    }
+    // Who reads some now and then gets all of it.
+    let mut some = vec![0; 4 << 20];
+    for _ in 0..6 {
+        slow.0.read_exact(&mut some).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(300)).await;
+    }
+    assert!(slow.rest().await.len() > 30 << 20);
+    port.until_metric("sightline_edge_ended_total{port=\"http\",why=\"error\"}", 1).await;
+    drop(deaf);
 }
 
 #[tokio::test]

@@ -61,12 +61,7 @@ impl Port {
 
     /// The value of a metric, with its labels.
     pub fn metric(&self, name: &str) -> u64 {
-        let text = self.process.register(|registry| {
-            let mut text = String::new();
-            prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
-            text
-        });
-        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or_default()
+        testkit::metric(&self.process, name).unwrap_or_default()
     }
 
     pub async fn until_metric(&self, name: &str, value: u64) {
@@ -85,6 +80,7 @@ fn routes() -> Router {
         .route("/who", get(who))
         .route("/lasting", get(async |Extension(peer): Extension<Peer>| endless(Some(peer.lasting()))))
         .route("/ageing", get(async || endless(None)))
+        .route("/large", get(async || vec![b'x'; 64 << 20]))
 }
 
 /// How long the body was, or why it could not be read.

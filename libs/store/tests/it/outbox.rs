@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lifecycle::Process;
+use settings::Secret;
 use store::outbox::{self, Event, Failure, Message, Outbox};
 use store::{Migrations, Pools};
-use testkit::eventually;
+use testkit::{Gate, eventually};
 use tokio::sync::Notify;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -153,5 +154,41 @@ async fn a_message_that_was_put_there_twice_is_published_once_and_what_was_rolle
     replica(&process, &pools, &heard, Duration::ZERO, |_| Ok(()));
     heard.until(3).await;
     assert_eq!((heard.of("a"), heard.count()), (vec!["a-0000".into(), "a-0001".into()], 3));
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn a_topic_that_nobody_takes_holds_up_no_other_however_much_of_it_waits() {
+    let (process, database, heard) = (Process::for_test(), testkit::database().await, Heard::default());
+    let pools = pools(&process, &database).await;
+    let of_tomorrow = |number| Message { topic: "tomorrow".into(), ..message(&format!("stuck{number}"), 0) };
+    put(&pools, &(0..300).map(of_tomorrow).collect::<Vec<_>>()).await;
+    // As when a stream has no room: each try takes its time.
+    let wake = replica(&process, &pools, &heard, Duration::from_millis(500), |message| match &*message.topic {
+        "tomorrow" => Err(Failure::Later("no room".into())),
+        _ => Ok(()),
+    });
+    for number in 0..3 {
+        put(&pools, &[message("page", number)]).await;
+        wake.notify_one();
+        heard.until(number + 1).await;
+    }
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn a_round_goes_on_while_postgres_leaves_the_search_for_more_unanswered() {
+    let (process, mut database, heard) = (Process::for_test(), testkit::database().await, Heard::default());
+    let gate = Gate::before(database.database_url.reveal()).await;
+    database.database_url = Secret::from(gate.url().to_owned());
+    let pools = pools(&process, &database).await;
+    // Together they take longer than it takes until is looked for more.
+    let messages: Vec<Message> = (0..20).map(|number| message("k", number)).collect();
+    put(&pools, &messages).await;
+    replica(&process, &pools, &heard, outbox::SWEEP / 10, |_| Ok(()));
+    heard.until(1).await;
+    gate.freeze();
+    heard.until(messages.len()).await;
+    gate.open();
     process.stop().await;
 }

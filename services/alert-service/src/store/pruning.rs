@@ -33,7 +33,8 @@ async fn prune_transitions(connection: &mut PgConnection, keep: Duration) -> sql
         "delete from transitions where id in (
              select transitions.id from transitions left join alerts on alerts.id = alert_id
              where recorded_at < now() - $1 * interval '1 second'
-               and (alerts.ends_unix_nano is distinct from 0 or sample_unix_nano < starts_unix_nano)
+               and (alerts.id is null or sample_unix_nano < starts_unix_nano
+                    or alerts.ends_unix_nano > 0 and alerts.ends_unix_nano < (extract(epoch from now() - $1 * interval '1 second') * 1000000000)::bigint)
              order by recorded_at limit $2)
          returning alert_id",
     )

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Row as _};
 
@@ -19,31 +20,44 @@ pub async fn taken(connection: &mut PgConnection, ids: &[&str]) -> sqlx::Result<
     Ok(taken.bind(ids).fetch_all(connection).await?.into_iter().collect())
 }
 
-/// How long each of these has been waiting for the one before it.
+/// How long ago was first looked whether the one before a transition has come, and how often since.
+#[derive(Debug, Clone, Copy)]
+pub struct Waited {
+    /// How long ago.
+    pub since: Duration,
+    /// How often, before now.
+    pub looks: u32,
+}
+
+/// What those of `ids` have waited that wait.
 ///
 /// # Errors
 /// Postgres.
-pub async fn waiting(connection: &mut PgConnection, ids: &[&str]) -> sqlx::Result<BTreeMap<String, Duration>> {
+pub async fn waiting(connection: &mut PgConnection, ids: &[&str]) -> sqlx::Result<BTreeMap<String, Waited>> {
     let rows = sqlx::query(
-        "select id, extract(epoch from clock_timestamp() - since)::double precision as age
+        "select id, extract(epoch from clock_timestamp() - since)::double precision as age, looks
          from awaiting where id = any($1)",
     )
     .bind(ids)
     .fetch_all(connection)
     .await?;
-    rows.iter()
-        .map(|row| Ok((row.try_get("id")?, Duration::try_from_secs_f64(row.try_get("age")?).unwrap_or_default())))
-        .collect()
+    let read = |row: &PgRow| {
+        let since = Duration::try_from_secs_f64(row.try_get("age")?).unwrap_or_default();
+        let looks = u32::try_from(row.try_get::<i32, _>("looks")?).unwrap_or_default();
+        Ok((row.try_get("id")?, Waited { since, looks }))
+    };
+    rows.iter().map(read).collect()
 }
 
-/// Notes since when transitions wait, and for which.
+/// Notes that transitions wait, for which, and that it was looked for.
 ///
 /// # Errors
 /// Postgres.
 pub async fn wait(connection: &mut PgConnection, waiting: &[(&str, &str)]) -> sqlx::Result<()> {
     let (ids, predecessors): (Vec<&str>, Vec<&str>) = waiting.iter().copied().unzip();
     sqlx::query(
-        "insert into awaiting (id, predecessor) select * from unnest($1::text[], $2::text[]) on conflict do nothing",
+        "insert into awaiting (id, predecessor, looks) select *, 1 from unnest($1::text[], $2::text[])
+         on conflict (id) do update set looks = awaiting.looks + 1",
     )
     .bind(ids)
     .bind(predecessors)

@@ -70,6 +70,39 @@ async fn alerts_that_are_over_go_with_their_history_and_what_fires_or_is_fresh_s
 }
 
 #[tokio::test]
+async fn an_alert_that_fired_for_longer_than_is_kept_stays_for_its_time_after_it_ended() {
+    let (database, namespace) = (testkit::database().await, testkit::namespace());
+    let mut service = Service::start_on(&database, &namespace).await;
+    let (began, ended) = (now() - 92 * 24 * 3_600 * 1_000_000_000, now());
+    let firing = service.transition("firing", "long", began);
+    service.publish(&firing).await;
+    service.notification().await;
+    let resolved = service.after(&firing, "resolved", ended);
+    service.publish(&resolved).await;
+    service.notification().await;
+    let old = service.transition("firing", "old", 10);
+    service.publish(&old).await;
+    service.notification().await;
+    let over = service.after(&old, "resolved", 20);
+    service.publish(&over).await;
+    service.notification().await;
+    let age = "update transitions set recorded_at = recorded_at - interval '92 days' where state = 'firing' or series = 'old'";
+    sqlx::query(age).execute(&service.pool).await.unwrap();
+    service.process.stop().await;
+
+    let service = Service::start_on(&database, &namespace).await;
+    eventually("the end of what ended long ago", PATIENCE, async || {
+        let left = column(&service.pool, ALERTS).await;
+        if left.len() == 1 { Ok(()) } else { Err(format!("{left:?}")) }
+    })
+    .await;
+    assert_eq!(column(&service.pool, ALERTS).await, ["long resolved"]);
+    let history = "select state from transitions order by sample_unix_nano";
+    assert_eq!(column(&service.pool, history).await, ["firing", "resolved"], "and why it was on");
+    service.process.stop().await;
+}
+
+#[tokio::test]
 async fn a_transition_that_waited_longer_than_is_remembered_pages_nobody() {
     let forgetful = alert_service::config::Settings { alert_retention: Duration::ZERO, ..crate::support::settings() };
     let mut service = Service::start_with(forgetful, &testkit::database().await, &testkit::namespace()).await;

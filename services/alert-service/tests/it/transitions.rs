@@ -9,7 +9,8 @@ use alert_service::transition::Transition;
 use bus::{From, Outgoing, Stream, Subject};
 use prost::Message as _;
 use proto::alerts::{self, ListAlertsRequest};
-use testkit::{eventually, now};
+use settings::Secret;
+use testkit::{Gate, eventually, now};
 
 use crate::support::{PATIENCE, SHARD, Service, next};
 
@@ -91,6 +92,35 @@ async fn a_beginning_that_never_comes_is_waited_for_no_longer_than_was_set() {
         (service.told().await.starts_unix_nano, service.outcomes().await),
         (30, vec!["unmatched".to_owned(), "opened".to_owned()])
     );
+    service.process.stop().await;
+}
+
+#[tokio::test]
+async fn while_nobody_can_look_for_a_beginning_it_is_not_late() {
+    let (mut database, broker) = (testkit::database().await, testkit::namespace());
+    let gate = Gate::before(database.database_url.reveal()).await;
+    database.database_url = Secret::from(gate.url().to_owned());
+    database.database_transaction_timeout = Duration::from_secs(1);
+    let wait = Duration::from_secs(5);
+    let patient = alert_service::config::Settings { alert_predecessor_wait: wait, ..crate::support::settings() };
+    let mut service = Service::start_with(patient, &database, &broker).await;
+    let firing = service.transition("firing", "a", 10);
+    let resolved = service.after(&firing, "resolved", 20);
+    // Something before it is not answered yet.
+    let stranger = alerts::Transition { state: "tomorrow".into(), ..service.transition("firing", "b", 10) };
+    service.publish(&stranger).await;
+    service.publish(&resolved).await;
+    eventually("it waits", PATIENCE, async || {
+        let waiting: i64 = sqlx::query_scalar("select count(*) from awaiting").fetch_one(&service.pool).await.unwrap();
+        if waiting == 1 { Ok(()) } else { Err(waiting) }
+    })
+    .await;
+    gate.freeze();
+    tokio::time::sleep(wait * 3 / 2).await;
+    service.publish(&firing).await;
+    gate.open();
+    assert_eq!(service.told().await.state, "firing");
+    assert_eq!(service.told().await.state, "resolved");
     service.process.stop().await;
 }
 

@@ -6,7 +6,8 @@ use axum::response::Response;
 use axum::routing::any;
 use lifecycle::Process;
 use reqwest::{Method, StatusCode};
-use tokio::net::TcpListener;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::{Gateway, json, reader, store, until_found};
 
@@ -79,5 +80,50 @@ async fn an_answer_that_is_too_large_is_refused_or_breaks_off_and_never_passes_f
     }
     let (status, body) = json(gateway.get(&token, "/api/v1/metrics/query?query=wide").await).await;
     assert_eq!((status, body["code"].as_str()), (StatusCode::BAD_REQUEST, Some("invalid_query")), "{body}");
+    gateway.process.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_take_its_answer_keeps_no_place_beyond_the_time_of_a_query() {
+    let gateway = Gateway::start_with(&[("--queries-per-tenant", "1"), ("--query-timeout", "3s")]).await;
+    let token = reader(&testkit::tenant());
+    // Tens of megabytes: more than all buffers on the way hold.
+    let series: Vec<String> = (0..170).map(|number| format!("label_set(1,\"n\",\"{number}\")")).collect();
+    let query = [("query", format!("union({})", series.join(","))), ("start", "0".into()), ("end", "10999".into())];
+    let query = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+    let request = format!(
+        "GET /prometheus/api/v1/query_range?{query}&step=1 HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n\r\n"
+    );
+    let mut idle = TcpStream::connect(gateway.address).await.unwrap();
+    idle.write_all(request.as_bytes()).await.unwrap();
+    let mut begun = [0; 15];
+    idle.read_exact(&mut begun).await.unwrap();
+    assert_eq!(String::from_utf8_lossy(&begun), "HTTP/1.1 200 OK");
+    // It waits for the place.
+    let (status, body) = json(gateway.get(&token, "/prometheus/api/v1/query?query=1").await).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    drop(idle);
+    gateway.process.stop().await;
+}
+
+#[tokio::test]
+async fn a_query_that_is_longer_than_the_store_reads_is_refused_before_it_is_rewritten() {
+    let gateway = Gateway::start().await;
+    let token = reader(&testkit::tenant());
+    let form = |name: &str, values: &[String]| {
+        let pairs = values.iter().map(|value| (name, value));
+        url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish()
+    };
+    // In the field's names, each of which becomes longer for the store.
+    let term = "{\"a.b\"}+";
+    let query = term.repeat((16 << 10) / term.len()) + &"1".repeat(16);
+    let selectors: Vec<String> = (0..2_000).map(|number| format!("{{\"a.{number}\"}}")).collect();
+    for (path, form) in [("query", form("query", &[query])), ("series", form("match[]", &selectors))] {
+        let path = format!("/prometheus/api/v1/{path}");
+        let answer = gateway.post(&token, &path, "application/x-www-form-urlencoded", &form).await;
+        let (status, body) = json(answer).await;
+        assert_eq!((status, &body["errorType"]), (StatusCode::BAD_REQUEST, &"bad_data".into()), "{body}");
+        assert!(body["error"].as_str().unwrap().contains("16384"), "{body}");
+    }
     gateway.process.stop().await;
 }

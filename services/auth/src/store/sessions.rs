@@ -55,11 +55,13 @@ impl FromRow<'_, PgRow> for Presented {
 }
 
 impl Store {
-    pub(crate) async fn open_session(&self, opened: Opened<'_>) -> fault::Result<()> {
-        sqlx::query(
-            "with opened as (
+    /// Says whether it is open: not for a user who was disabled meanwhile.
+    pub(crate) async fn open_session(&self, opened: Opened<'_>) -> fault::Result<bool> {
+        let done = sqlx::query(
+            "with welcome as (select id from users where id = $2 and disabled_at is null for share),
+             opened as (
                  insert into sessions (id, user_id, source, secret, expires_at)
-                 values ($1, $2, $3, $4, now() + $5 * interval '1 second') returning id)
+                 select $1, id, $3, $4, now() + $5 * interval '1 second' from welcome returning id)
              insert into refresh_tokens (hash, session_id) select $6, id from opened",
         )
         .bind(opened.id)
@@ -71,7 +73,7 @@ impl Store {
         .execute(&self.pools.api)
         .await
         .map_err(fault)?;
-        Ok(())
+        Ok(done.rows_affected() > 0)
     }
 
     pub(crate) async fn rotate(&self, used: &str, leeway: Duration) -> fault::Result<Rotation> {

@@ -42,6 +42,26 @@ async fn a_wrong_password_an_unknown_user_and_a_disabled_one_get_the_same_answer
 }
 
 #[tokio::test]
+async fn who_is_disabled_while_the_password_is_checked_gets_no_session() {
+    let site = Site::new().await;
+    let auth = site.start().await;
+    let mut sql = site.sql().await;
+    // An attempt is recorded when its password was right, and before its session is opened.
+    for statement in [
+        "create function disable() returns trigger language plpgsql as
+             $$ begin update auth.users set disabled_at = now() where id = new.user_id; return new; end $$",
+        "create trigger disable after insert on login_attempts for each row execute function disable()",
+    ] {
+        sqlx::raw_sql(statement).execute(&mut sql).await.unwrap();
+    }
+    let fault = auth.login("admin", &site.password()).await.unwrap_err();
+    assert_eq!((fault.kind(), fault.code()), (Kind::Unauthenticated, "login_failed"));
+    let sessions: i64 = sqlx::query_scalar("select count(*) from sessions").fetch_one(&mut sql).await.unwrap();
+    assert_eq!(sessions, 0);
+    auth.stop().await;
+}
+
+#[tokio::test]
 async fn every_attempt_is_on_record() {
     let site = Site::new().await;
     let auth = site.start().await;

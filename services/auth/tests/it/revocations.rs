@@ -3,13 +3,16 @@
 use std::time::Duration;
 
 use authn::Verifier;
-use fault::Kind;
-use proto::auth::{EndSessionsRequest, IssueAgentTokenRequest, ListAgentTokensRequest, RevokeAgentTokensRequest};
+use fault::{Fault, Kind};
+use proto::auth::{
+    EndSessionsRequest, FollowRequest, IssueAgentTokenRequest, ListAgentTokensRequest, RevokeAgentTokensRequest,
+};
 use settings::Secret;
 use testkit::{Gate, eventually};
 
 use crate::support::{Auth, Site};
 
+const PATIENCE: Duration = Duration::from_secs(20);
 /// Far below the five seconds that are promised.
 const SOON: Duration = Duration::from_secs(3);
 
@@ -160,4 +163,24 @@ async fn while_auth_is_away_what_is_known_holds() {
     until_refused(&verifier, &gone.access_token).await;
     assert!(process.missing().is_empty());
     process.stop().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_cannot_read_what_holds_says_so_instead_of_telling_what_held() {
+    let site = Site::new().await;
+    let auth = site.start().await;
+    let follows = async || {
+        let now = FollowRequest { after: 0, keys_version: String::new(), wait_millis: 0 };
+        Ok::<_, Fault>(auth.client.clone().follow(now).await?.into_inner())
+    };
+    assert!(follows().await.unwrap().jwks_json.contains("keys"));
+    sqlx::query("alter table revocations rename to elsewhere").execute(&mut site.sql().await).await.unwrap();
+    eventually("being told", PATIENCE, async || match follows().await {
+        Err(fault) if fault.is_retryable() => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    sqlx::query("alter table elsewhere rename to revocations").execute(&mut site.sql().await).await.unwrap();
+    eventually("knowing again", PATIENCE, follows).await;
+    auth.stop().await;
 }

@@ -32,10 +32,10 @@ pub const SUPERSEDED: &str = "the receiver has had something newer of this group
 /// Why a delivery waits while one of its group's notifications before it is still under way.
 pub const AWAITS: &str = "a notification before this one has not come yet";
 
-/// How long a notification waits for one before it that a killed dispatcher may have held.
+/// How long, at least, a notification waits for which of those before it; see [`Waiting`](super::claiming::Waiting).
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// How long, at most.
+    /// How long.
     pub wait: Duration,
     /// What is older than this is told to nobody, so it is not waited for.
     pub retention: Duration,

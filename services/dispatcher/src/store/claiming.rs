@@ -1,5 +1,7 @@
 //! What is due and may be sent now, in turns by tenant and receiver.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use ::seal::Kept;
@@ -56,6 +58,29 @@ pub struct Claims {
     pub passed_over: bool,
 }
 
+/// How often is looked whether what comes before a delivery has come.
+const LOOK: Duration = Duration::from_millis(250);
+
+/// How long a delivery waits for a notification before it that a killed dispatcher may have held. The first half passes by the
+/// clock, as it does for releases that know no other way. In the second it is looked for so many times while it could have
+/// come: what nobody could look for, or what could not come, is not late.
+#[derive(Debug, Clone)]
+pub struct Waiting {
+    /// How many times.
+    pub looks: i32,
+    /// Whether the broker could bring it.
+    pub is_possible: Arc<AtomicBool>,
+}
+
+impl Waiting {
+    /// The second half of `time`.
+    #[must_use]
+    pub fn of(time: Duration, is_possible: Arc<AtomicBool>) -> Self {
+        let looks = (time / 2).as_millis().div_ceil(LOOK.as_millis());
+        Self { looks: i32::try_from(looks).unwrap_or(i32::MAX), is_possible }
+    }
+}
+
 /// Receivers looked at in one claim.
 const RECEIVERS: i64 = 256;
 
@@ -67,6 +92,7 @@ const RECEIVERS: i64 = 256;
 pub async fn claim(
     pool: &PgPool,
     claimer: &Claimer,
+    waiting: &Waiting,
     full: &[Uuid],
     share: impl FnOnce(&[Candidate]) -> Vec<Places>,
 ) -> sqlx::Result<Claims> {
@@ -75,7 +101,7 @@ pub async fn claim(
     if candidates.is_empty() {
         return Ok(Claims { claimed: Vec::new(), passed_over });
     }
-    let claimed = take(&mut transaction, claimer, &share(&candidates)).await?;
+    let claimed = take(&mut transaction, claimer, waiting, &share(&candidates)).await?;
     let receivers: Vec<Uuid> = candidates.iter().map(|candidate| candidate.receiver_id).collect();
     health::look_at_locked(&mut transaction, &receivers).await?;
     transaction.commit().await?;
@@ -117,13 +143,18 @@ async fn candidates(connection: &mut PgConnection, full: &[Uuid]) -> sqlx::Resul
 }
 
 /// A receiver that is down is probed by one attempt at a time, of all processes together.
-async fn take(connection: &mut PgConnection, claimer: &Claimer, places: &[Places]) -> sqlx::Result<Vec<Claimed>> {
+async fn take(
+    connection: &mut PgConnection,
+    claimer: &Claimer,
+    waiting: &Waiting,
+    places: &[Places],
+) -> sqlx::Result<Vec<Claimed>> {
     let rows = sqlx::query(
         "with due as (
-             select due.id
+             select due.id, due.waits
              from unnest($1::uuid[], $2::integer[], $3::boolean[]) place (receiver_id, count, is_probe)
              cross join lateral (
-                 select id from deliveries
+                 select id, awaits is not null and looks < $6 as waits from deliveries
                  where receiver_id = place.receiver_id and is_next and next_attempt_at <= now()
                    and (claim is null or claimed_until < now())
                    and not (place.is_probe and exists (
@@ -131,10 +162,13 @@ async fn take(connection: &mut PgConnection, claimer: &Claimer, places: &[Places
                        where running.receiver_id = place.receiver_id and running.claim is not null
                          and running.claimed_until >= now()))
                  order by next_attempt_at limit place.count for no key update skip locked) due
+         ), looked as (
+             update deliveries set looks = looks + $7, next_attempt_at = now() + $8 * interval '1 millisecond'
+             from due where deliveries.id = due.id and due.waits
          ), claimed as (
              update deliveries set claim = $4, claimed_until = now() + $5 * interval '1 second', attempts = attempts + 1,
                  awaits = null
-             from due where deliveries.id = due.id
+             from due where deliveries.id = due.id and not due.waits
              returning deliveries.id, attempts, tenant, receiver_id, receiver, group_id, notification_id,
                  extract(epoch from now() - created_at)::double precision as age
          ), begun as (
@@ -154,6 +188,9 @@ async fn take(connection: &mut PgConnection, claimer: &Claimer, places: &[Places
     .bind(places.iter().map(|place| place.is_probe).collect::<Vec<_>>())
     .bind(claimer.owner)
     .bind(claimer.lease.as_secs_f64())
+    .bind(waiting.looks)
+    .bind(i32::from(waiting.is_possible.load(Ordering::Relaxed)))
+    .bind(LOOK.as_secs_f64() * 1_000.0)
     .fetch_all(connection)
     .await?;
     rows.iter().map(read).collect()

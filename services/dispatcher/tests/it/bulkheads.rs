@@ -1,7 +1,13 @@
 //! Receivers that hang, fail and come back, beside those that answer.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use dispatcher::share::Candidate;
+use dispatcher::store::claiming::{self, Waiting};
+use dispatcher::store::{MIGRATIONS, SCHEMA};
+use dispatcher::worker::Worker;
+use lifecycle::Process;
 use proto::dispatch::ListDeliveriesRequest;
 use testkit::eventually;
 
@@ -47,6 +53,26 @@ async fn sixty_four_receivers_that_hang_delay_no_page_to_one_that_answers() {
         assert_eq!((event.receiver.as_str(), event.state.as_str()), ("healthy", "delivered"));
     }
     service.process.stop().await;
+}
+
+#[tokio::test]
+async fn a_tenant_with_more_receivers_than_are_looked_at_holds_up_no_other() {
+    let (process, database) = (Process::for_test(), testkit::database().await);
+    let pools = store::open(&process, &database, SCHEMA, MIGRATIONS).await.unwrap();
+    let due = "insert into receiver_state (receiver_id, tenant, due_at)
+               select gen_random_uuid(), $1, now() - $2 * interval '1 s' from generate_series(1, $3)";
+    for (tenant, since, receivers) in [("many", 60, 1_000), ("one", 1, 1)] {
+        sqlx::query(due).bind(tenant).bind(since).bind(receivers).execute(&pools.work).await.unwrap();
+    }
+    let mut tenants = Vec::new();
+    let share = |candidates: &[Candidate]| {
+        tenants.extend(candidates.iter().map(|candidate| candidate.tenant.clone()));
+        Vec::new()
+    };
+    let waiting = Waiting::of(Duration::ZERO, Arc::default());
+    claiming::claim(&pools.work, &Worker::claimer(), &waiting, &[], share).await.unwrap();
+    assert!(tenants.len() < 1_000 && tenants[..2].contains(&"one".to_owned()), "{:?}", &tenants[..2]);
+    process.stop().await;
 }
 
 #[tokio::test]

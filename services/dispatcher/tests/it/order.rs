@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bus::{Bus, Outgoing, Subject};
 use dispatcher::store::adding::{self, Incoming, Patience};
+use lifecycle::Process;
+use prost::Message as _;
 use proto::dispatch::ListDeliveriesRequest;
 use settings::Secret;
 use testkit::{Gate, eventually};
@@ -22,20 +25,59 @@ async fn one_that_comes_before_its_predecessor_waits_for_it_and_both_are_told_in
     let mut resolved = numbered(&service.tenant, "a", "resolved", 20, &["ops"]);
     resolved.previous_sequence = at(10);
     service.publish(&resolved).await;
-    let pending = ListDeliveriesRequest { state: "pending".into(), ..Default::default() };
-    eventually("it waits", PATIENCE, async || {
-        let (listed, _) = service.deliveries(pending.clone()).await.unwrap();
-        match listed.first() {
-            Some(delivery) if delivery.reason == adding::AWAITS => Ok(()),
-            _ => Err(format!("{listed:?}")),
-        }
-    })
-    .await;
+    service.until_it_waits().await;
     service.publish(&firing).await;
     assert_eq!(receiver.request().await.json()["status"], "firing");
     assert_eq!(receiver.request().await.json()["status"], "resolved");
     assert_eq!((service.event().await.state, service.event().await.state), ("delivered".into(), "delivered".into()));
     service.process.stop().await;
+}
+
+/// One whose predecessor is still to come waits at a dispatcher that cannot look for that, or cannot get it, for longer than
+/// it would wait; then both are told in order.
+async fn waits_through_an_outage(
+    gate: &Gate,
+    database: &store::Settings,
+    broker: &bus::Settings,
+    direct: &bus::Settings,
+) {
+    let mut receiver = Receiver::start([]).await;
+    let mut patient = settings();
+    patient.predecessor_wait = Duration::from_secs(8);
+    let mut service = Service::start_on(&patient, database, broker).await;
+    service.create("ops", &receiver.url()).await;
+    let firing = numbered(&service.tenant, "a", "firing", 10, &["ops"]);
+    let mut resolved = numbered(&service.tenant, "a", "resolved", 20, &["ops"]);
+    resolved.previous_sequence = at(10);
+    service.publish(&resolved).await;
+    service.until_it_waits().await;
+    gate.freeze();
+    tokio::time::sleep(patient.predecessor_wait * 5 / 4).await;
+    let process = Process::for_test();
+    let bus = Bus::connect(direct, process.ready("nats")).await.unwrap();
+    bus.publish(Subject::Notifications, Outgoing::new("the first", firing.encode_to_vec())).await.unwrap();
+    gate.open();
+    assert_eq!(receiver.request().await.json()["status"], "firing");
+    assert_eq!(receiver.request().await.json()["status"], "resolved");
+    service.process.stop().await;
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn while_nobody_can_look_for_a_predecessor_it_is_not_late() {
+    let (mut database, broker) = (testkit::database().await, testkit::namespace());
+    let gate = Gate::before(database.database_url.reveal()).await;
+    database.database_url = Secret::from(gate.url().to_owned());
+    database.database_transaction_timeout = Duration::from_secs(1);
+    waits_through_an_outage(&gate, &database, &broker, &broker).await;
+}
+
+#[tokio::test]
+async fn while_the_broker_cannot_bring_a_predecessor_it_is_not_late() {
+    let (database, direct) = (testkit::database().await, testkit::namespace());
+    let gate = Gate::before(direct.nats_url.reveal()).await;
+    let broker = bus::Settings { nats_url: Secret::from(gate.url().to_owned()), ..direct.clone() };
+    waits_through_an_outage(&gate, &database, &broker, &direct).await;
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bus::{Bus, Follow, From, Outgoing, Stream, Subject};
 use dispatcher::app;
 use dispatcher::config::Settings;
-use dispatcher::store::{MIGRATIONS, SCHEMA};
+use dispatcher::store::{MIGRATIONS, SCHEMA, adding};
 use fault::Fault;
 use lifecycle::Process;
 use prost::Message as _;
@@ -131,6 +131,19 @@ impl Service {
         let token = testkit::admin_token(&self.tenant);
         let answer = self.client.list_deliveries(rpc::forward(request, &token)).await?.into_inner();
         Ok((answer.items, answer.next))
+    }
+
+    /// Until the first delivery waits for the one before it.
+    pub async fn until_it_waits(&mut self) {
+        let pending = ListDeliveriesRequest { state: "pending".into(), ..Default::default() };
+        eventually("it waits", PATIENCE, async || {
+            let (listed, _) = self.deliveries(pending.clone()).await.unwrap();
+            match listed.first() {
+                Some(delivery) if delivery.reason == adding::AWAITS => Ok(()),
+                _ => Err(format!("{listed:?}")),
+            }
+        })
+        .await;
     }
 
     /// The delivery to `receiver` as soon as it is over.

@@ -2,6 +2,8 @@
 
 use otlp::Limits;
 
+use crate::collector::MAX_ITEMS;
+
 /// Limits of OTLP requests; each refusal is told to the client by item, where only an item is wrong.
 #[derive(clap::Args, Debug, Clone)]
 #[group(skip)]
@@ -12,6 +14,9 @@ pub struct Otlp {
     /// Scopes of one resource
     #[arg(long = "otlp-scopes", env = "SIGHTLINE_OTLP_SCOPES", default_value_t = Limits::default().scopes)]
     pub scopes: usize,
+    /// Data points or log records of one request; refused ones and metrics without points count
+    #[arg(long = "otlp-items", env = "SIGHTLINE_OTLP_ITEMS", default_value_t = Limits::default().items)]
+    pub items: usize,
     /// Attributes of a data point; at most 20, which is what a series has room for
     #[arg(long = "otlp-point-attributes", env = "SIGHTLINE_OTLP_POINT_ATTRIBUTES", default_value_t = Limits::default().point_attributes)]
     pub point_attributes: usize,
@@ -55,6 +60,7 @@ impl Otlp {
         Limits {
             resources: self.resources,
             scopes: self.scopes,
+            items: self.items,
             point_attributes: self.point_attributes,
             record_attributes: self.record_attributes,
             key_bytes: self.key_bytes,
@@ -76,6 +82,11 @@ impl Otlp {
             wrong.push(format!(
                 "SIGHTLINE_OTLP_POINT_ATTRIBUTES must be at most {}: a series has no room for more",
                 otlp::MOST_POINT_ATTRIBUTES
+            ));
+        }
+        if (limits.items as u64) < MAX_ITEMS {
+            wrong.push(format!(
+                "SIGHTLINE_OTLP_ITEMS must be at least {MAX_ITEMS}: clients drop what is refused for its number of items"
             ));
         }
         if crate::intake::too_large_for_an_envelope(&limits) {
@@ -116,5 +127,6 @@ mod tests {
     fn what_no_envelope_or_series_could_hold_is_refused() {
         assert_eq!(read(&["--otlp-point-attributes", "21"]).check().len(), 1);
         assert_eq!(read(&["--otlp-item-bytes", "400KiB"]).check().len(), 1);
+        assert_eq!(read(&["--otlp-items", "1000"]).check().len(), 1);
     }
 }

@@ -10,7 +10,7 @@ use opentelemetry_proto::tonic::collector::logs::v1::logs_service_client::LogsSe
 use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use crate::support::{Gateway, PATIENCE, gauge, knock, lines};
+use crate::support::{Gateway, PATIENCE, gauge, knock, knock_from, lines};
 
 const HOST: [(&str, &str); 1] = [("host.id", "h1")];
 
@@ -121,8 +121,8 @@ async fn a_full_house_sends_newcomers_away_before_unpacking() {
     let gateway = Gateway::start_with(&testkit::namespace(), &arguments).await;
     // Clients that have sent nearly all of a message take the room that it needs.
     let mut guests = Vec::new();
-    for _ in 0..4 {
-        let mut guest = knock(gateway.addresses.http).await;
+    for host in 10..14 {
+        let mut guest = knock_from(host, gateway.addresses.http).await;
         let head = "POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 1000000\r\n\r\n";
         guest.write_all(head.as_bytes()).await.unwrap();
         guest.write_all(&vec![0; 999_999]).await.unwrap();

@@ -1,5 +1,7 @@
 //! The process stops while agents hold streams open.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
@@ -15,7 +17,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Streaming};
 
-use crate::support::{Broker, Gateway, PATIENCE, gauge, knock};
+use crate::support::{Broker, Gateway, PATIENCE, gauge, knock, knock_from};
 
 /// An open stream: what to send, and what comes back.
 pub async fn open_stream(
@@ -172,7 +174,7 @@ async fn a_snapshot_waits_for_room_and_the_stream_goes_on() {
     let arguments = ["--anonymous-networks", "127.0.0.0/8", "--ingest-in-flight-bytes", "5MiB"];
     let gateway = Gateway::start_with(&testkit::namespace(), &arguments).await;
     let (sender, mut answers) = open_stream(&gateway, None).await;
-    let mut guests = fill(&gateway).await;
+    let mut guests = fill(&gateway, |guest| 10 + guest / 10).await;
     sender.send(large_snapshot()).await.unwrap();
     let mut answer = Box::pin(answers.message());
     // Others are sent away as long as there is no room; the snapshot is neither lost nor answered.
@@ -186,11 +188,28 @@ async fn a_snapshot_waits_for_room_and_the_stream_goes_on() {
     assert_eq!(answer.await.unwrap().unwrap().status_code, 200);
 }
 
+#[tokio::test]
+async fn a_sender_whose_messages_never_end_leaves_room_to_others() {
+    let arguments = ["--anonymous-networks", "127.0.0.0/8", "--ingest-in-flight-bytes", "5MiB"];
+    let gateway = Gateway::start_with(&testkit::namespace(), &arguments).await;
+    let mut guests = fill(&gateway, |_| 10).await;
+    // Those that were too many were told so.
+    let mut refused = 0;
+    for guest in &mut guests {
+        let mut answer = [0; 12];
+        let told = tokio::time::timeout(Duration::from_millis(100), guest.read_exact(&mut answer)).await;
+        refused += usize::from(told.is_ok() && &answer == b"HTTP/1.1 503");
+    }
+    assert!((40..80).contains(&refused), "{refused} were sent away");
+    gateway.metrics().await.export(gauge(&[("host.id", "h1")], 10_000)).await.unwrap();
+}
+
 /// Clients that have sent nearly all of a message, and so have the room that it needs; more of them than there is room for.
-async fn fill(gateway: &Gateway) -> Vec<TcpStream> {
+/// `host` says where each comes from.
+async fn fill(gateway: &Gateway, host: impl Fn(u8) -> u8) -> Vec<TcpStream> {
     let mut guests = Vec::new();
-    for _ in 0..80 {
-        let mut guest = knock(gateway.addresses.http).await;
+    for guest in 0..80 {
+        let mut guest = knock_from(host(guest), gateway.addresses.http).await;
         let head = "POST /v1/logs HTTP/1.1\r\nhost: x\r\ncontent-type: application/x-protobuf\r\ncontent-length: 131072\r\n\r\n";
         guest.write_all(head.as_bytes()).await.unwrap();
         guest.write_all(&[0; 131_071]).await.unwrap();

@@ -51,9 +51,10 @@ async fn new_data_is_refused_while_the_writer_is_too_far_behind() {
         _ = one.next() => {}
         _ = other.next() => {}
     }
-    // Hardly compressible, so that it fills the stream of 16 MiB as it is.
+    // Hardly compressible, so that it fills the stream of 16 MiB as it is; and little, so that the gateway looks at the stream
+    // again before what is left of it is full.
     let noise = || {
-        let words: Vec<String> = (0..20_000).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect();
+        let words: Vec<String> = (0..4_000).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect();
         words.concat()
     };
     let status = testkit::eventually("refusing", PATIENCE, async || {

@@ -74,11 +74,13 @@ async fn logs_carry_a_batch_that_a_retry_repeats() {
     assert_eq!(stamps(&all, "h2"), stamps(&again, "h2"));
     assert_ne!(stamps(&all, "h2"), stamps(&all, "h1"));
 
-    let mut numbered = Request::new(lines(&HOST, &["c"]));
+    let numbered = lines(&HOST, &["c"]);
+    let bytes = prost::Message::encode_to_vec(&numbered);
+    let mut numbered = Request::new(numbered);
     numbered.metadata_mut().insert("sightline-batch", "b00t-7".parse().unwrap());
     client.export(numbered).await.unwrap();
     let stamped = attributes(logs_in(&tap.next().await)[0].resource.as_ref());
-    let expected = model::BatchId::from_agent("a1", model::ClientBatch { boot: "b00t", sequence: 7 });
+    let expected = model::BatchId::from_agent("a1", model::ClientBatch { boot: "b00t", sequence: 7 }, &bytes);
     assert_eq!(value_of(&stamped, "sightline.batch.id"), expected.to_string());
 }
 

@@ -106,12 +106,7 @@ impl Gateway {
 
     /// The value of a metric, with its labels.
     pub fn metric(&self, name: &str) -> u64 {
-        let text = self.process.register(|registry| {
-            let mut text = String::new();
-            prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
-            text
-        });
-        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap_or_default()
+        testkit::metric(&self.process, name).unwrap_or_default()
     }
 
     /// Reads along both shards of a signal from here on.
@@ -275,5 +270,12 @@ pub fn logs_in(envelope: &Envelope) -> Vec<ResourceLogs> {
 
 /// A plain TCP client.
 pub async fn knock(address: SocketAddr) -> tokio::net::TcpStream {
-    tokio::net::TcpStream::connect(address).await.unwrap()
+    knock_from(1, address).await
+}
+
+/// One from 127.0.0.`host`: another sender.
+pub async fn knock_from(host: u8, address: SocketAddr) -> tokio::net::TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind((std::net::Ipv4Addr::new(127, 0, 0, host), 0).into()).unwrap();
+    socket.connect(address).await.unwrap()
 }

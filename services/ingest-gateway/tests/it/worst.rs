@@ -107,13 +107,28 @@ async fn many_resources_cost_their_stamps_and_too_many_are_refused_before_they_c
 async fn json_of_three_bytes_a_record_becomes_less_than_it_was() {
     let gateway = Gateway::start().await;
     let mut tap = gateway.tap(Stream::Logs).await;
-    let records = 300_000;
+    let records = 250_000;
     let worst =
         format!(r#"{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{}{{}}]}}]}}]}}"#, "{},".repeat(records - 1));
     let size = worst.len();
     assert_eq!(post(&gateway, "application/json", "identity", worst.into()).await.status(), 200);
     let bytes = bytes_of(&mut tap, records as u64).await;
     assert!(bytes <= size, "{size} bytes became {bytes}");
+}
+
+#[tokio::test]
+async fn more_records_than_the_limit_are_refused_however_small_they_are() {
+    let gateway = Gateway::start().await;
+    let mut tap = gateway.tap(Stream::Logs).await;
+    let records = |count| long_scope(1, count);
+    // A few kilobytes on the way here, that were as many rows once.
+    let answer = post(&gateway, PROTOBUF, "gzip", gzip(&records(1_000_000))).await;
+    assert_eq!(answer.status(), 413);
+    let said = answer.bytes().await.unwrap();
+    assert!(String::from_utf8_lossy(&said).contains("more than 250000 log records"), "{said:?}");
+    // Nothing of it was handed on.
+    assert_eq!(post(&gateway, PROTOBUF, "gzip", gzip(&records(250_000))).await.status(), 200);
+    bytes_of(&mut tap, 250_000).await;
 }
 
 #[tokio::test]

@@ -156,3 +156,29 @@ async fn an_answer_is_bounded_in_bytes_and_the_next_page_goes_on_behind_it() {
     }
     running.stop().await;
 }
+
+#[tokio::test]
+async fn a_regular_expression_finds_its_lines_among_many_in_pages_without_gap_or_repeat() {
+    let running = Running::start().await;
+    let lines: Vec<String> = (0..700).map(|n| format!("{n:03} line")).collect();
+    for (batch, lines) in lines.chunks(100).enumerate() {
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        running.publish(&batch.to_string(), u8::try_from(batch).unwrap(), &lines).await;
+    }
+    crate::support::each_once(&running.database, &lines, crate::support::PATIENCE).await;
+    let (mut found, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let request = SearchLogsRequest { regex: r"^\d*5 ".into(), limit: 9, cursor, ..SearchLogsRequest::default() };
+        let (items, next) = running.search("default", request).await.unwrap();
+        assert!(items.len() <= 9);
+        found.extend(items.into_iter().map(|item| item.body));
+        if next.is_empty() {
+            break;
+        }
+        cursor = next;
+    }
+    found.sort();
+    let wanted: Vec<String> = lines.into_iter().filter(|line| line[..3].ends_with('5')).collect();
+    assert_eq!(found, wanted);
+    running.stop().await;
+}

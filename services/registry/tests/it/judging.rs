@@ -6,7 +6,7 @@ use model::identify;
 use proto::registry::ResourceSeen;
 use settings::Secret;
 use sqlx::Row as _;
-use testkit::{Gate, eventually, until_ready};
+use testkit::{Gate, eventually, until_missing, until_ready};
 
 use crate::support::{IDLE_AFTER, OFFLINE_AFTER, Registry, SOON, Site, host, nanos, step, until};
 
@@ -65,6 +65,36 @@ async fn a_program_that_reports_seldom_is_online_from_report_to_report() {
     site.announces_nothing(&tenant, &mut changes).await;
     assert_eq!(registry.get(&tenant, &seen.id).await.unwrap().status, "online");
     registry.stop().await;
+    site.stop().await;
+}
+
+#[tokio::test]
+async fn who_takes_over_while_redis_was_away_gives_everybody_their_own_time_too() {
+    let (mut site, tenant) = (Site::new().await, testkit::tenant());
+    let direct = site.redis_url.clone();
+    let gate = Gate::before(direct.reveal()).await;
+    site.redis_url = Secret::from(gate.url().to_owned());
+    let every = Duration::from_secs(2);
+    let settings = registry::config::Settings { first_interval: every, ..site.settings() };
+    let one = site.start_as(settings.clone()).await;
+    one.until_metric("sightline_registry_leading", 1).await;
+    let other = site.start_as(settings).await;
+    site.redis_url = direct;
+    let (seen, mut changes) = (program(&tenant), site.changes().await);
+    site.beat_once(&tenant, &seen.id).await;
+    site.publish(&seen).await;
+    assert_eq!(changes.next_step().await, step("registered", "", "online"));
+    gate.close();
+    until_missing(&other.process, "redis", SOON).await;
+    one.stop().await;
+    // The report that was due then found no Redis.
+    until(site.last_beat(&tenant, &seen.id).await + every * 3).await;
+    gate.open();
+    other.until_metric("sightline_registry_leading", 1).await;
+    tokio::time::sleep(IDLE_AFTER * 2).await;
+    site.beat_once(&tenant, &seen.id).await;
+    site.announces_nothing(&tenant, &mut changes).await;
+    other.stop().await;
     site.stop().await;
 }
 

@@ -275,12 +275,7 @@ impl Registry {
 
     /// The value of a metric, with its labels.
     pub fn metric(&self, name: &str) -> Option<u64> {
-        let text = self.process.register(|registry| {
-            let mut text = String::new();
-            prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
-            text
-        });
-        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        testkit::metric(&self.process, name)
     }
 
     pub async fn until_metric(&self, name: &str, value: u64) {

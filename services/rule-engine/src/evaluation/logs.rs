@@ -70,7 +70,7 @@ impl Evaluation {
         &mut self,
         (tenant, received): (&str, u64),
         (body, items): (&[u8], u64),
-        budget: &mut Budget,
+        (budget, showing): (&mut Budget, &mut Budget),
         decisions: &mut Vec<Decision>,
     ) -> Result<Tally, Invalid> {
         let mut tally = Tally::default();
@@ -97,10 +97,12 @@ impl Evaluation {
                     let about = writer.get_or_insert_with(|| About::new(Writer::read(tenant, resource)));
                     let Some((writer, rules)) = about.rules(text, candidates, budget) else { return false };
                     for rule in rules {
-                        if !budget.pays(1) {
+                        if !budget.pays(1) || showing.left() == 0 {
                             return false;
                         }
+                        let decided = decisions.len();
                         self.found(rule, writer, &found, &mut tally, decisions);
+                        let _ = showing.pays(decisions[decided..].iter().map(|made| Budget::telling(&made.rule)).sum());
                     }
                     true
                 });

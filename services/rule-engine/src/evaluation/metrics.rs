@@ -66,6 +66,7 @@ struct Finder<'a> {
     generation: u64,
     refused_at: &'a mut u64,
     budget: &'a mut Budget,
+    showing: &'a mut Budget,
 }
 
 impl Evaluation {
@@ -73,7 +74,7 @@ impl Evaluation {
         &mut self,
         (tenant, received): (&str, u64),
         (body, items): (&[u8], u64),
-        budget: &mut Budget,
+        (budget, showing): (&mut Budget, &mut Budget),
         decisions: &mut Vec<Decision>,
     ) -> Result<Tally, Invalid> {
         let mut tally = Tally::default();
@@ -92,6 +93,7 @@ impl Evaluation {
             generation: watch.generation,
             refused_at: &mut watch.refused_at,
             budget,
+            showing,
         };
         watch.reader.read(tenant, body, received, |sample| {
             tally.items += 1;
@@ -120,9 +122,16 @@ impl Finder<'_> {
             tally.disbelieved(why);
             return;
         }
+        if self.showing.left() == 0 {
+            tally.over_work += 1;
+            return;
+        }
         let seen = Sample { time_ms: sample.time_ms, value: sample.value, is_stale: sample.is_stale() };
-        let asides = (self.limits, tally, decisions);
+        let (evaluated, decided) = (tally.evaluated, decisions.len());
+        let asides = (self.limits, &mut *tally, &mut *decisions);
         self.subjects.show(subject, None, (nanos, received), asides, |kind, state| kind.on_sample(state, seen));
+        let telling: u64 = decisions[decided..].iter().map(|decision| Budget::telling(&decision.rule)).sum();
+        let _ = self.showing.pays(tally.evaluated - evaluated + telling);
     }
 
     /// The subject that a series is a sight of, bound to the rules that are about it and to no others; none where there are none.

@@ -41,6 +41,7 @@ fn limits() -> Limits {
         state_bytes: 1 << 30,
         tenant_state_bytes: 1 << 30,
         tenant_work: u64::MAX,
+        tenant_decisions: u64::MAX,
         series_cache_bytes: 20 << 20,
     }
 }

@@ -80,7 +80,7 @@ impl Lane {
                 lane = %self.id,
                 tenant,
                 left_out = tally.over_work,
-                "a tenant's rules cost too much on its telemetry: raise SIGHTLINE_RULE_TENANT_WORK, or let rules ask for a label by `=`"
+                "a tenant's rules cost too much on its telemetry: raise SIGHTLINE_RULE_TENANT_WORK, or SIGHTLINE_RULE_TENANT_DECISIONS where they decide so often, or let rules ask for a label by `=`"
             );
         }
         if tally.over_capacity > 0 {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use bus::{Bus, Outgoing, PublishError, Stream, Subject};
+use futures::future::try_join_all;
 use futures::{StreamExt as _, TryStreamExt as _};
 use lifecycle::CancellationToken;
 use prost::Message as _;
@@ -101,12 +102,13 @@ impl Publisher {
     /// Says again what fires. The broker forgets ids after two minutes, and within them a repetition would be no news to
     /// anybody, so it gets an id of its own.
     pub(super) async fn repeat(&self, decisions: &[Decision], round: u64) -> Result<(), Ended> {
-        for decision in decisions {
+        let again = decisions.iter().map(|decision| {
             let message = decision.message(&self.lane, self.epoch, unix_nano_now());
             let outgoing = Outgoing::new(format!("{}-{}-{round}", message.id, self.epoch), message.encode_to_vec());
-            self.send(Subject::Transitions, outgoing.within(WITHIN)).await?;
-        }
-        Ok(())
+            self.send(Subject::Transitions, outgoing.within(WITHIN))
+        });
+        // No two of them are about the same, so they need no order.
+        try_join_all(again).await.map(drop)
     }
 
     pub(super) async fn levels(&self, levels: &Levels) -> Result<(), Ended> {

@@ -37,6 +37,33 @@ async fn a_replica_that_is_cut_off_from_the_broker_alone_gives_its_shards_to_ano
 }
 
 #[tokio::test]
+async fn a_replica_whose_connections_to_postgres_fell_silent_learns_of_rules_on_new_ones() {
+    let installation = Installation::new().await;
+    let gate = testkit::Gate::before(installation.database.database_url.reveal()).await;
+    let database = store::Settings {
+        database_url: gate.url().to_owned().into(),
+        database_transaction_timeout: Duration::from_secs(1),
+        ..installation.database.clone()
+    };
+    let cut = installation.replica_with(How { database: Some(database), ..How::default() }).await;
+    let well = installation.replica().await;
+    installation.holds(&[1, 1]).await;
+    gate.abandon();
+    let rules = 3;
+    for number in 0..rules {
+        well.create(metric_rule(&format!("rule {number}"), "m", "> 1", 0)).await;
+    }
+    testkit::eventually("it knows the rules", PATIENCE, async || match cut.metric("sightline_rule_engine_rules") {
+        Some(known) if known == rules => Ok(()),
+        known => Err(format!("{known:?}")),
+    })
+    .await;
+    cut.stop().await;
+    well.stop().await;
+    installation.end().await;
+}
+
+#[tokio::test]
 async fn a_message_that_makes_the_evaluation_panic_is_set_aside_and_the_next_is_evaluated() {
     let installation = Installation::new().await;
     let witness: fn(&Envelope) = |envelope| assert!(!names(envelope, "poison"), "the test's poison");

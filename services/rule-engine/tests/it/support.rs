@@ -46,6 +46,7 @@ pub fn rules() -> Rules {
         state_bytes: 64 << 20,
         tenant_state_bytes: 16 << 20,
         tenant_work: 2_000_000,
+        tenant_decisions: 10_000,
         series_cache: None,
         per_tenant: 100,
         progress_within: Duration::from_secs(5),
@@ -58,12 +59,14 @@ pub struct How {
     pub rules: Rules,
     /// Where the broker is for it.
     pub nats_url: Option<String>,
+    /// Where Postgres is for it, and how it is used.
+    pub database: Option<store::Settings>,
     pub witness: fn(&Envelope),
 }
 
 impl Default for How {
     fn default() -> Self {
-        Self { rules: rules(), nats_url: None, witness: |_| {} }
+        Self { rules: rules(), nats_url: None, database: None, witness: |_| {} }
     }
 }
 
@@ -164,7 +167,8 @@ impl Installation {
     }
 
     pub async fn replica_with(&self, how: How) -> Replica {
-        let (database, mut bus) = (self.database.clone(), self.settings.clone());
+        let (database, mut bus) =
+            (how.database.clone().unwrap_or_else(|| self.database.clone()), self.settings.clone());
         if let Some(url) = &how.nats_url {
             bus.nats_url = url.clone().into();
         }
@@ -302,6 +306,11 @@ impl Replica {
     /// What it says it lacks.
     pub fn missing(&self) -> BTreeMap<&'static str, String> {
         self.process.missing()
+    }
+
+    /// The value of a metric of it.
+    pub fn metric(&self, name: &str) -> Option<u64> {
+        testkit::metric(&self.process, name)
     }
 
     pub async fn get(&self, rule: &Rule) -> Rule {

@@ -165,12 +165,7 @@ impl Running {
 
     /// The value of a metric of the service.
     pub fn metric(&self, name: &str) -> Option<u64> {
-        let text = self.process.register(|registry| {
-            let mut text = String::new();
-            prometheus_client::encoding::text::encode(&mut text, registry).unwrap();
-            text
-        });
-        text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+        testkit::metric(&self.process, name)
     }
 }
 

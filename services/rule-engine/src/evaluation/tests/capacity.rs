@@ -139,3 +139,26 @@ fn counting_whom_log_rules_are_about_costs_no_more_than_it_may_for_one_message()
     }
     assert_eq!(counted(&shard), 500, "the rest when they write again");
 }
+
+/// Samples of one series that cross 90 with each one, a millisecond apart.
+fn restless(samples: u64, second: u64) -> Vec<u8> {
+    let value = |number: u64| Some(if number.is_multiple_of(2) { 95.0 } else { 5.0 });
+    let time = |number: u64| START + second * SECOND + number * 1_000_000;
+    (0..samples).flat_map(|number| load_of(resource("web"), time(number), value(number))).collect()
+}
+
+#[test]
+fn samples_that_decide_again_and_again_cost_their_tenant_alone() {
+    let rules: Vec<Arc<Rule>> = (1..=200).map(|n| of_tenant("loud", n)).chain([of_tenant("quiet", 999)]).collect();
+    let mut shard = Shard::with(&set(1, &rules), Limits { tenant_decisions: 1_000, ..limits() });
+    shard.apply_as("loud", &Event::Metrics(20, restless(20_000, 1)));
+    let said = shard.said.len();
+    assert!((1_000..2_000).contains(&said) && shard.tally.over_work > 19_000, "{said}, {:?}", shard.tally);
+    shard.apply_as("quiet", &Event::Metrics(20, load("web", 20, Some(95.0))));
+    assert_eq!(shard.said.len(), said + 1);
+    // In the next second it is looked at again, and what was left out is decided.
+    shard.apply_as("loud", &Event::Metrics(30, load("web", 30, Some(5.0))));
+    let (fires, ends): (Vec<&Decision>, Vec<&Decision>) =
+        shard.said.iter().partition(|decision| decision.state == crate::transition::State::Firing);
+    assert_eq!(fires.len(), ends.len() + 1, "only the quiet one is on");
+}
